@@ -1,0 +1,1 @@
+"""Tempo: what is computed."""

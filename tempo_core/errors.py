@@ -1,0 +1,70 @@
+"""Every error a user can meet, in one tree. Each message names the thing and the way out.
+
+    TempoError
+    ├── UsageError            a wrong argument: the command line exits with 2
+    │   └── BudgetError       a token budget or context that cannot hold what was asked
+    ├── CheckpointError       a checkpoint that is missing, incomplete or not of the published layout
+    ├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
+    ├── VideoError            a file that is no usable video: becomes an index failure
+    │   └── DecodeTimeout     the decoder did not finish before its deadline
+    └── LibraryError          the library itself
+        ├── LibraryNotFound   no library at that place
+        ├── SchemaError       written by a newer schema, or a migration is due
+        ├── LibraryBusy       another writer holds the lease
+        ├── CorruptPart       a part file that does not match its checksum
+        └── NoSpace           the disk is full, or would be
+"""
+
+from __future__ import annotations
+
+
+class TempoError(Exception):
+    """Base of all errors that are shown to a user as one line, without a traceback."""
+
+
+class UsageError(TempoError):
+    """The caller asked for something that cannot be meant."""
+
+
+class BudgetError(UsageError):
+    """The token budget, or the LLM's context, cannot hold what was asked."""
+
+
+class CheckpointError(TempoError):
+    """The checkpoint cannot be loaded; the message names the file or tensor."""
+
+
+class SourceError(TempoError):
+    """The source cannot be read; the message names its URI."""
+
+
+class VideoError(TempoError):
+    """The file is no usable video; ``str(error)`` is the reason that is recorded."""
+
+
+class DecodeTimeout(VideoError):
+    """The decoder did not finish before its deadline and was killed."""
+
+
+class LibraryError(TempoError):
+    """The library cannot do what was asked."""
+
+
+class LibraryNotFound(LibraryError):
+    """There is no library at that place."""
+
+
+class SchemaError(LibraryError):
+    """The library's schema version does not fit this program."""
+
+
+class LibraryBusy(LibraryError):
+    """Another writer holds the library's lease."""
+
+
+class CorruptPart(LibraryError):
+    """A part file does not match the checksum in the catalog."""
+
+
+class NoSpace(LibraryError):
+    """The disk is full, or would be before the end."""

@@ -1,0 +1,73 @@
+"""What an index is made of: how frames are sampled, sized and kept. Values only.
+
+A spec is part of the identity of everything computed from it, so its fields are data: change one and the
+fingerprints (``fingerprints.py``) change with it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from tempo_core.errors import UsageError
+
+StateDtype = Literal["float32", "bfloat16", "int8"]
+
+
+@dataclass(frozen=True)
+class FrameGeometry:
+    """How large a frame becomes before the vision tower sees it (``geometry.frame_size``).
+
+    The defaults are what the published weights were trained with; a checkpoint may carry its own under
+    ``frame_geometry`` in its config.
+    """
+
+    longest_edge: int = 512
+    edge_multiple: int = 16
+    resize_multiple: int = 64
+    min_resized_area: int = 4 * 64 * 64
+    patch_multiple: int = 32
+    min_area: int = 128 * 32 * 32
+    max_area: int = 768 * 32 * 32
+    max_edge_ratio: float = 200.0
+
+
+@dataclass(frozen=True)
+class IndexSpec:
+    """How a video is sampled into frames and segments, and how its states are kept.
+
+    ``frames_per_second`` is a wish: the number of samples is clamped to ``min_frames``..``max_frames`` (None: no
+    cap) and the real rate follows from the duration (paper, implementation details).
+    """
+
+    name: str = "paper"
+    frames_per_second: float = 2.0
+    min_frames: int = 4
+    max_frames: int | None = 1024
+    segment_frames: int = 8
+    jpeg_quality: int = 92
+    state_dtype: StateDtype = "bfloat16"
+
+    def __post_init__(self) -> None:
+        if self.frames_per_second <= 0:
+            raise UsageError(f"index spec {self.name!r}: frames_per_second must be positive")
+        if self.segment_frames < 2 or self.segment_frames % 2:
+            raise UsageError(f"index spec {self.name!r}: segment_frames must be even and at least 2")
+        if self.max_frames is not None and self.max_frames < self.min_frames:
+            raise UsageError(f"index spec {self.name!r}: max_frames is below min_frames")
+
+
+PAPER = IndexSpec()
+NAMED_SPECS: dict[str, IndexSpec] = {
+    "paper": PAPER,
+    "paper-2048": replace(PAPER, name="paper-2048", max_frames=2048),
+    "dense": replace(PAPER, name="dense", max_frames=None),
+}
+
+
+def named_spec(name: str) -> IndexSpec:
+    """The index spec of that name; UsageError lists the names there are."""
+    try:
+        return NAMED_SPECS[name]
+    except KeyError:
+        raise UsageError(f"no index spec {name!r}; choose one of: {', '.join(NAMED_SPECS)}") from None
