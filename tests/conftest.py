@@ -1,0 +1,61 @@
+"""What every test stands on: fixed seeds, a home of its own, no hub, no credentials, few threads.
+
+The environment is set before numpy, torch or any library with a cache is imported (so this file imports none of
+them); child processes inherit it.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+SEED = 20604  # any fixed number
+REPORTING_OFF = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "DO_NOT_TRACK": "1",
+    "AWS_EC2_METADATA_DISABLED": "true",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+FOREIGN = ("AWS_", "HF_", "HUGGING", "TEMPO_", "XDG_", "LANCE_", "FSSPEC_")
+
+settings.register_profile("house", deadline=None, derandomize=True, max_examples=50, print_blob=True)
+settings.load_profile("house")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """One home for the whole session: xdist's workers inherit it from the process that started them."""
+    workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+    os.environ["OMP_NUM_THREADS"] = str(max(1, (os.cpu_count() or 1) // workers))
+    if hasattr(config, "workerinput"):
+        return
+    home = Path(tempfile.mkdtemp(prefix="tempo-tests-"))
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
+    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "TEMPO_FFMPEG"]:
+        del os.environ[name]
+    os.environ |= REPORTING_OFF
+    os.environ |= {
+        "HOME": str(home),
+        "XDG_CACHE_HOME": str(home / "cache"),
+        "XDG_CONFIG_HOME": str(home / "config"),
+        "XDG_DATA_HOME": str(home / "data"),
+        "HF_HOME": str(home / "huggingface"),
+    }
+
+
+@pytest.fixture(autouse=True)
+def fixed_seeds() -> None:
+    """Every test draws the same random numbers, whatever ran before it."""
+    random.seed(SEED)
+    if "numpy" in sys.modules:
+        sys.modules["numpy"].random.seed(SEED)
+    if "torch" in sys.modules:
+        sys.modules["torch"].manual_seed(SEED)
