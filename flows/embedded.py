@@ -1,0 +1,97 @@
+"""The embedded model: a tiny checkpoint of random weights, made on first use in the user's cache folder.
+
+It runs the whole method in seconds on any machine. Its answers mean nothing: no weight of it has been trained.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from platformdirs import user_cache_path
+
+from flows.embedded_tokenizer import tokenizer_files
+from tempo_core.errors import CheckpointError
+from tempo_core.values import FloatArray
+
+EMBEDDED_ID = "embedded"
+EMBEDDED_NOTICE = (
+    "The embedded model has random weights: it shows that everything works, but its answers and its relevance mean "
+    "nothing. Choose a trained model with --model."
+)
+_VERSION = 1
+_BASE, _TEMPO = "embedded-base", "embedded"
+
+
+def cache_folder() -> Path:
+    """Where tempo keeps what it can make again (XDG_CACHE_HOME or the system's own place)."""
+    return user_cache_path("tempo", appauthor=False)
+
+
+def embedded_folder() -> Path:
+    """The embedded checkpoint's folder, made first if need be. CheckpointError where it cannot be written."""
+    whole = cache_folder() / f"embedded-{_VERSION}"
+    if not whole.is_dir():
+        try:
+            _make(whole)
+        except OSError as error:
+            raise CheckpointError(
+                f"cannot write the embedded model to {whole}: {error.strerror}; set XDG_CACHE_HOME to a folder that "
+                "can be written, or choose a model with --model"
+            ) from error
+    return whole / _TEMPO
+
+
+def write_embedded(folder: Path) -> None:
+    """Write the checkpoint and its base beside each other into ``folder``."""
+    from flows import embedded_weights as weights
+
+    base, tempo = folder / _BASE, folder / _TEMPO
+    _write(base, {"config.json": weights.base_config(), **_processors()}, weights.base_tensors())
+    configs = {"config.json": weights.tempo_config(_BASE), "generation_config.json": weights.generation_config()}
+    _write(tempo, configs, weights.tempo_tensors())
+
+
+def _make(whole: Path) -> None:
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    part = Path(tempfile.mkdtemp(prefix=".embedded-", dir=whole.parent))
+    try:
+        write_embedded(part)
+        part.rename(whole)
+    except OSError:
+        if not whole.is_dir():  # else another process was first, with the same bytes
+            raise
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def _write(folder: Path, configs: Mapping[str, object], tensors: dict[str, FloatArray]) -> None:
+    from safetensors.numpy import save_file
+
+    folder.mkdir(parents=True)
+    for name, text in tokenizer_files().items():
+        (folder / name).write_text(text, encoding="utf-8", newline="\n")
+    for name, config in configs.items():
+        (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+def _processors() -> dict[str, object]:
+    shared = {
+        "patch_size": 16,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.5] * 3,
+        "image_std": [0.5] * 3,
+        "processor_class": "Qwen3VLProcessor",
+    }
+    image = {"image_processor_type": "Qwen2VLImageProcessorFast", "size": _edges(16777216, 65536)}
+    video = {"video_processor_type": "Qwen3VLVideoProcessor", "size": _edges(25165824, 4096)}
+    return {"preprocessor_config.json": image | shared, "video_preprocessor_config.json": video | shared}
+
+
+def _edges(longest: int, shortest: int) -> dict[str, int]:
+    return {"longest_edge": longest, "shortest_edge": shortest}

@@ -1,0 +1,143 @@
+"""The embedded model's tokenizer: a byte-level BPE of the Qwen2 form over a short list of words.
+
+Written as plain JSON, so that the bytes are the same whatever versions are installed. Any text can be encoded (every
+byte has an entry); the words below, and the bare "Yes" and "No" of the relevance score, are one token each.
+"""
+
+from __future__ import annotations
+
+import json
+
+BARE_WORDS = ("Yes", "No")
+_WORDS = (
+    "the a of in at is it and on to from there which what when where who how way then "
+    "red green blue yellow white black grey purple orange circle square triangle star line ring "
+    "left right up down still moves turns first last before after start end top bottom "
+    "video segment seconds frame picture colour shape text question answer one two three four"
+)
+SPACED_WORDS = tuple(_WORDS.split())
+SPECIAL_TOKENS = (
+    *("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
+    *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
+    *("<|image_pad|>", "<|video_pad|>"),
+)
+_SPACE = "Ġ"  # how byte-level BPE writes a leading space
+_FLAGS = {"lstrip": False, "normalized": False, "rstrip": False, "single_word": False}
+_SPLIT = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+
+CHAT_TEMPLATE = (
+    "{%- if messages[0].role == 'system' %}{{- '<|im_start|>system\\n' }}"
+    "{%- if messages[0].content is string %}{{- messages[0].content }}{%- else %}"
+    "{%- for content in messages[0].content %}{%- if 'text' in content %}{{- content.text }}{%- endif %}{%- endfor %}"
+    "{%- endif %}{{- '<|im_end|>\\n' }}{%- endif %}"
+    "{%- for message in messages %}{%- if message.role == 'user' %}{{- '<|im_start|>' + message.role + '\\n' }}"
+    "{%- if message.content is string %}{{- message.content }}{%- else %}{%- for content in message.content %}"
+    "{%- if content.type == 'image' or 'image' in content %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{%- elif content.type == 'video' or 'video' in content %}<|vision_start|><|video_pad|><|vision_end|>"
+    "{%- elif 'text' in content %}{{- content.text }}{%- endif %}{%- endfor %}{%- endif %}{{- '<|im_end|>\\n' }}"
+    "{%- elif message.role == 'assistant' %}{{- '<|im_start|>assistant\\n' + message.content + '<|im_end|>\\n' }}"
+    "{%- endif %}{%- endfor %}{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}{%- endif %}"
+)
+
+
+def merges() -> list[tuple[str, str]]:
+    """BPE merges in rank order: each word is grown from its left, shared beginnings once."""
+    found: dict[tuple[str, str], None] = {}
+    for word in (*BARE_WORDS, *(_SPACE + word for word in SPACED_WORDS)):
+        for cut in range(1, len(word)):
+            found[(word[:cut], word[cut])] = None
+    return list(found)
+
+
+def vocabulary() -> dict[str, int]:
+    """Byte-level entry to id: the 256 bytes, then what each merge makes, then the special tokens."""
+    entries = [*_byte_alphabet(), *("".join(pair) for pair in merges()), *SPECIAL_TOKENS]
+    return {entry: number for number, entry in enumerate(entries)}
+
+
+def word_ids() -> list[int]:
+    """Ids of the whole words and of the end of an answer: what the embedded model may say."""
+    ids = vocabulary()
+    spoken = (*BARE_WORDS, *(_SPACE + word for word in SPACED_WORDS), "<|im_end|>")
+    return [ids[entry] for entry in spoken]
+
+
+def tokenizer_files() -> dict[str, str]:
+    """File name to content of everything a tokenizer folder of this form holds."""
+    ids = vocabulary()
+    special = {token: ids[token] for token in sorted(SPECIAL_TOKENS)}
+    words = {entry: number for entry, number in ids.items() if entry not in special}
+    return {
+        "tokenizer.json": _json(_fast_tokenizer(words, ids)),
+        "vocab.json": _json(words),
+        "merges.txt": "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges())]) + "\n",
+        "added_tokens.json": _json(special),
+        "special_tokens_map.json": _json(_special_map()),
+        "tokenizer_config.json": _json(_tokenizer_config(ids)),
+        "chat_template.jinja": CHAT_TEMPLATE,
+    }
+
+
+def _byte_alphabet() -> list[str]:
+    """GPT-2's printable stand-ins for the 256 bytes, printable bytes first, as Qwen2 vocabularies order them."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    return [chr(byte) for byte in printable] + [chr(256 + extra) for extra in range(256 - len(printable))]
+
+
+def _fast_tokenizer(words: dict[str, int], ids: dict[str, int]) -> dict[str, object]:
+    byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+    split = {"type": "Split", "pattern": {"Regex": _SPLIT}, "behavior": "Isolated", "invert": False}
+    return {
+        "version": "1.0",
+        "truncation": None,
+        "padding": None,
+        "added_tokens": [{"id": ids[t], "content": t, **_FLAGS, "special": True} for t in SPECIAL_TOKENS],
+        "normalizer": {"type": "NFC"},
+        "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+        "post_processor": byte_level,
+        "decoder": byte_level,
+        "model": {
+            "type": "BPE",
+            "dropout": None,
+            "unk_token": None,
+            "continuing_subword_prefix": "",
+            "end_of_word_suffix": "",
+            "fuse_unk": False,
+            "byte_fallback": False,
+            "ignore_merges": False,
+            "vocab": words,
+            "merges": [list(pair) for pair in merges()],
+        },
+    }
+
+
+def _tokenizer_config(ids: dict[str, int]) -> dict[str, object]:
+    return {
+        "added_tokens_decoder": {str(ids[t]): {"content": t, **_FLAGS, "special": True} for t in SPECIAL_TOKENS},
+        "additional_special_tokens": list(SPECIAL_TOKENS),
+        "bos_token": None,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "<|im_end|>",
+        "errors": "replace",
+        "extra_special_tokens": {},
+        "model_max_length": 32768,
+        "pad_token": "<|endoftext|>",
+        "split_special_tokens": False,
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": "<|endoftext|>",
+    }
+
+
+def _special_map() -> dict[str, object]:
+    return {
+        "additional_special_tokens": [{"content": token, **_FLAGS} for token in SPECIAL_TOKENS],
+        "eos_token": {"content": "<|im_end|>", **_FLAGS},
+        "pad_token": {"content": "<|endoftext|>", **_FLAGS},
+        "unk_token": {"content": "<|endoftext|>", **_FLAGS},
+    }
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, indent=1) + "\n"
