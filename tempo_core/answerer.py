@@ -1,0 +1,170 @@
+"""The answering LLM: time tags and projected memory tokens in, text out, as it is generated (paper, "Global LLM").
+
+Decoding is greedy (``decode_step.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+from tempo_core.decode_step import DecodeStep
+from tempo_core.errors import BudgetError, UsageError
+from tempo_core.prompts import PromptEncoder
+
+
+@dataclass(frozen=True)
+class GeneratedAnswer:
+    """``text`` without special tokens; ``token_ids`` as generated; the prompt's length and its tags' share."""
+
+    text: str
+    token_ids: list[int]
+    prompt_tokens: int
+    tag_tokens: int
+
+
+@dataclass(frozen=True)
+class AnswerPrompt:
+    """The LLM's whole input, embeds [length, LLM hidden], and how many tokens of it are time tags and titles."""
+
+    embeds: torch.Tensor
+    tag_tokens: int
+
+    def __len__(self) -> int:
+        return int(self.embeds.shape[0])
+
+
+class Answerer:
+    """The LLM with its projector. ``context_tokens``: the longest prompt and answer together."""
+
+    def __init__(
+        self,
+        llm: Any,
+        projector: nn.Module,
+        prompts: PromptEncoder,
+        context_tokens: int,
+        stop_ids: frozenset[int],
+    ) -> None:
+        self._embed: Any = llm.get_input_embeddings()
+        self._projector = projector
+        self._prompts = prompts
+        self._stop_ids = stop_ids
+        self._step = DecodeStep(llm)
+        self.context_tokens = context_tokens
+
+    @property
+    def device(self) -> torch.device:
+        """Where the LLM computes."""
+        device: torch.device = self._embed.weight.device
+        return device
+
+    def tag_tokens(self, question: str, tag_times_s: Sequence[float], titles: Mapping[int, str] | None = None) -> int:
+        """Prompt tokens beside the memory tokens: chat, tags, titles and question; for fitting a budget."""
+        fixed = len(self._prompts.answer_head()) + len(self._prompts.answer_tail(question))
+        tags = sum(len(self._prompts.tag(time_s)) for time_s in tag_times_s)
+        return fixed + tags + sum(len(self._prompts.title(title)) for title in (titles or {}).values())
+
+    @torch.inference_mode()
+    def prompt(
+        self,
+        question: str,
+        tag_times_s: Sequence[float],
+        memory: Sequence[npt.NDArray[np.floating[Any]]],
+        titles: Mapping[int, str] | None = None,
+    ) -> AnswerPrompt:
+        """Chat head, for each segment its tag and projected memory tokens, then the question.
+
+        ``memory``: per segment (k, SVLM hidden). ``titles``: by position of a video's first segment, its title.
+        """
+        if len(tag_times_s) != len(memory):
+            raise UsageError(f"{len(tag_times_s)} time tags for {len(memory)} segments")
+        lead = [
+            (self._prompts.title(titles[i]) if titles and i in titles else []) + self._prompts.tag(time_s)
+            for i, time_s in enumerate(tag_times_s)
+        ]
+        head, tail = self._prompts.answer_head(), self._prompts.answer_tail(question)
+        texts = self._embed_ids([*head, *(token for tags in lead for token in tags), *tail])
+        projected = self._project(memory)
+        pieces, at = [texts[: len(head)]], len(head)
+        for tags, visual in zip(lead, projected, strict=True):
+            pieces += [texts[at : at + len(tags)], visual]
+            at += len(tags)
+        return AnswerPrompt(torch.cat([*pieces, texts[at:]]), sum(map(len, lead)))
+
+    def generate(
+        self,
+        question: str,
+        tag_times_s: Sequence[float],
+        memory: Sequence[npt.NDArray[np.floating[Any]]],
+        max_new_tokens: int = 256,
+        titles: Mapping[int, str] | None = None,
+    ) -> GeneratedAnswer:
+        """The whole answer at once. BudgetError where prompt and answer exceed the LLM's context."""
+        prompt = self.prompt(question, tag_times_s, memory, titles)
+        token_ids = list(self.token_ids(prompt, max_new_tokens))
+        return GeneratedAnswer(self._prompts.decode(token_ids), token_ids, len(prompt), prompt.tag_tokens)
+
+    def stream(
+        self,
+        question: str,
+        tag_times_s: Sequence[float],
+        memory: Sequence[npt.NDArray[np.floating[Any]]],
+        max_new_tokens: int = 256,
+        titles: Mapping[int, str] | None = None,
+    ) -> Iterator[str]:
+        """The same answer as pieces of text, as they are generated; joined they equal ``generate(...).text``."""
+        prompt = self.prompt(question, tag_times_s, memory, titles)
+        yield from self.text_pieces(self.token_ids(prompt, max_new_tokens))
+
+    def text_pieces(self, token_ids: Iterator[int]) -> Iterator[str]:
+        """Text as soon as it is whole: a piece waits while a character's bytes are incomplete."""
+        ids: list[int] = []
+        said = ""
+        for token_id in token_ids:
+            ids.append(token_id)
+            text = self._prompts.decode(ids)
+            if text.startswith(said) and len(text) > len(said) and not text.endswith("�"):
+                yield text[len(said) :]
+                said = text
+        rest = self._prompts.decode(ids)
+        if len(rest) > len(said):
+            yield rest[len(said) :]
+
+    @torch.inference_mode()
+    def token_ids(self, prompt: AnswerPrompt, max_new_tokens: int) -> Iterator[int]:
+        """Greedy token ids until the end of turn (not yielded) or ``max_new_tokens``."""
+        if len(prompt) + max_new_tokens > self.context_tokens:
+            raise BudgetError(
+                f"the prompt of {len(prompt)} tokens and an answer of up to {max_new_tokens} exceed the LLM's context "
+                f"of {self.context_tokens}; lower the token budget or ask about fewer segments"
+            )
+        for token_id in self._step.greedy(prompt.embeds, max_new_tokens):
+            if token_id in self._stop_ids:
+                return
+            yield token_id
+
+    @torch.inference_mode()
+    def next_logits(self, prompt: AnswerPrompt) -> npt.NDArray[np.float32]:
+        """Logits of the first answer token, float32 (vocabulary,)."""
+        return self._step.prefill(prompt.embeds).cpu().numpy()
+
+    def _embed_ids(self, ids: list[int]) -> torch.Tensor:
+        embeds: torch.Tensor = self._embed(torch.tensor(ids, device=self.device))
+        return embeds
+
+    def _project(self, memory: Sequence[npt.NDArray[np.floating[Any]]]) -> tuple[torch.Tensor, ...]:
+        """All memory tokens through the projector in one call, split again per segment."""
+        counts = [len(tokens) for tokens in memory]
+        if not sum(counts):
+            empty = self._embed_ids([])
+            return tuple(empty for _ in counts)
+        joined = torch.from_numpy(np.concatenate([np.asarray(tokens, dtype=np.float32) for tokens in memory]))
+        projected: torch.Tensor = self._projector(joined.to(device=self.device, dtype=self._embed.weight.dtype))
+        split: tuple[torch.Tensor, ...] = projected.split(counts)
+        return split

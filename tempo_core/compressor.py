@@ -1,0 +1,232 @@
+"""The SVLM, split where the question begins: encode and prefill at index time, relevance and compress at query time.
+
+    encode    pixels -> visual states            vision tower only (stored)
+    prefill   states -> prefix KV caches         question-independent, exact because attention is causal
+    features  prefix -> one vector per segment   the fixed summary suffix (stored, searched)
+    read      prefix + question -> scores        relevance at the last prompt token, before any memory token
+    compress  read prefix -> memory tokens       only the allocated k of them
+
+Shapes: B segments, T frame pairs, S visual tokens, L = 1 + deepstack levels, D hidden, Q question tokens.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from tempo_core.errors import UsageError
+from tempo_core.prefix_cache import LayerCache, PrefixCache, QuestionCache, suffix_mask
+from tempo_core.prompts import PrefixTokens, PromptEncoder
+from tempo_core.spec import StateDtype
+from tempo_core.states import pack_rows, unpack_rows
+from tempo_core.values import FloatArray, SegmentPixels, SegmentState
+
+Segments = PrefixCache | Sequence[SegmentState]
+
+
+class Compressor:
+    """The fine-tuned SVLM with its memory tokens. Everything that comes out is on the CPU, without gradients.
+
+    ``batch_segments`` bounds the segments of one forward pass: activations, not results.
+    """
+
+    def __init__(
+        self,
+        vision: nn.Module,
+        text: nn.Module,
+        memory_tokens: torch.Tensor,
+        relevance_direction: torch.Tensor,
+        prompts: PromptEncoder,
+        batch_segments: int = 32,
+    ) -> None:
+        self._vision: Any = vision
+        self._text: Any = text
+        self._memory_tokens = memory_tokens  # [max memory tokens, D]
+        self._direction = relevance_direction  # [D] float32: lm_head row of "Yes" minus that of "No"
+        self._prompts = prompts
+        self._batch = batch_segments
+        self._merge = int(vision.spatial_merge_size)  # type: ignore[arg-type]
+        config: Any = text.config
+        self._layers, self._kv_heads = int(config.num_hidden_layers), int(config.num_key_value_heads)
+        self._head_dim = int(config.head_dim)
+        self._dtype = memory_tokens.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Where the SVLM computes."""
+        return self._memory_tokens.device
+
+    @property
+    def max_memory_tokens(self) -> int:
+        """Memory tokens that the checkpoint has learned (128 as published)."""
+        return int(self._memory_tokens.shape[0])
+
+    @torch.inference_mode()
+    def encode(self, segments: Sequence[SegmentPixels], state_dtype: StateDtype | None = None) -> list[SegmentState]:
+        """Visual states of segments, in order. ``state_dtype``: how rows are kept; default, the model's own."""
+        dtype = state_dtype or ("bfloat16" if self._dtype == torch.bfloat16 else "float32")
+        by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        for index, segment in enumerate(segments):
+            by_shape[segment.grid_thw].append(index)
+        found: dict[int, SegmentState] = {}
+        for grid, indices in by_shape.items():
+            for start in range(0, len(indices), self._batch):
+                group = indices[start : start + self._batch]
+                visual = self._encode_batch([segments[i].patches for i in group], grid)
+                rows = pack_rows(visual, dtype).cpu().numpy()
+                for row, i in enumerate(group):
+                    found[i] = SegmentState(rows[row], dtype, grid, segments[i].pair_times_s)
+        return [found[i] for i in range(len(segments))]
+
+    def _encode_batch(self, patches: list[Any], grid: tuple[int, int, int]) -> torch.Tensor:
+        """[B, L, S, D] of segments that share a grid."""
+        pixels = torch.from_numpy(np.concatenate(patches)).to(self.device)
+        if pixels.dtype == torch.uint8:
+            pixels = pixels.float() / 127.5 - 1.0
+        grids = torch.tensor([grid] * len(patches), device=self.device)
+        out = self._vision(pixels, grid_thw=grids)
+        levels = torch.stack([out.pooler_output, *out.deepstack_features])
+        visual: torch.Tensor = levels.unflatten(1, (len(patches), -1)).transpose(0, 1)
+        return visual
+
+    @torch.inference_mode()
+    def prefill(self, states: Sequence[SegmentState]) -> PrefixCache:
+        """The KV caches of the prefixes, one slab for all segments (28 x 2 x 8 x 128 bf16 numbers a token at 2 B)."""
+        tokens = [self._prompts.prefix(state.grid_thw, state.pair_times_s, self._merge) for state in states]
+        lengths = tuple(len(token.ids) for token in tokens)
+        kv = self._new_kv(len(states), max(lengths, default=0))
+        for start in range(0, len(states), self._batch):
+            stop = start + self._batch
+            self._prefill_batch(states[start:stop], tokens[start:stop], kv[:, :, start:stop])
+        return PrefixCache(kv, lengths, tuple(token.next_position for token in tokens))
+
+    def _prefill_batch(self, states: Sequence[SegmentState], tokens: Sequence[PrefixTokens], kv: torch.Tensor) -> None:
+        """Right padding needs no mask: attention is causal, and what pads is never attended to later."""
+        longest = max(len(token.ids) for token in tokens)
+        ids = torch.zeros(len(tokens), longest, dtype=torch.long)
+        positions = torch.zeros(3, len(tokens), longest, dtype=torch.long)
+        is_visual = torch.zeros(len(tokens), longest, dtype=torch.bool)
+        for row, token in enumerate(tokens):
+            ids[row, : len(token.ids)] = torch.from_numpy(token.ids)
+            positions[:, row, : len(token.ids)] = torch.from_numpy(np.ascontiguousarray(token.positions))
+            is_visual[row, : len(token.ids)] = torch.from_numpy(token.is_visual)
+        visual = torch.cat([unpack_rows(state, self.device, self._dtype) for state in states], dim=1)  # [L, B*S, D]
+        where = is_visual.flatten().nonzero().squeeze(1).to(self.device)
+        hidden = self._text.embed_tokens(ids.to(self.device))
+        hidden.view(-1, hidden.shape[-1])[where] = visual[0]
+        self._decode(hidden, positions.to(self.device), LayerCache(keep=kv), None, deepstack=(where, visual[1:]))
+
+    @torch.inference_mode()
+    def features(self, segments: Segments) -> FloatArray:
+        """Relevance-ready features, float32 (B, D), each of length 1: the segment summed up in one word."""
+        prefix = self._prefix(segments)
+        suffix = self._prompts.summary_suffix()
+        parts = [self._last_hidden(batch, suffix, None) for batch in self._batches(prefix)]
+        return _unit_length(torch.cat(parts) if parts else torch.zeros(0, self._memory_tokens.shape[1]))
+
+    @torch.inference_mode()
+    def question_feature(self, question: str) -> FloatArray:
+        """The question in the features' space, float32 (D,), of length 1."""
+        ids = torch.tensor([self._prompts.question_summary(question)], device=self.device)
+        positions = torch.arange(ids.shape[1], device=self.device).expand(3, 1, -1)
+        hidden = self._decode(self._text.embed_tokens(ids), positions, LayerCache(), None)
+        feature: FloatArray = _unit_length(hidden[:, -1])[0]
+        return feature
+
+    def relevance(self, segments: Segments, question: str) -> FloatArray:
+        """sigmoid(h . (w_Yes - w_No)), float32 (B,), h the last prompt token's final-normed hidden state (paper)."""
+        return self.read(segments, question).scores
+
+    @torch.inference_mode()
+    def read(self, segments: Segments, question: str) -> QuestionCache:
+        """Reads the question over all prefixes; what it leaves is what ``compress`` goes on from."""
+        prefix = self._prefix(segments)
+        suffix = self._prompts.question_suffix(question)
+        kv = self._new_kv(len(prefix), len(suffix))
+        scores = []
+        for start, batch in zip(range(0, len(prefix), self._batch), self._batches(prefix), strict=True):
+            hidden = self._last_hidden(batch, suffix, kv[:, :, start : start + len(batch)])
+            scores.append(torch.sigmoid(hidden.float() @ self._direction))
+        found = torch.cat(scores).cpu().numpy() if scores else np.zeros(0, np.float32)
+        return QuestionCache(prefix, kv, found, question)
+
+    @torch.inference_mode()
+    def compress(
+        self, segments: Segments | QuestionCache, question: str, tokens: Sequence[int] | np.ndarray
+    ) -> list[FloatArray]:
+        """The first ``tokens[i]`` memory tokens of each segment, float32 (tokens[i], D), final-normed, unprojected."""
+        read = segments if isinstance(segments, QuestionCache) else self.read(segments, question)
+        if read.question != question:
+            raise UsageError("compress was given a question other than the one that was read")
+        counts = [int(count) for count in tokens]
+        if len(counts) != len(read) or any(not 0 <= count <= self.max_memory_tokens for count in counts):
+            raise UsageError(
+                f"compress needs one count per segment ({len(read)}), each within 0..{self.max_memory_tokens}"
+            )
+        memory: list[FloatArray] = []
+        for start in range(0, len(read), self._batch):
+            memory += self._compress_batch(read, start, counts[start : start + self._batch])
+        return memory
+
+    def _compress_batch(self, read: QuestionCache, start: int, counts: list[int]) -> list[FloatArray]:
+        stop, most = start + len(counts), max(counts)
+        batch, question_kv = read.prefix.rows(start, stop), read.kv[:, :, start:stop]
+        asked = question_kv.shape[4]
+        embeds = self._memory_tokens[:most].expand(len(counts), -1, -1)
+        positions = self._text_positions(batch, asked, most)
+        mask = suffix_mask(batch.lengths, batch.kv.shape[4], asked, most, self.device)
+        hidden = self._decode(embeds, positions, LayerCache([batch.kv, question_kv]), mask)
+        found = hidden.float().cpu().numpy()
+        return [found[row, :count] for row, count in enumerate(counts)]
+
+    def _last_hidden(self, batch: PrefixCache, suffix: list[int], keep: torch.Tensor | None) -> torch.Tensor:
+        """[B, D]: the final-normed state of the last suffix token behind each prefix."""
+        ids = torch.tensor(suffix, device=self.device).expand(len(batch), -1)
+        positions = self._text_positions(batch, 0, len(suffix))
+        mask = suffix_mask(batch.lengths, batch.kv.shape[4], 0, len(suffix), self.device)
+        hidden = self._decode(self._text.embed_tokens(ids), positions, LayerCache([batch.kv], keep), mask)
+        return hidden[:, -1]
+
+    def _decode(
+        self,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        cache: LayerCache,
+        mask: torch.Tensor | None,
+        deepstack: tuple[torch.Tensor, torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """The decoder layers over embeddings [B, q, D]; deepstack adds a level behind each of the first layers."""
+        rotary = self._text.rotary_emb(hidden, positions)
+        for depth, layer in enumerate(self._text.layers):
+            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, past_key_values=cache)
+            if deepstack is not None and depth < len(deepstack[1]):
+                hidden.view(-1, hidden.shape[-1]).index_add_(0, deepstack[0], deepstack[1][depth])
+        normed: torch.Tensor = self._text.norm(hidden)
+        return normed
+
+    def _prefix(self, segments: Segments) -> PrefixCache:
+        if isinstance(segments, PrefixCache):
+            return segments.to(self.device)
+        return self.prefill(segments)
+
+    def _batches(self, prefix: PrefixCache) -> list[PrefixCache]:
+        return [prefix.rows(start, start + self._batch) for start in range(0, len(prefix), self._batch)]
+
+    def _text_positions(self, batch: PrefixCache, seen: int, new: int) -> torch.Tensor:
+        """(3, B, new): text goes on behind each prefix, one position a token."""
+        first = torch.tensor(batch.next_positions)[:, None] + seen
+        return (first + torch.arange(new)[None, :]).expand(3, -1, -1).to(self.device)
+
+    def _new_kv(self, segments: int, length: int) -> torch.Tensor:
+        shape = (self._layers, 2, segments, self._kv_heads, length, self._head_dim)
+        return torch.zeros(shape, dtype=self._dtype, device=self.device)
+
+
+def _unit_length(hidden: torch.Tensor) -> FloatArray:
+    unit: FloatArray = nn.functional.normalize(hidden.float(), dim=-1).cpu().numpy()
+    return unit

@@ -1,0 +1,110 @@
+"""Building the transformers modules without initializing them, and filling them from a checkpoint, strictly.
+
+Modules are made on the meta device and weights are assigned, so a 2 B model costs its file's reading and no more.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3_vl
+
+from tempo_core.errors import CheckpointError
+from tempo_core.weights import WeightFiles
+
+
+class FramePairAttention(qwen3_vl.Qwen3VLVisionAttention):
+    """The vision tower's attention with all frame pairs as one batch instead of one call each.
+
+    Attention stays inside a frame pair; the caller gives pairs of one shape, so packed hidden states
+    [pairs * tokens, width] fold to [pairs, heads, tokens, head_dim] and one SDPA call serves a layer.
+    """
+
+    def forward(
+        self,
+        hidden_states: torch.Tensor,
+        cu_seqlens: torch.Tensor,
+        position_embeddings: tuple[torch.Tensor, torch.Tensor] | None = None,
+        max_seqlen: int | None = None,  # noqa: ARG002  the base class passes it, all pairs are of one length here
+        **kwargs: Any,  # noqa: ARG002
+    ) -> torch.Tensor:
+        """[pairs * tokens, width] in and out; ``cu_seqlens`` has one entry more than there are pairs."""
+        assert position_embeddings is not None
+        length, pairs = hidden_states.shape[0], cu_seqlens.shape[0] - 1
+        query, key, value = self.qkv(hidden_states).reshape(length, 3, self.num_heads, -1).unbind(1)
+        query, key = qwen3_vl.apply_rotary_pos_emb_vision(query, key, *position_embeddings)
+        query, key, value = (
+            x.reshape(pairs, length // pairs, self.num_heads, -1).transpose(1, 2) for x in (query, key, value)
+        )
+        attended = nn.functional.scaled_dot_product_attention(query, key, value, scale=self.scaling)
+        out: torch.Tensor = self.proj(attended.transpose(1, 2).reshape(length, -1))
+        return out
+
+
+def vision_tower(config: Any) -> nn.Module:
+    """An empty Qwen3-VL vision tower with batched frame-pair attention (meta weights, real rotary tables)."""
+
+    def build(cfg: Any) -> nn.Module:
+        tower = qwen3_vl.Qwen3VLVisionModel._from_config(cfg)
+        for block in tower.blocks:
+            block.attn = FramePairAttention(cfg)
+        built: nn.Module = tower
+        return built
+
+    return _empty(build, config, {"depth": 0, "deepstack_visual_indexes": []})
+
+
+def text_model(config: Any) -> nn.Module:
+    """An empty Qwen3-VL text model (meta weights, real rotary tables)."""
+    return _empty(qwen3_vl.Qwen3VLTextModel._from_config, config, {"num_hidden_layers": 0, "vocab_size": 1})
+
+
+def language_model(config: Any) -> nn.Module:
+    """An empty Qwen3 causal language model (meta weights, real rotary tables)."""
+    from transformers import Qwen3ForCausalLM
+
+    return _empty(Qwen3ForCausalLM._from_config, config, {"num_hidden_layers": 0, "vocab_size": 1})
+
+
+def _empty(build: Callable[[Any], nn.Module], config: Any, donor_fields: dict[str, object]) -> nn.Module:
+    """``build(config)`` on the meta device, with the buffers (rotary tables) of a real layerless donor."""
+    with torch.device("meta"):
+        module = build(config)
+    donor_config = copy.deepcopy(config)
+    for field, value in {**donor_fields, "pad_token_id": None, "layer_types": []}.items():
+        if hasattr(donor_config, field):
+            setattr(donor_config, field, value)
+    for name, buffer in build(donor_config).named_buffers():
+        owner, _, leaf = name.rpartition(".")
+        setattr(module.get_submodule(owner), leaf, buffer)
+    return module.eval().requires_grad_(False)
+
+
+def fill(
+    module: nn.Module,
+    weights: WeightFiles,
+    prefix: str,
+    dtype: torch.dtype,
+    device: torch.device,
+    optional: frozenset[str] = frozenset(),
+) -> None:
+    """Assigns every parameter of ``module`` from ``prefix + name``; CheckpointError names what is missing or off."""
+    wanted = {prefix + name: parameter for name, parameter in module.named_parameters()}
+    present = set(weights.names(prefix))
+    names = [name for name in wanted if name in present or name.removeprefix(prefix) not in optional]
+    state = {}
+    for name, tensor in weights.tensors(names):
+        if tensor.shape != wanted[name].shape:
+            raise CheckpointError(
+                f"{weights.folder}: tensor {name} has shape {list(tensor.shape)}, "
+                f"the config asks for {list(wanted[name].shape)}"
+            )
+        state[name.removeprefix(prefix)] = tensor.to(device=device, dtype=dtype)
+    module.load_state_dict(state, strict=False, assign=True)
+    for buffers in module.modules():
+        for leaf, buffer in list(buffers.named_buffers(recurse=False)):
+            setattr(buffers, leaf, buffer.to(device))
