@@ -1,0 +1,10 @@
+"""Decoding: a packet scan that tells a file's true times, then sampled frames from one streaming pass of ffmpeg."""
+
+from __future__ import annotations
+
+from tempo_core.decoding.binary import find_ffmpeg
+from tempo_core.decoding.probe import probe
+from tempo_core.decoding.reader import SegmentReader, read_segments
+from tempo_core.decoding.video import ColorTags, VideoInfo
+
+__all__ = ["ColorTags", "SegmentReader", "VideoInfo", "find_ffmpeg", "probe", "read_segments"]

@@ -1,0 +1,142 @@
+"""A child process that cannot outlive, block or flood its caller.
+
+It has its own process group, which is killed as a whole; its standard error is drained by a thread that keeps the
+first and last lines only; reading its output has two deadlines, and only time spent waiting for it counts, so that
+a slow consumer (a busy GPU) is no reason to kill it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import IO
+
+from tempo_core.errors import DecodeTimeout
+
+_KEPT_LINES = 20
+_LINE_BYTES = 2000
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class Deadline:
+    """Seconds of waiting that are allowed: in all, and without a byte of output."""
+
+    total_s: float
+    stall_s: float
+
+
+class Child:
+    """Runs ``command`` at once. Use as a context manager: leaving it kills and reaps the process group."""
+
+    def __init__(self, command: Sequence[str], deadline: Deadline, name: str) -> None:
+        self._deadline, self._name = deadline, name
+        self._waited_s = 0.0
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+        assert self._process.stdout is not None and self._process.stderr is not None
+        self._output = self._process.stdout.fileno()
+        self._messages = _Messages(self._process.stderr)
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also its process group."""
+        return self._process.pid
+
+    def read(self, size: int = _CHUNK) -> bytes:
+        """Up to ``size`` bytes of standard output, b"" at its end. DecodeTimeout past a deadline (it is killed)."""
+        self._wait_for_output()
+        return os.read(self._output, max(1, size))
+
+    def _wait_for_output(self) -> None:
+        poll = select.poll()
+        poll.register(self._output, select.POLLIN | select.POLLHUP | select.POLLERR)
+        allowed = min(self._deadline.stall_s, self._deadline.total_s - self._waited_s)
+        began = time.monotonic()
+        ready = poll.poll(max(0.0, allowed) * 1000)
+        self._waited_s += time.monotonic() - began
+        if not ready:
+            self.kill()
+            raise DecodeTimeout(self._timeout_reason())
+
+    def _timeout_reason(self) -> str:
+        if self._waited_s >= self._deadline.total_s:
+            return f"{self._name} did not finish within {self._deadline.total_s:.0f} s and was stopped"
+        return f"{self._name} gave nothing for {self._deadline.stall_s:.0f} s and was stopped"
+
+    def finish(self) -> int:
+        """Wait for the end after all output was read; the exit status, negative for a signal."""
+        allowed = max(1.0, min(self._deadline.stall_s, self._deadline.total_s - self._waited_s))
+        try:
+            return self._process.wait(timeout=allowed)
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise DecodeTimeout(f"{self._name} did not end and was stopped") from None
+        finally:
+            self._messages.join()
+
+    def messages(self) -> list[str]:
+        """The first and last lines of standard error."""
+        return self._messages.lines()
+
+    def kill(self) -> None:
+        """Kill the process group and reap the process; harmless when it is over."""
+        if self._process.poll() is None:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._messages.join()
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.kill()
+        assert self._process.stdout is not None
+        self._process.stdout.close()
+
+
+class _Messages:
+    """Drains a stream to its end in a thread; a full stderr pipe would stop ffmpeg for ever."""
+
+    def __init__(self, stream: IO[bytes]) -> None:
+        self._stream = stream
+        self._first: list[str] = []
+        self._last: deque[str] = deque(maxlen=_KEPT_LINES)
+        self._thread = threading.Thread(target=self._drain, daemon=True, name="tempo-stderr")
+        self._thread.start()
+
+    def _drain(self) -> None:
+        with self._stream:
+            while line := self._stream.readline(_LINE_BYTES):
+                self._keep(line.decode("utf-8", "replace").strip())
+
+    def _keep(self, line: str) -> None:
+        if not line:
+            return
+        if len(self._first) < _KEPT_LINES:
+            self._first.append(line)
+        else:
+            self._last.append(line)
+
+    def join(self) -> None:
+        self._thread.join(timeout=5.0)  # a grandchild could hold the pipe open; the thread is a daemon
+
+    def lines(self) -> list[str]:
+        return [*self._first, *list(self._last)]

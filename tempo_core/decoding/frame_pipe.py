@@ -1,0 +1,68 @@
+"""Raw frames with their presentation times, read back from ffmpeg's pipe (NUT, demuxed by PyAV)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+
+import av
+import numpy as np
+from av.packet import Packet
+from av.video.stream import VideoStream
+
+from tempo_core.decoding.child import Child
+from tempo_core.decoding.video import VideoInfo
+from tempo_core.values import ByteArray
+
+_BUFFER_BYTES = 1 << 20
+
+
+@dataclass(frozen=True, eq=False)
+class TimedFrame:
+    """``pixels``: uint8 [height, width, 3]; ``tick``: when it is shown, in the file's time base."""
+
+    pixels: ByteArray
+    tick: int
+    time_s: Fraction
+
+
+class _Pipe:
+    """What PyAV reads from: the child's output, with its deadlines."""
+
+    def __init__(self, child: Child) -> None:
+        self._child = child
+
+    def read(self, size: int) -> bytes:
+        return self._child.read(size)
+
+
+def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterator[TimedFrame]:
+    """Every frame that ffmpeg wrote, in presentation order, from the first frame that the file shows.
+
+    Nothing where ffmpeg wrote nothing. DecodeTimeout from the child's deadlines.
+    """
+    width, height = size
+    for packet in _packets(child):
+        tick = None if packet.pts is None else _tick(packet.pts * packet.time_base, info)
+        if tick is None or packet.size != width * height * 3:  # the size also tells the empty packet at the end
+            continue
+        pixels = np.frombuffer(memoryview(packet), np.uint8).reshape(height, width, 3)
+        yield TimedFrame(pixels, tick, (tick - int(info.ticks[0])) * info.time_base)
+
+
+def _packets(child: Child) -> Iterator[Packet[VideoStream]]:
+    try:
+        container = av.open(_Pipe(child), mode="r", format="nut", buffer_size=_BUFFER_BYTES)
+    except av.FFmpegError:  # no header: ffmpeg ended before the first frame
+        return
+    with container:
+        yield from container.demux(container.streams.video[0])
+
+
+def _tick(time: Fraction, info: VideoInfo) -> int | None:
+    """The file's own tick; None for a frame before the first that is shown, or beyond those that were counted."""
+    tick = round(time / info.time_base)
+    if not info.in_order:
+        return tick if tick >= info.ticks[0] else None
+    return int(info.ticks[tick]) if 0 <= tick < len(info.ticks) else None

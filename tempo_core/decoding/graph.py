@@ -1,0 +1,102 @@
+"""The ffmpeg command of one streaming pass: thin out, size, colour, turn upright, hand over raw frames with times."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import ffmpeg
+
+from tempo_core.decoding.binary import filters_of
+from tempo_core.decoding.display import swaps_edges
+from tempo_core.decoding.probe import FORMATS
+from tempo_core.decoding.video import VideoInfo
+
+_MAX_PIXELS = 1 << 27  # as in the probe: no header may ask for gigabytes
+# Catmull-Rom (B 0, C 0.5), the bicubic of Pillow and torch; antialiased when shrinking, chroma not subsampled twice.
+_BICUBIC = {"flags": "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp", "param0": "0", "param1": "0.5"}
+_TONE_FILTERS = frozenset({"zscale", "tonemap"})
+_REFERENCE_WHITE_NITS = 203  # ITU-R BT.2408: what a white page measures in HDR
+
+
+def tone_maps(ffmpeg_path: str) -> bool:
+    """Whether this ffmpeg can bring HDR brightness into a normal picture."""
+    return filters_of(ffmpeg_path) >= _TONE_FILTERS
+
+
+def command(ffmpeg_path: str, path: str, info: VideoInfo, size: tuple[int, int], select: str | None) -> list[str]:
+    """Arguments that make ffmpeg write the frames that ``select`` passes to standard output, as NUT with rgb24.
+
+    ``size``: final (width, height), upright. Times stay the file's own, in ``info.time_base``; where the file has
+    none (``info.in_order``) they are the frames' ranks.
+    """
+    clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
+    stream = _input(path)[str(info.stream_index)].filter("settb", clock)
+    if info.in_order:
+        stream = stream.filter("setpts", "N")
+    if select is not None:
+        stream = stream.filter("select", select)
+    stream = _turn(_pixels(stream, info, size, tone_maps(ffmpeg_path)), info)
+    stream = ffmpeg.output(stream, "pipe:1", **_output_options(clock))
+    arguments: list[str] = ffmpeg.get_args(stream.global_args("-hide_banner", "-nostdin", "-loglevel", "error"))
+    return [ffmpeg_path, *arguments]
+
+
+def _input(path: str) -> Any:
+    """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
+    return ffmpeg.input(
+        f"file:{path}",
+        noautorotate=None,
+        copyts=None,
+        format_whitelist=FORMATS,
+        protocol_whitelist="file,pipe",
+        max_pixels=_MAX_PIXELS,
+    )
+
+
+def _output_options(clock: str) -> dict[str, str]:
+    return {
+        "f": "nut",
+        "vcodec": "rawvideo",
+        "pix_fmt": "rgb24",
+        "enc_time_base": clock.replace("/", ":"),
+        "write_index": "0",  # an index would grow in memory with the video
+    }
+
+
+def _pixels(stream: Any, info: VideoInfo, size: tuple[int, int], can_tone_map: bool) -> Any:
+    """One resample to the final size, in 8-bit RGB."""
+    width, height = size[::-1] if swaps_edges(info.orientation) else size
+    if info.color.is_hdr and can_tone_map:
+        return _tone_mapped(stream, info, width, height)
+    options = dict(_BICUBIC)
+    if info.color.matrix not in (None, "gbr"):
+        options["in_color_matrix"] = _swscale_matrix(info)
+    return stream.filter("scale", width, height, **options).filter("format", "rgb24")
+
+
+def _swscale_matrix(info: VideoInfo) -> str:
+    names = {"bt2020nc": "bt2020", "bt2020c": "bt2020", "bt470bg": "bt601", "smpte170m": "bt601"}
+    return names.get(str(info.color.matrix), str(info.color.matrix))
+
+
+def _tone_mapped(stream: Any, info: VideoInfo, width: int, height: int) -> Any:
+    """HDR: to linear light at the final size, highlights rolled off, then BT.709."""
+    said = {"transferin": info.color.transfer}
+    said["matrixin"] = info.color.matrix or "bt2020nc"
+    said["primariesin"] = info.color.primaries or "bt2020"
+    linear = stream.filter(
+        "zscale", width=width, height=height, filter="bicubic", transfer="linear", npl=_REFERENCE_WHITE_NITS, **said
+    )
+    mapped = (
+        linear.filter("format", "gbrpf32le")
+        .filter("zscale", primaries="bt709")
+        .filter("tonemap", "mobius", desat=0)
+        .filter("zscale", transfer="bt709", matrix="gbr", range="full")
+    )
+    return mapped.filter("format", "gbrp").filter("format", "rgb24")
+
+
+def _turn(stream: Any, info: VideoInfo) -> Any:
+    for name, argument in info.orientation:
+        stream = stream.filter(name, argument) if argument else stream.filter(name)
+    return stream

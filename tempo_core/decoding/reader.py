@@ -1,0 +1,173 @@
+"""Sampled frames of a video, segment by segment, from one streaming pass of ffmpeg in constant memory."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+from types import TracebackType
+
+import numpy as np
+
+from tempo_core.decoding.binary import find_ffmpeg
+from tempo_core.decoding.child import Child, Deadline
+from tempo_core.decoding.frame_pipe import TimedFrame, timed_frames
+from tempo_core.decoding.graph import command, tone_maps
+from tempo_core.decoding.schedule import Schedule, schedule, selection
+from tempo_core.decoding.video import VideoInfo
+from tempo_core.errors import VideoError
+from tempo_core.geometry import frame_size
+from tempo_core.sampling import Sampling
+from tempo_core.spec import FrameGeometry, IndexSpec
+from tempo_core.values import SegmentFrames
+
+Progress = Callable[[int, int], None]
+
+# A decoder slower than a tenth of real time (8K on two cores comes near it), or silent for a minute beyond the time
+# that it needs at that speed from one sample to the next, is taken for hung.
+_SLOWEST_SHARE = 10.0
+_LEAST_S = 120.0
+_STALL_S = 60.0
+
+
+def read_segments(
+    path: str | os.PathLike[str],
+    info: VideoInfo,
+    spec: IndexSpec,
+    geometry: FrameGeometry,
+    *,
+    deadline_s: float | None = None,
+    progress: Progress | None = None,
+) -> SegmentReader:
+    """Frames of ``path`` as ``spec`` samples them, at the size that ``geometry`` gives. Iterate over the result.
+
+    ``deadline_s`` bounds the time spent waiting for ffmpeg; by default ten times the duration, at least two minutes.
+    ``progress(frames_done, frames_total)`` is called for each segment. VideoError where fewer than half of the
+    samples can be decoded, DecodeTimeout where ffmpeg hangs; both may come after some segments were given.
+    """
+    return SegmentReader(os.path.abspath(os.fspath(path)), info, spec, geometry, deadline_s, progress)
+
+
+@dataclass(frozen=True)
+class _Shown:
+    """A sample's frame; ``decoded`` is False where another one stands in."""
+
+    frame: TimedFrame
+    decoded: bool
+
+
+class SegmentReader:
+    """An iterator of SegmentFrames, in order. ``close`` (or leaving a ``with``) stops ffmpeg early.
+
+    After the end: ``missing_samples``, the samples for which another frame stands in, and ``warnings``.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        info: VideoInfo,
+        spec: IndexSpec,
+        geometry: FrameGeometry,
+        deadline_s: float | None,
+        progress: Progress | None,
+    ) -> None:
+        self.info, self.spec = info, spec
+        self.sampling: Sampling = info.sampling(spec)
+        self.size = frame_size(info.width, info.height, geometry)
+        self.missing_samples = 0
+        self.warnings: tuple[str, ...] = ()
+        self._path, self._progress = path, progress
+        self._deadline = _deadline(self.sampling, deadline_s)
+        self._segments = self._run()
+
+    def __iter__(self) -> Iterator[SegmentFrames]:
+        return self
+
+    def __next__(self) -> SegmentFrames:
+        return next(self._segments)
+
+    def close(self) -> None:
+        """Stop ffmpeg now. Harmless at any time."""
+        self._segments.close()
+
+    def __enter__(self) -> SegmentReader:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _run(self) -> Generator[SegmentFrames, None, None]:
+        ffmpeg, plan = find_ffmpeg(), schedule(self.info, self.sampling)
+        arguments = command(ffmpeg, self._path, self.info, self.size, selection(self.info, plan))
+        with Child(arguments, self._deadline, "ffmpeg") as child:
+            frames = timed_frames(child, self.info, self.size)
+            yield from self._segmented(_shown_frames(frames, self.info, plan), child)
+            child.finish()
+            self.warnings = tuple(self._judge(child.messages(), tone_maps(ffmpeg)))
+
+    def _segmented(self, shown: Iterator[_Shown], child: Child) -> Iterator[SegmentFrames]:
+        total, step, window = self.sampling.count, self.spec.segment_frames, list[_Shown]()
+        done = 0
+        for sample in shown:
+            window.append(sample)
+            done += 1
+            self.missing_samples += not sample.decoded
+            if len(window) == step or done == total:
+                yield self._segment((done - 1) // step, window)
+                window = []
+                self._report(done, total)
+        if not done:
+            child.finish()
+            raise VideoError(f"no frame could be decoded: {_reason(child.messages())}")
+
+    def _segment(self, index: int, window: list[_Shown]) -> SegmentFrames:
+        times = tuple(float(sample.frame.time_s) for sample in window)
+        return SegmentFrames(index, np.stack([sample.frame.pixels for sample in window]), times)
+
+    def _report(self, done: int, total: int) -> None:
+        if self._progress is not None:
+            self._progress(done, total)
+
+    def _judge(self, messages: list[str], tone_mapped: bool) -> Iterator[str]:
+        total, missing = self.sampling.count, self.missing_samples
+        if 2 * missing > total:
+            raise VideoError(f"only {total - missing} of {total} samples could be decoded: {_reason(messages)}")
+        if missing:
+            yield f"{missing} of {total} samples could not be decoded; neighbours stand in: {_reason(messages)}"
+        elif messages:
+            yield f"the decoder met errors, pictures may be damaged: {_reason(messages)}"
+        if self.info.color.is_hdr and not tone_mapped:
+            yield "HDR pictures were taken without tone mapping: this ffmpeg lacks zscale"
+
+
+def _deadline(sampling: Sampling, total_s: float | None) -> Deadline:
+    allowed = max(_LEAST_S, _SLOWEST_SHARE * float(sampling.duration_s)) if total_s is None else total_s
+    return Deadline(allowed, _STALL_S + _SLOWEST_SHARE / float(sampling.real_fps))
+
+
+def _shown_frames(frames: Iterator[TimedFrame], info: VideoInfo, plan: Schedule) -> Iterator[_Shown]:
+    """For each sample the last frame at or before it; the first one where nothing earlier was decoded."""
+    ranks = plan.expected - 1 if info.interlaced else plan.expected  # a decoder merges two fields into one frame
+    needed = info.ticks[np.maximum(ranks, 0)]
+    sample, held = 0, None
+    for frame in frames:
+        while held is not None and sample < len(needed) and plan.due[sample] < frame.tick:
+            yield _Shown(held, held.tick >= needed[sample])
+            sample += 1
+        while held is None and sample < len(needed) and plan.due[sample] < frame.tick:
+            yield _Shown(frame, False)
+            sample += 1
+        held = frame
+    while held is not None and sample < len(needed):
+        yield _Shown(held, held.tick >= needed[sample])
+        sample += 1
+
+
+def _reason(messages: list[str]) -> str:
+    """ffmpeg's own first complaint, without the address that precedes it."""
+    if not messages:
+        return "ffmpeg gave no reason"
+    return re.sub(r"^(\[[^]]*\] ?)+", "", messages[0]) or messages[0]

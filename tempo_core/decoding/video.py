@@ -1,0 +1,62 @@
+"""What a packet scan says about a video file: its true times, its size as displayed, and how to show it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from tempo_core.sampling import Sampling, sample_frames
+from tempo_core.spec import IndexSpec
+
+TickArray = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class ColorTags:
+    """How the decoded samples are to be read, in ffmpeg's names; None where the file does not say."""
+
+    transfer: str | None = None
+    matrix: str | None = None
+    primaries: str | None = None
+
+    @property
+    def is_hdr(self) -> bool:
+        """Perceptual quantizer or hybrid log-gamma: brightness that must be mapped to a normal picture."""
+        return self.transfer in ("smpte2084", "arib-std-b67")
+
+
+@dataclass(frozen=True, eq=False)
+class VideoInfo:
+    """One video stream, as found by reading every packet and decoding none but the first.
+
+    ``width``, ``height``: as displayed, in square pixels, after rotation. ``duration``: last frame's time + its
+    length - first frame's time, seconds. ``start``: the first frame's time on the timeline that players show
+    (from the earliest picture or sound), so that start + a citation's time is where to open the player.
+    ``ticks``: int64 [frame_count], each frame's presentation time in units of ``time_base``, ascending.
+    ``in_order``: the file carries no times that hold for decoded frames (AVI, a timeline that restarts): the k-th
+    decoded frame is shown at ticks[k]. ``interlaced``: ticks may count both fields of one picture.
+    ``orientation``: ffmpeg filters, (name, argument), that turn the picture upright.
+    """
+
+    width: int
+    height: int
+    duration: Fraction
+    start: Fraction
+    frame_count: int
+    codec: str
+    stream_index: int
+    warnings: tuple[str, ...]
+    claimed_duration_s: float | None
+    time_base: Fraction
+    ticks: TickArray = field(repr=False)
+    in_order: bool = False
+    interlaced: bool = False
+    orientation: tuple[tuple[str, str], ...] = ()
+    color: ColorTags = ColorTags()
+
+    def sampling(self, spec: IndexSpec) -> Sampling:
+        """When this video is sampled under ``spec``; one sample where it has one frame."""
+        return sample_frames(self.duration, spec, single_frame=self.frame_count == 1)
