@@ -1,0 +1,48 @@
+"""Where a library is kept: part files of frames and states, LanceDB tables, one commit point. Knows no model."""
+
+from __future__ import annotations
+
+from storage.library import ALL_MODELS, Library, open_library
+from storage.records import (
+    Content,
+    FailureRecord,
+    LibraryStatus,
+    ModelStatus,
+    Part,
+    Problem,
+    SegmentHit,
+    SegmentRecord,
+    Source,
+    StagedContent,
+    VideoFacts,
+    VideoRecord,
+)
+from storage.selection import one_per_content
+from storage.sources import FetchedSource, discover, fetch, stat_source
+from storage.video_writer import VideoWriter
+from storage.writer import Writer
+
+__all__ = [
+    "ALL_MODELS",
+    "Content",
+    "FailureRecord",
+    "FetchedSource",
+    "Library",
+    "LibraryStatus",
+    "ModelStatus",
+    "Part",
+    "Problem",
+    "SegmentHit",
+    "SegmentRecord",
+    "Source",
+    "StagedContent",
+    "VideoFacts",
+    "VideoRecord",
+    "VideoWriter",
+    "Writer",
+    "discover",
+    "fetch",
+    "one_per_content",
+    "open_library",
+    "stat_source",
+]

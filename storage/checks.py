@@ -1,0 +1,138 @@
+"""``status``: what there is. ``verify``: whether it is what it should be."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+
+import numpy as np
+
+from storage.manifest import Manifest
+from storage.reading import read_states, segment_records
+from storage.records import FailureRecord, LibraryStatus, ModelStatus, Part, Problem, VideoRecord
+from storage.schemas import segments_table
+from storage.selection import one_per_content
+from storage.store import STAGED_SUFFIX, TABLES_FOLDER, Store
+from storage.sweep import catalog_records, unreferenced_files, unreferenced_rows
+from storage.tables import Tables, quoted
+from tempo_core.errors import LibraryError
+from tempo_core.fingerprints import Fingerprints
+
+Progress = Callable[[str, int], None]
+_BLOCK = 1 << 20
+
+
+def library_status(
+    store: Store, tables: Tables, manifest: Manifest, failures: Sequence[FailureRecord], prints: Sequence[Fingerprints]
+) -> LibraryStatus:
+    """Counts and sizes; ``prints``: the chains there are, the default first."""
+    catalog = catalog_records(tables)
+    models = tuple(_model_status(one, one is prints[0], catalog, failures) for one in prints)
+    contents = {record.video_id: record for record in catalog}
+    return LibraryStatus(
+        uri=store.uri,
+        schema=manifest.schema,
+        models=models,
+        videos=len(contents),
+        hours=sum(record.facts.duration_s for record in contents.values()) / 3600,
+        frames_bytes=_part_bytes(record.frames_part for record in catalog),
+        states_bytes=_part_bytes(record.states_part for record in catalog),
+        tables_bytes=sum(file.size for file in store.files(TABLES_FOLDER)),
+        unreferenced_bytes=sum(file.size for file in unreferenced_files(store, catalog)),
+        fragments=sum(tables.fragments(name) for name in tables.names()),
+        free_bytes=store.free_bytes(),
+    )
+
+
+def verify_library(
+    store: Store, tables: Tables, catalog: Sequence[VideoRecord], progress: Progress | None
+) -> list[Problem]:
+    """Every part re-hashed, every generation's rows, states and features checked, and what refers to nothing."""
+    problems = []
+    parts = {part.path: part for record in catalog for part in (record.frames_part, record.states_part)}
+    for part in parts.values():
+        problems += _check_part(store, part)
+        if progress is not None:
+            progress(part.path, part.size)
+    for record in one_per_content(catalog):
+        problems += _check_generation(store, tables, record)
+    return problems + _check_copies(catalog) + _dangling(store, tables, catalog)
+
+
+def _model_status(
+    prints: Fingerprints, is_default: bool, catalog: Sequence[VideoRecord], failures: Sequence[FailureRecord]
+) -> ModelStatus:
+    records = [record for record in catalog if record.fingerprints == prints]
+    contents = one_per_content(records)
+    return ModelStatus(
+        fingerprints=prints,
+        model_id=records[-1].facts.model_id,
+        spec=records[-1].facts.spec,
+        is_default=is_default,
+        sources=len(records),
+        videos=len(contents),
+        segments=sum(record.segments for record in contents),
+        hours=sum(record.facts.duration_s for record in contents) / 3600,
+        failures=sum(failure.fingerprint == prints.features for failure in failures),
+    )
+
+
+def _part_bytes(parts: Iterable[Part]) -> int:
+    return sum({part.path: part.size for part in parts}.values())
+
+
+def _check_part(store: Store, part: Part) -> list[Problem]:
+    digest = hashlib.sha256()
+    try:
+        with store.open(part.path) as file:
+            while block := file.read(_BLOCK):
+                digest.update(block)
+    except FileNotFoundError:
+        return [Problem(part.path, "the part is missing")]
+    if digest.hexdigest() == part.sha256:
+        return []
+    return [Problem(part.path, "the part's bytes are not those that were written (SHA-256 differs)")]
+
+
+def _check_generation(store: Store, tables: Tables, record: VideoRecord) -> list[Problem]:
+    problems = []
+    try:
+        for segment in segment_records(tables, record):
+            read_states(store, record, [segment], None, verify=True)
+    except LibraryError as error:
+        problems.append(Problem(record.uri, str(error)))
+    where = f"generation = {quoted(record.generation)}"
+    rows = tables.rows(segments_table(record.fingerprints.features), where, ["index", "vector"])
+    for row in rows:
+        length = float(np.linalg.norm(np.asarray(row["vector"], np.float32)))
+        if not np.isfinite(length) or length == 0:
+            problems.append(Problem(record.uri, f"segment {row['index']} has no usable feature"))
+    return problems
+
+
+def _check_copies(catalog: Sequence[VideoRecord]) -> list[Problem]:
+    """A content has one generation per model, and a source one row."""
+    problems, generations = [], {(one.video_id, one.fingerprints.features): one.generation for one in catalog}
+    seen: set[tuple[str, str]] = set()
+    for record in catalog:
+        features = record.fingerprints.features
+        if generations[record.video_id, features] != record.generation:
+            problems.append(Problem(record.uri, "copies of one content stand on different generations"))
+        if (record.uri, features) in seen:
+            problems.append(Problem(record.uri, "the source is in the catalog twice"))
+        seen.add((record.uri, features))
+    return problems
+
+
+def _dangling(store: Store, tables: Tables, catalog: Sequence[VideoRecord]) -> list[Problem]:
+    files = [
+        Problem(file.path, "no video refers to this file; `tempo prune` removes it once it is old enough")
+        for file in unreferenced_files(store, catalog)
+        if not file.path.endswith(STAGED_SUFFIX)
+    ]
+    rows = [
+        Problem(segments_table(fingerprint), f"rows of generation {generation}, which no video refers to")
+        for fingerprint, generations in unreferenced_rows(tables, catalog).items()
+        for generation in generations
+    ]
+    return files + rows

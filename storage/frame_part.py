@@ -1,0 +1,56 @@
+"""The part that holds a video's sampled frames as JPEG: row group = segment, so a poster costs one small read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import BinaryIO
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from storage.part_file import PartWriter
+
+FRAMES_SCHEMA = pa.schema(
+    [
+        pa.field("segment", pa.int32(), nullable=False),
+        pa.field("frame", pa.int32(), nullable=False),
+        pa.field("time_s", pa.float64(), nullable=False),
+        pa.field("jpeg", pa.binary(), nullable=False),
+    ]
+)
+
+
+class FramesPartWriter:
+    """Takes the frames of a video, segment by segment in order."""
+
+    def __init__(self, path: Path) -> None:
+        self._part = PartWriter(path, FRAMES_SCHEMA, statistics=["segment", "frame", "time_s"])
+        self.segments = 0
+        self.frames = 0
+
+    def add(self, index: int, jpegs: Sequence[bytes], times_s: Sequence[float]) -> None:
+        """Append segment ``index``; ``frame`` counts on over the whole video."""
+        if index != self.segments or len(jpegs) != len(times_s) or not jpegs:
+            raise ValueError(f"segment {index} with {len(jpegs)} frames and {len(times_s)} times, not {self.segments}")
+        numbers = range(self.frames, self.frames + len(jpegs))
+        columns = [[index] * len(jpegs), list(numbers), list(times_s), list(jpegs)]
+        self._part.add([pa.array(values, field.type) for values, field in zip(columns, FRAMES_SCHEMA, strict=True)])
+        self.segments += 1
+        self.frames += len(jpegs)
+
+    def finish(self) -> tuple[str, int]:
+        """(SHA-256 hex, bytes)."""
+        return self._part.finish({"tempo.frames": str(self.frames)})
+
+    def abort(self) -> None:
+        """Remove what was written."""
+        self._part.abort()
+
+
+def read_frames(file: BinaryIO, indices: Sequence[int] | None) -> Iterator[tuple[int, list[bytes], list[float]]]:
+    """(segment index, JPEGs, presentation times) of the wanted segments, all for None, one row group at a time."""
+    part = pq.ParquetFile(file, pre_buffer=True)
+    for index in range(part.num_row_groups) if indices is None else indices:
+        rows = part.read_row_group(index, columns=["time_s", "jpeg"])
+        yield index, rows["jpeg"].to_pylist(), rows["time_s"].to_pylist()

@@ -1,0 +1,72 @@
+"""The writer's lease on a local library: flock, which the kernel frees however its process ends."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import socket
+import time
+from pathlib import Path
+
+from tempo_core.errors import LibraryBusy
+
+POLL_S = 0.1
+
+
+def holder() -> dict[str, str | int | float]:
+    """Who takes a lease, for the message that the next one reads."""
+    return {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
+
+
+def busy(place: str, told: str) -> LibraryBusy:
+    """The error that names the holder; ``told`` is the JSON the holder wrote."""
+    try:
+        who = json.loads(told)
+        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(who["since"]))
+        name = f"process {who['pid']} on {who['host']}, since {since}"
+    except (ValueError, KeyError, TypeError):
+        name = "another process"
+    return LibraryBusy(f"{place} is being written by {name}; wait for it to end, or stop it")
+
+
+class LocalLease:
+    """flock on a file that also tells who holds it."""
+
+    def __init__(self, path: Path, place: str) -> None:
+        self._path = path
+        self._place = place
+        self._descriptor: int | None = None
+
+    def acquire(self, wait_s: float) -> None:
+        """Poll for the lock; LibraryBusy after ``wait_s``."""
+        deadline = time.monotonic() + wait_s
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        while not _try_lock(descriptor):
+            if time.monotonic() >= deadline:
+                told = os.pread(descriptor, 4096, 0).decode(errors="replace")
+                os.close(descriptor)
+                raise busy(self._place, told)
+            time.sleep(POLL_S)
+        self._descriptor = descriptor
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, json.dumps(holder()).encode(), 0)
+
+    def check(self) -> None:
+        """A lock cannot be lost; only one that was given back is missing."""
+        if self._descriptor is None:
+            raise LibraryBusy(f"{self._place}: this writer has given its lease back")
+
+    def release(self) -> None:
+        """Closing the file frees the lock."""
+        if self._descriptor is not None:
+            os.close(self._descriptor)
+            self._descriptor = None
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True

@@ -1,0 +1,87 @@
+"""``library.json``: what makes a folder or prefix a library, its schema version and its default model."""
+
+from __future__ import annotations
+
+import json
+import time
+from dataclasses import asdict, dataclass, replace
+
+from storage.migrations import MIGRATIONS, schema_version
+from storage.store import LEASE_FILE, LIBRARY_FILE, STAGED_SUFFIX, Store
+from storage.tables import Tables
+from tempo_core.errors import LibraryNotFound, SchemaError, UsageError
+
+CREATE_WAIT_S = 30.0
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """``default`` is the features fingerprint that is served unless another is asked for, None before the first."""
+
+    schema: int
+    created: float
+    default: str | None = None
+
+
+def read_manifest(store: Store) -> Manifest:
+    """The library's manifest; LibraryNotFound where there is none, SchemaError where it is not one of ours."""
+    try:
+        data = json.loads(store.read_bytes(LIBRARY_FILE))
+        return Manifest(int(data["schema"]), float(data["created"]), data["default"])
+    except FileNotFoundError:
+        raise LibraryNotFound(
+            f"no library at {store.uri}; `tempo index SOURCE --library {store.uri}` makes one"
+        ) from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise SchemaError(f"{store.uri}/{LIBRARY_FILE} is no library manifest: {error!r}") from error
+
+
+def write_manifest(store: Store, manifest: Manifest) -> None:
+    """Replace it in one step; only under the lease."""
+    store.write_bytes(LIBRARY_FILE, json.dumps(asdict(manifest), sort_keys=True).encode())
+
+
+def check_schema(store: Store, manifest: Manifest) -> None:
+    """SchemaError unless this program and the library have the same schema version."""
+    if manifest.schema > schema_version():
+        raise SchemaError(
+            f"{store.uri} has schema {manifest.schema}, this program knows {schema_version()}: use a newer tempo"
+        )
+    if manifest.schema < schema_version():
+        raise SchemaError(
+            f"{store.uri} has schema {manifest.schema}, not yet {schema_version()}: `tempo index` brings it up to date"
+        )
+
+
+def create_or_upgrade(store: Store) -> None:
+    """Make the library if there is none, bring an older schema up to date; both under the lease, both repeatable."""
+    if store.exists(LIBRARY_FILE) and read_manifest(store).schema >= schema_version():
+        return
+    _refuse_foreign_folder(store)
+    lease = store.lease()
+    lease.acquire(CREATE_WAIT_S)
+    try:
+        if not store.exists(LIBRARY_FILE):
+            write_manifest(store, Manifest(schema_version(), time.time()))
+        _upgrade(store)
+    finally:
+        lease.release()
+
+
+def _upgrade(store: Store) -> None:
+    """One migration after the other; the version is written after each, so a killed upgrade goes on where it was."""
+    manifest = read_manifest(store)
+    tables = Tables(store.tables_uri, store.table_options)
+    for migrate in MIGRATIONS[max(0, manifest.schema - 1) :]:
+        migrate(store, tables)
+        manifest = replace(manifest, schema=manifest.schema + 1)
+        write_manifest(store, manifest)
+
+
+def _refuse_foreign_folder(store: Store) -> None:
+    """A folder with other files in it is more likely a slip than a wish."""
+    if store.exists(LIBRARY_FILE):
+        return
+    for file in store.files(""):
+        if file.path != LEASE_FILE and not file.path.endswith(STAGED_SUFFIX):
+            raise UsageError(f"{store.uri} is no library, and not empty ({file.path}); name a new or empty place")

@@ -1,0 +1,21 @@
+"""How a library of an older schema becomes one of today's.
+
+``MIGRATIONS[n - 1]`` takes schema n to n + 1. A migration runs under the lease and may be killed and run again, so it
+must be repeatable. Readers of an older library are told to upgrade; they change nothing themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from storage.store import Store
+from storage.tables import Tables
+
+Migration = Callable[[Store, Tables], None]
+
+MIGRATIONS: tuple[Migration, ...] = ()  # schema 1 is the first
+
+
+def schema_version() -> int:
+    """The schema this program reads and writes."""
+    return 1 + len(MIGRATIONS)

@@ -1,0 +1,209 @@
+"""What a library keeps, as values. Times are seconds from the first frame, sizes are bytes, paths are relative."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from tempo_core.fingerprints import Fingerprints
+from tempo_core.sampling import SegmentSpan
+from tempo_core.spec import IndexSpec
+
+FeatureArray = npt.NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where a video came from. ``modified`` is the mtime in nanoseconds, or an S3 ETag; size and it tell a change."""
+
+    uri: str
+    size: int
+    modified: str
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class VideoFacts:
+    """What was learned of a video while it was indexed. ``start_s``: what a player adds to a time counted from 0."""
+
+    duration_s: float
+    width: int
+    height: int
+    model_id: str
+    spec: IndexSpec
+    start_s: float = 0.0
+    title: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Part:
+    """One part file: its path inside the library, the SHA-256 of its bytes (hex) and their number."""
+
+    path: str
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class StateSlice:
+    """Where a segment's rows lie in the states part, and their shape: uint8 [levels, tokens, row_bytes]."""
+
+    offset: int
+    length: int
+    checksum: int
+    levels: int
+    tokens: int
+    row_bytes: int
+    grid_thw: tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class SegmentRecord:
+    """One committed segment: its times (``span``) and where its state is (``state``)."""
+
+    video_id: str
+    generation: str
+    span: SegmentSpan
+    state: StateSlice
+
+    @property
+    def index(self) -> int:
+        """Position in the video, from 0."""
+        return self.span.index
+
+    @property
+    def start_s(self) -> float:
+        """Time of the segment's first sample."""
+        return self.span.start_s
+
+    @property
+    def end_s(self) -> float:
+        """Time of the sample after its last, or the video's end."""
+        return self.span.end_s
+
+    @property
+    def tag_time_s(self) -> float:
+        """Time that stands for the segment in the LLM's input."""
+        return self.span.tag_time_s
+
+
+@dataclass(frozen=True)
+class SegmentHit:
+    """A candidate of a search; ``score`` is the cosine of the two features, 1 is best."""
+
+    video_id: str
+    index: int
+    start_s: float
+    end_s: float
+    score: float
+
+
+@dataclass(frozen=True)
+class VideoRecord:
+    """One row of the catalog: one source under one model. Copies of a content share ``video_id`` and generation."""
+
+    source: Source
+    video_id: str
+    generation: str
+    fingerprints: Fingerprints
+    facts: VideoFacts
+    frames_part: Part
+    states_part: Part
+    segments: int
+    frames: int
+    indexed_at: float
+
+    @property
+    def uri(self) -> str:
+        """The source's URI."""
+        return self.source.uri
+
+    @property
+    def title(self) -> str:
+        """The title, or the file's name where none was given."""
+        return self.facts.title or self.uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class FailureRecord:
+    """A source that could not be indexed under a model: skipped until it changes or a retry is asked for."""
+
+    source: Source
+    fingerprint: str
+    reason: str
+    stage: str
+    attempts: int
+    failed_at: float
+
+
+@dataclass(frozen=True)
+class Content:
+    """What is committed of a content and can be used again; each a row of the catalog, or None.
+
+    ``committed``: the same features fingerprint, so nothing is left to compute. ``states``, ``frames``: the same
+    states or frames fingerprint under any model, whose part can be taken over.
+    """
+
+    video_id: str
+    committed: VideoRecord | None
+    states: VideoRecord | None
+    frames: VideoRecord | None
+
+
+@dataclass(frozen=True)
+class StagedContent:
+    """Parts published and segment rows added, but not visible: only a commit of it makes them so.
+
+    Small and picklable, so that an actor can hand it to the process that holds the lease.
+    """
+
+    video_id: str
+    generation: str
+    fingerprints: Fingerprints
+    frames_part: Part
+    states_part: Part
+    segments: int
+    frames: int
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something ``verify`` found: what it is about (a path or a URI) and what is wrong with it."""
+
+    subject: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """What a library holds of one model and index spec; several sources may share one content."""
+
+    fingerprints: Fingerprints
+    model_id: str
+    spec: IndexSpec
+    is_default: bool
+    sources: int
+    videos: int
+    segments: int
+    hours: float
+    failures: int
+
+
+@dataclass(frozen=True)
+class LibraryStatus:
+    """Sizes by kind in bytes; ``unreferenced_bytes`` is what ``prune`` could free sooner or later."""
+
+    uri: str
+    schema: int
+    models: tuple[ModelStatus, ...]
+    videos: int
+    hours: float
+    frames_bytes: int
+    states_bytes: int
+    tables_bytes: int
+    unreferenced_bytes: int
+    fragments: int
+    free_bytes: int | None

@@ -1,0 +1,179 @@
+"""One video on its way into the library: parts, then segment rows, then (by the writer) the commit."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import time
+from collections.abc import Callable, Sequence
+from types import TracebackType
+
+import numpy as np
+
+from storage.frame_part import FramesPartWriter
+from storage.reading import segment_records
+from storage.records import (
+    FeatureArray,
+    Part,
+    SegmentRecord,
+    Source,
+    StagedContent,
+    StateSlice,
+    VideoFacts,
+    VideoRecord,
+)
+from storage.schemas import segment_rows, segments_table
+from storage.state_part import StatesPartWriter
+from storage.store import Store, part_path
+from storage.tables import Tables
+from tempo_core.fingerprints import Fingerprints
+from tempo_core.sampling import SegmentSpan
+from tempo_core.values import SegmentState
+
+Committer = Callable[[StagedContent, Source, VideoFacts], VideoRecord]
+
+
+class VideoWriter:
+    """Takes a video's frames, states and features in order of its segments, in constant memory.
+
+    It is a context manager: left without a commit, nothing of it stays. It needs no lease itself; nobody sees what it
+    wrote before a commit.
+    """
+
+    def __init__(
+        self, store: Store, tables: Tables, video_id: str, prints: Fingerprints, committer: Committer | None = None
+    ) -> None:
+        self.video_id = video_id
+        self.fingerprints = prints
+        self.generation = new_generation()
+        self._store, self._tables, self._committer = store, tables, committer
+        self._frames: FramesPartWriter | None = None
+        self._states: StatesPartWriter | None = None
+        self._pair_times: list[tuple[float, ...]] = []
+        self._reused_frames: VideoRecord | None = None
+        self._reused_states: VideoRecord | None = None
+        self._features: FeatureArray | None = None
+        self._spans: Sequence[SegmentSpan] = ()
+        self._published: list[str] = []
+        self.is_open = True  # neither committed nor aborted
+
+    def add_frames(self, index: int, jpegs: Sequence[bytes], times_s: Sequence[float]) -> None:
+        """The JPEGs of segment ``index`` and the presentation time of each."""
+        if self._frames is None:
+            self._frames = FramesPartWriter(self._store.staging(self._path("frames")))
+        self._frames.add(index, jpegs, times_s)
+
+    def add_state(self, state: SegmentState) -> None:
+        """The next segment's state."""
+        if self._states is None:
+            self._states = StatesPartWriter(self._store.staging(self._path("states")))
+        self._states.add(state)
+        self._pair_times.append(state.pair_times_s)
+
+    def add_features(self, features: FeatureArray, spans: Sequence[SegmentSpan]) -> None:
+        """float32 [segments, D], and the times of the segments."""
+        self._features, self._spans = np.ascontiguousarray(features, np.float32), spans
+
+    def reuse_frames(self, record: VideoRecord) -> None:
+        """Take over the frames part of another generation of this content."""
+        self._expect(record.fingerprints.frames, self.fingerprints.frames, record)
+        self._reused_frames = record
+
+    def reuse_states(self, record: VideoRecord) -> None:
+        """Take over the states part of another generation of this content."""
+        self._expect(record.fingerprints.states, self.fingerprints.states, record)
+        self._reused_states = record
+
+    def finish(self) -> StagedContent:
+        """Publish the parts, then add the segment rows. ValueError if counts or times do not agree."""
+        frames_part, frames = self._finish_frames()
+        states_part, slices = self._finish_states()
+        segments = self._segments(slices)
+        for writer, part in ((self._frames, frames_part), (self._states, states_part)):
+            if writer is not None:
+                self._published.append(part.path)
+                self._store.publish(self._store.staging(part.path), part.path)
+        assert self._features is not None
+        self._tables.add(segments_table(self.fingerprints.features), segment_rows(segments, self._features))
+        return StagedContent(
+            self.video_id, self.generation, self.fingerprints, frames_part, states_part, len(segments), frames
+        )
+
+    def commit(self, source: Source, facts: VideoFacts) -> VideoRecord:
+        """Finish, then make it visible in one commit."""
+        if self._committer is None:
+            raise ValueError("staged without a writer: finish(), and let the holder of the lease commit")
+        staged = self.finish()
+        self.is_open = False  # from here on its parts may be in the catalog, whatever the commit says
+        return self._committer(staged, source, facts)
+
+    def abort(self) -> None:
+        """Remove every trace; nothing happens after a commit."""
+        if not self.is_open:
+            return
+        for writer in (self._frames, self._states):
+            if writer is not None:
+                writer.abort()
+        self._tables.delete(segments_table(self.fingerprints.features), "generation", [self.generation])
+        for path in self._published:
+            self._store.delete(path)
+        self.is_open = False
+
+    def __enter__(self) -> VideoWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.abort()
+            return
+        with contextlib.suppress(OSError):  # the error that led here is the one to tell; prune sweeps the rest
+            self.abort()
+
+    def _path(self, kind: str) -> str:
+        fingerprint = self.fingerprints.frames if kind == "frames" else self.fingerprints.states
+        return part_path(kind, self.video_id, fingerprint, self.generation)
+
+    def _expect(self, found: str, wanted: str, record: VideoRecord) -> None:
+        if record.video_id != self.video_id or found != wanted:
+            raise ValueError(f"a part of {record.uri} ({found}) is not one for {self.video_id} ({wanted})")
+
+    def _finish_frames(self) -> tuple[Part, int]:
+        if self._reused_frames is not None:
+            return self._reused_frames.frames_part, self._reused_frames.frames
+        if self._frames is None:
+            raise ValueError("no frames were added or reused")
+        return Part(self._path("frames"), *self._frames.finish()), self._frames.frames
+
+    def _finish_states(self) -> tuple[Part, list[StateSlice]]:
+        if self._reused_states is not None:
+            segments = segment_records(self._tables, self._reused_states)
+            return self._reused_states.states_part, [segment.state for segment in segments]
+        if self._states is None:
+            raise ValueError("no states were added or reused")
+        sha256, size, slices = self._states.finish()
+        return Part(self._path("states"), sha256, size), slices
+
+    def _segments(self, slices: Sequence[StateSlice]) -> list[SegmentRecord]:
+        features, spans = self._features, self._spans
+        if features is None or not len(features) == len(spans) == len(slices):
+            raise ValueError(f"{len(slices)} states, {len(spans)} spans, features {getattr(features, 'shape', None)}")
+        if self._states is not None and [span.pair_times_s for span in spans] != self._pair_times:
+            raise ValueError("the states' frame pair times are not those of the spans")
+        if self._frames is not None and self._frames.segments != len(spans):
+            raise ValueError(f"frames of {self._frames.segments} segments, but {len(spans)} spans")
+        return [
+            SegmentRecord(self.video_id, self.generation, span, state)
+            for span, state in zip(spans, slices, strict=True)
+        ]
+
+
+def new_generation() -> str:
+    """A name that no other generation has, led by its time: 12 hex digits of milliseconds, 8 of chance."""
+    return f"{int(time.time() * 1000):012x}{secrets.token_hex(4)}"
+
+
+def generation_time(generation: str) -> float:
+    """When a generation was begun, in seconds of the Unix epoch."""
+    return int(generation[:12], 16) / 1000

@@ -1,0 +1,201 @@
+"""The one writer of a library. One upsert of the catalog is the commit that makes a video visible (STORAGE)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from storage.manifest import read_manifest, write_manifest
+from storage.records import Content, FailureRecord, Source, StagedContent, VideoFacts, VideoRecord
+from storage.schemas import (
+    CATALOG,
+    FAILURES,
+    RETIRED,
+    failure_record,
+    failure_row,
+    source_key,
+    video_record,
+    video_row,
+)
+from storage.store import Lease, part_generation
+from storage.sweep import DEFAULT_GRACE_S, optimize_tables, sweep
+from storage.tables import one_of, quoted
+from storage.video_writer import VideoWriter
+from tempo_core.errors import UsageError
+from tempo_core.fingerprints import Fingerprints
+
+if TYPE_CHECKING:
+    from storage.library import Library
+
+
+class Writer:
+    """Holds the lease; use it as ``with library.writer() as writer``. Not for several threads at once."""
+
+    def __init__(self, library: Library, lease: Lease) -> None:
+        self._library, self._lease = library, lease
+        self._store, self._tables = library.store, library.tables
+        self._begun: list[VideoWriter] = []
+        self._default_holds = False
+
+    def find_content(self, video_id: str, prints: Fingerprints) -> Content | None:
+        """What is committed of this content that these fingerprints can use; None if nothing."""
+        records = [video_record(row) for row in self._tables.rows(CATALOG, f"video_id = {quoted(video_id)}")]
+        features = [record for record in records if record.fingerprints == prints]
+        states = [record for record in records if record.fingerprints.states == prints.states]
+        frames = [record for record in records if record.fingerprints.frames == prints.frames]
+        first = [next(iter(found), None) for found in (features, states, frames)]
+        return Content(video_id, *first) if any(first) else None
+
+    def begin(self, video_id: str, prints: Fingerprints) -> VideoWriter:
+        """A new generation of this content."""
+        self._lease.check()
+        video = VideoWriter(self._store, self._tables, video_id, prints, self.commit)
+        self._begun = [*(one for one in self._begun if one.is_open), video]
+        return video
+
+    def commit(self, staged: StagedContent, source: Source, facts: VideoFacts) -> VideoRecord:
+        """Make a staged content visible under its source, and move all copies of the content to it, in one commit."""
+        record = VideoRecord(
+            source=source,
+            video_id=staged.video_id,
+            generation=staged.generation,
+            fingerprints=staged.fingerprints,
+            facts=facts,
+            frames_part=staged.frames_part,
+            states_part=staged.states_part,
+            segments=staged.segments,
+            frames=staged.frames,
+            indexed_at=time.time(),
+        )
+        self._upsert(record)
+        return record
+
+    def commit_copy(self, source: Source, content: Content) -> VideoRecord:
+        """Another source of a committed content: a row of the catalog, nothing else."""
+        if content.committed is None:
+            raise ValueError(f"{content.video_id} is not committed under these fingerprints")
+        record = replace(content.committed, source=source, indexed_at=time.time())
+        self._upsert(record)
+        return record
+
+    def record_failure(self, source: Source, fingerprint: str, reason: str, stage: str) -> FailureRecord:
+        """Remember that this source cannot be indexed under a features fingerprint, and how often it was tried."""
+        self._lease.check()
+        earlier = self._tables.rows(FAILURES, f"key = {quoted(source_key(source.uri, fingerprint))}")
+        attempts = 1 + (failure_record(earlier[0]).attempts if earlier else 0)
+        record = FailureRecord(source, fingerprint, reason, stage, attempts, time.time())
+        self._tables.upsert(FAILURES, [failure_row(record)])
+        return record
+
+    def forget_failure(self, uri: str, fingerprint: str) -> None:
+        """Drop the failure of a source, if there is one; a commit of the source does so itself."""
+        self._lease.check()
+        self._tables.delete(FAILURES, "key", [source_key(uri, fingerprint)])
+
+    def remove(self, uris: Sequence[str]) -> list[VideoRecord]:
+        """Take sources out of the catalog under every model, with their failures; copies under other URIs stay.
+
+        The rows that were removed; UsageError, and nothing changed, if one URI is not in the library.
+        """
+        self._lease.check()
+        if not uris:
+            return []
+        where = one_of("uri", uris)
+        records = [video_record(row) for row in self._tables.rows(CATALOG, where)]
+        failed = {row["uri"] for row in self._tables.rows(FAILURES, where, ["uri"])}
+        for uri in uris:
+            if uri not in failed and all(record.uri != uri for record in records):
+                raise UsageError(f"{uri} is not in {self._library.uri}")
+        self._retire(records)
+        self._tables.delete(CATALOG, "uri", uris)
+        self._tables.delete(FAILURES, "uri", uris)
+        return records
+
+    def set_default(self, fingerprint: str) -> None:
+        """Serve this model from now on; UsageError unless the library holds videos of it."""
+        self._lease.check()
+        if all(prints.features != fingerprint for prints in self._library.fingerprints()):
+            raise UsageError(f"{self._library.uri} holds no videos under {fingerprint}")
+        write_manifest(self._store, replace(read_manifest(self._store), default=fingerprint))
+
+    def prune(self, grace_s: float = DEFAULT_GRACE_S, models: Iterable[str] = ()) -> int:
+        """Sweep what no row of the catalog refers to and that is older than ``grace_s``; the bytes freed.
+
+        ``models``: features fingerprints to give up altogether, with their rows.
+        """
+        self._lease.check()
+        for fingerprint in models:
+            self._drop_model(fingerprint)
+        begun = {video.generation for video in self._begun if video.is_open}
+        return sweep(self._store, self._tables, grace_s, begun)
+
+    def optimize(self) -> None:
+        """Compact the tables, and index the features where there are enough of them. Once after each run."""
+        self._lease.check()
+        optimize_tables(self._tables, DEFAULT_GRACE_S, self._store.exclusive)
+
+    def close(self) -> None:
+        """Abort what was begun and not committed, give the lease back."""
+        try:
+            for video in self._begun:
+                video.abort()
+        finally:
+            self._lease.release()
+
+    def __enter__(self) -> Writer:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _upsert(self, record: VideoRecord) -> None:
+        """THE commit. All before it is invisible, all after it is cleaning up."""
+        key, features = source_key(record.uri, record.fingerprints.features), record.fingerprints.features
+        replaced = [video_record(row) for row in self._tables.rows(CATALOG, f"key = {quoted(key)}")]
+        content = f"video_id = {quoted(record.video_id)} AND features_fingerprint = {quoted(features)}"
+        copies = [video_record(row) for row in self._tables.rows(CATALOG, f"{content} AND key != {quoted(key)}")]
+        moved = [copy for copy in copies if copy.generation != record.generation]
+        self._retire(old for old in [*replaced, *moved] if old.generation != record.generation)
+        self._keep_default(features)
+        self._lease.check()
+        self._tables.upsert(CATALOG, [video_row(record), *(video_row(_moved(copy, record)) for copy in moved)])
+        self.forget_failure(record.uri, features)
+
+    def _retire(self, records: Iterable[VideoRecord]) -> None:
+        """Note when a generation is given up, before it is: readers may stand on it for a grace period after."""
+        names: set[str] = set()
+        for record in records:
+            names.add(record.generation)
+            names |= {
+                part_generation(part.path) or record.generation for part in (record.frames_part, record.states_part)
+            }
+        if names:
+            self._tables.upsert(RETIRED, [{"key": name, "retired_at": time.time()} for name in sorted(names)])
+
+    def _keep_default(self, fingerprint: str) -> None:
+        """The first model with a video becomes the default, before that video is visible."""
+        if self._default_holds:
+            return
+        manifest = read_manifest(self._store)
+        held = {prints.features for prints in self._library.fingerprints()}
+        if manifest.default not in held:
+            default = self._library.default_fingerprint() or fingerprint
+            write_manifest(self._store, replace(manifest, default=default))
+        self._default_holds = True
+
+    def _drop_model(self, fingerprint: str) -> None:
+        where = f"features_fingerprint = {quoted(fingerprint)}"
+        self._retire([video_record(row) for row in self._tables.rows(CATALOG, where)])
+        self._tables.delete(CATALOG, "features_fingerprint", [fingerprint])
+        self._tables.delete(FAILURES, "fingerprint", [fingerprint])
+
+
+def _moved(copy: VideoRecord, record: VideoRecord) -> VideoRecord:
+    """The row of a copy, now on the content's new generation; its title and place stay its own."""
+    facts = replace(record.facts, title=copy.facts.title)
+    return replace(record, source=copy.source, facts=facts, indexed_at=copy.indexed_at)

@@ -1,0 +1,67 @@
+"""What a stored thing was computed from, as short digests in a chain (DESIGN §5, identity).
+
+    frames   = sampling, frame geometry and JPEG settings
+    states   = frames + vision weights + state dtype
+    features = states + text weights + the suffix that asks for one word
+
+A change redoes what stands behind it and nothing before. The content (``video_id``, SHA-256 of the file's bytes) is
+kept beside these, and the name of an index spec is no part of them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+from tempo_core.spec import FrameGeometry, IndexSpec
+
+FRAMES_FORMAT = 1  # raise when frames of the same settings come out different: resampling, JPEG encoder, layout
+STATES_FORMAT = 1  # raise when states of the same frames and weights come out different, or are laid out so
+FEATURES_FORMAT = 1  # raise when features of the same states and weights come out different
+
+Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
+
+
+@dataclass(frozen=True)
+class Fingerprints:
+    """One link per stored kind, 16 hex digits each. ``features`` stands for the whole chain."""
+
+    frames: str
+    states: str
+    features: str
+
+
+def fingerprints(
+    spec: IndexSpec, geometry: FrameGeometry, vision_weights: str, text_weights: str, suffix: str
+) -> Fingerprints:
+    """The chain for one index spec and one model.
+
+    ``vision_weights`` and ``text_weights`` are hashes of the SVLM's weights, ``suffix`` the text after a prefix that
+    its feature is read from. Whatever the LLM and the projector are changes nothing here.
+    """
+    frames = digest({"format": FRAMES_FORMAT, **_sampling(spec), "geometry": _numbers(asdict(geometry))})
+    states = digest({"format": STATES_FORMAT, "frames": frames, "vision": vision_weights, "dtype": spec.state_dtype})
+    features = digest({"format": FEATURES_FORMAT, "states": states, "text": text_weights, "suffix": suffix})
+    return Fingerprints(frames, states, features)
+
+
+def digest(value: dict[str, Json]) -> str:
+    """16 hex digits of the SHA-256 of ``value`` as canonical JSON (sorted keys, no spaces, UTF-8)."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _sampling(spec: IndexSpec) -> dict[str, Json]:
+    return {
+        "frames_per_second": float(spec.frames_per_second),
+        "min_frames": spec.min_frames,
+        "max_frames": spec.max_frames,
+        "segment_frames": spec.segment_frames,
+        "jpeg_quality": spec.jpeg_quality,
+    }
+
+
+def _numbers(fields: dict[str, int | float]) -> dict[str, Json]:
+    """2 and 2.0 mean the same length or ratio, so they must read the same."""
+    return {name: float(number) for name, number in fields.items()}
