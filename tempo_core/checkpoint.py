@@ -12,18 +12,19 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import dataclass, fields
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3VLConfig
+from transformers import Qwen2Tokenizer, Qwen3Config
 
 from tempo_core import modules
 from tempo_core.answerer import Answerer
+from tempo_core.checkpoint_config import base_name, context_tokens, first_line, frame_geometry, llm_config, svlm_config
 from tempo_core.compressor import Compressor
-from tempo_core.errors import CheckpointError
+from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.prompts import SEGMENT_SUMMARY, SVLM_SYSTEM, PromptEncoder
 from tempo_core.spec import FrameGeometry, IndexSpec
@@ -33,6 +34,8 @@ _TOWER = "model.vision_tower_aux_list.0."
 _VISION, _TEXT = _TOWER + "vlm.model.visual.", _TOWER + "vlm.model.language_model."
 _MEMORY_TOKENS = _TOWER + "compression_tokens"
 _PROJECTOR = "model.mm_projector."
+_CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
+_SVLM_TOKENS = (*_CHAT_TOKENS, "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "Yes", "No")
 
 
 @dataclass(frozen=True)
@@ -65,34 +68,29 @@ def load_checkpoint(
     """
     folder = find_folder(path_or_hub_id)
     config = read_config(folder)
-    base_folder = find_folder(base) if base is not None else find_folder(_base_name(config, folder), folder)
+    base_folder = find_folder(base) if base is not None else find_folder(base_name(config, folder), folder)
     weights, target = WeightFiles(folder), (torch_dtype(dtype), _device(device))
-    _refuse_unknown(weights, config)
-    compressor = _load_compressor(weights, base_folder, *target)
-    answerer = _load_answerer(weights, config, folder, *target)
+    svlm, llm, geometry = svlm_config(base_folder), llm_config(config, folder), frame_geometry(config, folder)
+    _refuse_unknown(weights, llm)
+    compressor = _load_compressor(weights, svlm, base_folder, *target)
+    projector = _projector(weights, config, (svlm.text_config.hidden_size, llm.hidden_size), *target)
+    answerer = _load_answerer(weights, llm, projector, context_tokens(config, llm, folder), *target)
     vision, text = _weight_hashes(weights)
-    return Checkpoint(str(path_or_hub_id), compressor, answerer, _geometry(config, folder), vision, text)
-
-
-def _base_name(config: dict[str, Any], folder: Path) -> str:
-    names = config.get("mm_vision_tower_aux_list")
-    if not isinstance(names, list) or not names:
-        raise CheckpointError(
-            f"{folder / 'config.json'}: no mm_vision_tower_aux_list, so this is no Tempo checkpoint "
-            "(or name its base model yourself)"
-        )
-    return str(names[0])
+    return Checkpoint(str(path_or_hub_id), compressor, answerer, geometry, vision, text)
 
 
 def _device(name: str) -> torch.device:
     if name.startswith("cuda") and not torch.cuda.is_available():
         raise CheckpointError("no CUDA device is available to this PyTorch; use the device cpu")
-    return torch.device(name)
+    try:
+        return torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"no device {name!r}; use cpu, cuda or cuda:N") from None
 
 
-def _refuse_unknown(weights: WeightFiles, config: dict[str, Any]) -> None:
+def _refuse_unknown(weights: WeightFiles, config: Qwen3Config) -> None:
     """Tensors outside the layout are an error: a silent leftover is how a wrong checkpoint goes unnoticed."""
-    llm = modules.language_model(_llm_config(config))
+    llm = modules.language_model(config)
     svlm_prefixes = (_VISION, _TEXT, _PROJECTOR)
     known = {name for name, _ in llm.named_parameters()} | {_MEMORY_TOKENS, "lm_head.weight"}
     for name in weights.names():
@@ -100,45 +98,69 @@ def _refuse_unknown(weights: WeightFiles, config: dict[str, Any]) -> None:
             raise CheckpointError(f"{weights.folder}: extra tensor {name}, which is not part of the layout")
 
 
-def _load_compressor(weights: WeightFiles, base: Path, dtype: torch.dtype, device: torch.device) -> Compressor:
-    config = Qwen3VLConfig.from_pretrained(base, local_files_only=True)
+def _load_compressor(
+    weights: WeightFiles, config: Any, base: Path, dtype: torch.dtype, device: torch.device
+) -> Compressor:
     vision, text = modules.vision_tower(config.vision_config), modules.text_model(config.text_config)
     modules.fill(vision, weights, _VISION, dtype, device)
     modules.fill(text, weights, _TEXT, dtype, device)
+    memory = _memory_tokens(weights, config.text_config.hidden_size)
+    prompts = _prompts(base, _SVLM_TOKENS)
+    direction = _relevance_direction(base, config, prompts).to(device)
+    return Compressor(vision, text, memory.to(device=device, dtype=dtype), direction, prompts)
+
+
+def _memory_tokens(weights: WeightFiles, hidden_size: int) -> torch.Tensor:
+    """[memory tokens, SVLM hidden]."""
     ((_, memory),) = weights.tensors([_MEMORY_TOKENS])
-    prompts = PromptEncoder(Qwen2Tokenizer.from_pretrained(base, local_files_only=True))
-    direction = _relevance_direction(base, prompts).to(device)
-    return Compressor(vision, text, memory[0].to(device=device, dtype=dtype), direction, prompts)
+    if memory.ndim != 3 or memory.shape[0] != 1 or memory.shape[2] != hidden_size:
+        raise CheckpointError(
+            f"{weights.folder}: tensor {_MEMORY_TOKENS} has shape {list(memory.shape)}, "
+            f"the config asks for [1, memory tokens, {hidden_size}]"
+        )
+    return memory[0]
 
 
-def _relevance_direction(base: Path, prompts: PromptEncoder) -> torch.Tensor:
+def _prompts(folder: Path, needed: Sequence[str]) -> PromptEncoder:
+    """The folder's tokenizer with its chat template; transformers makes an empty one where the files are missing."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise CheckpointError(f"{folder}: no tokenizer.json")
+    try:
+        tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({first_line(error)})") from error
+    missing = [token for token in needed if token not in tokenizer.get_vocab()]
+    if missing or not tokenizer.chat_template:
+        raise CheckpointError(f"{folder}: the tokenizer has no {missing[0] if missing else 'chat template'}")
+    return PromptEncoder(tokenizer)
+
+
+def _relevance_direction(base: Path, config: Any, prompts: PromptEncoder) -> torch.Tensor:
     """w_Yes - w_No in float32, from the base's lm_head (tied to its embeddings in the small ones)."""
-    weights = WeightFiles(base)
-    heads = [*weights.names("lm_head."), *weights.names("model.language_model.embed_tokens.")]
-    if not heads:
-        raise CheckpointError(f"{base}: neither lm_head.weight nor tied embeddings, so no relevance score")
-    ((_, head),) = weights.tensors(heads[:1])
+    weights, head_name = WeightFiles(base), "lm_head.weight"
+    if config.tie_word_embeddings and head_name not in weights.names():
+        head_name = "model.language_model.embed_tokens.weight"
+    ((_, head),) = weights.tensors([head_name])
+    if head.ndim != 2 or head.shape[1] != config.text_config.hidden_size:
+        raise CheckpointError(f"{base}: tensor {head_name} has shape {list(head.shape)}, not what the config asks for")
     return head[prompts.token_id("Yes")].float() - head[prompts.token_id("No")].float()
 
 
 def _load_answerer(
     weights: WeightFiles,
-    config: dict[str, Any],
-    folder: Path,
+    config: Qwen3Config,
+    projector: torch.nn.Module,
+    context_tokens: int,
     dtype: torch.dtype,
     device: torch.device,
 ) -> Answerer:
-    llm_config = _llm_config(config)
-    llm = modules.language_model(llm_config)
-    tied = frozenset({"lm_head.weight"}) if llm_config.tie_word_embeddings else frozenset()
+    llm = modules.language_model(config)
+    tied = frozenset({"lm_head.weight"}) if config.tie_word_embeddings else frozenset()
     modules.fill(llm, weights, "", dtype, device, optional=tied)
     if tied:
         llm.tie_weights()  # type: ignore[operator]
-    projector = _projector(weights, str(config.get("mm_projector_type", "linear")), dtype, device)
-    prompts = PromptEncoder(Qwen2Tokenizer.from_pretrained(folder, local_files_only=True))
-    context = int(config.get("tokenizer_model_max_length") or llm_config.max_position_embeddings)
-    context = min(context, llm_config.max_position_embeddings)
-    return Answerer(llm, projector, prompts, context, _stop_ids(llm_config, prompts))
+    prompts = _prompts(weights.folder, _CHAT_TOKENS)
+    return Answerer(llm, projector, prompts, context_tokens, _stop_ids(config, prompts))
 
 
 def _stop_ids(config: Qwen3Config, prompts: PromptEncoder) -> frozenset[int]:
@@ -148,57 +170,37 @@ def _stop_ids(config: Qwen3Config, prompts: PromptEncoder) -> frozenset[int]:
     return frozenset(int(i) for i in [*listed, prompts.token_id("<|im_end|>")] if i is not None)
 
 
-def _llm_config(config: dict[str, Any]) -> Qwen3Config:
-    own = {key: value for key, value in config.items() if key not in {"model_type", "architectures", "dtype"}}
-    return Qwen3Config(**own)
-
-
-def _projector(weights: WeightFiles, kind: str, dtype: torch.dtype, device: torch.device) -> nn.Module:
-    """``linear`` or ``mlpNx_gelu``, sized by its own tensors."""
-    names = [name for name in weights.names(_PROJECTOR) if name.endswith(".weight")]
-    shapes = {name: tensor.shape for name, tensor in weights.tensors(names)}
-    layers: list[nn.Module] = []
-    for name in names:
-        out_size, in_size = shapes[name]
-        layers += [nn.GELU()] if layers else []
-        layers += [nn.Linear(in_size, out_size, device="meta")]
-    expected = 1 if kind == "linear" else _mlp_depth(kind, weights.folder)
-    if len(names) != expected:
-        raise CheckpointError(f"{weights.folder}: {_PROJECTOR}* has {len(names)} layers, {kind} asks for {expected}")
-    projector = nn.Sequential(*layers).eval().requires_grad_(False)
+def _projector(
+    weights: WeightFiles, config: dict[str, Any], sizes: tuple[int, int], dtype: torch.dtype, device: torch.device
+) -> torch.nn.Module:
+    """``sizes``: the hidden sizes of the SVLM and the LLM."""
+    try:
+        projector = modules.projector(str(config.get("mm_projector_type", "linear")), *sizes)
+    except ValueError as error:
+        raise CheckpointError(f"{weights.folder / 'config.json'}: {error}") from error
     modules.fill(projector, weights, _PROJECTOR, dtype, device)
     return projector
-
-
-def _mlp_depth(kind: str, folder: Path) -> int:
-    depth = kind.removeprefix("mlp").removesuffix("x_gelu")
-    if not depth.isdigit():
-        raise CheckpointError(f"{folder / 'config.json'}: mm_projector_type {kind!r} is not linear or mlpNx_gelu")
-    return int(depth)
-
-
-def _geometry(config: dict[str, Any], folder: Path) -> FrameGeometry:
-    own = config.get("frame_geometry") or {}
-    unknown = set(own) - {field.name for field in fields(FrameGeometry)}
-    if unknown:
-        raise CheckpointError(f"{folder / 'config.json'}: frame_geometry has unknown keys {sorted(unknown)}")
-    return FrameGeometry(**own)
 
 
 def _weight_hashes(weights: WeightFiles) -> tuple[str, str]:
     """(vision, text) weights' SHA-256, remembered by the files' sizes and times: 4 GB take seconds to hash."""
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tempo" / "weight-hashes.json"
     key = f"{weights.folder.resolve()}|{weights.stamp()}"
-    try:
-        known = json.loads(cache.read_text())
-    except (OSError, ValueError):
-        known = {}
-    if key in known:
-        vision, text = known[key]
-        return str(vision), str(text)
+    known = _remembered(cache)
+    match known.get(key):
+        case [str(vision), str(text)]:
+            return vision, text
     found = (weights.sha256(_VISION), weights.sha256(_TEXT))
     _remember(cache, {**known, key: found})
     return found
+
+
+def _remembered(cache: Path) -> dict[str, Any]:
+    try:
+        known = json.loads(cache.read_text())
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
 def _remember(cache: Path, known: dict[str, Any]) -> None:

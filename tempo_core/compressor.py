@@ -70,6 +70,7 @@ class Compressor:
     def encode(self, segments: Sequence[SegmentPixels], state_dtype: StateDtype | None = None) -> list[SegmentState]:
         """Visual states of segments, in order. ``state_dtype``: how rows are kept; default, the model's own."""
         dtype = state_dtype or ("bfloat16" if self._dtype == torch.bfloat16 else "float32")
+        _check_shapes(segments)
         by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
         for index, segment in enumerate(segments):
             by_shape[segment.grid_thw].append(index)
@@ -225,6 +226,16 @@ class Compressor:
     def _new_kv(self, segments: int, length: int) -> torch.Tensor:
         shape = (self._layers, 2, segments, self._kv_heads, length, self._head_dim)
         return torch.zeros(shape, dtype=self._dtype, device=self.device)
+
+
+def _check_shapes(segments: Sequence[SegmentPixels]) -> None:
+    for index, segment in enumerate(segments):
+        pairs, rows, columns = segment.grid_thw
+        if len(segment.patches) != pairs * rows * columns or len(segment.pair_times_s) != pairs:
+            raise UsageError(
+                f"segment {index}: {len(segment.patches)} patches and {len(segment.pair_times_s)} times "
+                f"do not fit a grid of {pairs} frame pairs of {rows} x {columns} patches"
+            )
 
 
 def _unit_length(hidden: torch.Tensor) -> FloatArray:

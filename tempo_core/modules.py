@@ -6,7 +6,9 @@ Modules are made on the meta device and weights are assigned, so a 2 B model cos
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +17,9 @@ from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3_vl
 
 from tempo_core.errors import CheckpointError
 from tempo_core.weights import WeightFiles
+
+# Never what a config names: that may be a kernel to be fetched from the hub, which would be code of the checkpoint.
+_ATTENTION = "sdpa"
 
 
 class FramePairAttention(qwen3_vl.Qwen3VLVisionAttention):
@@ -49,7 +54,7 @@ def vision_tower(config: Any) -> nn.Module:
     """An empty Qwen3-VL vision tower with batched frame-pair attention (meta weights, real rotary tables)."""
 
     def build(cfg: Any) -> nn.Module:
-        tower = qwen3_vl.Qwen3VLVisionModel._from_config(cfg)
+        tower = qwen3_vl.Qwen3VLVisionModel._from_config(cfg, attn_implementation=_ATTENTION)
         for block in tower.blocks:
             block.attn = FramePairAttention(cfg)
         built: nn.Module = tower
@@ -60,14 +65,30 @@ def vision_tower(config: Any) -> nn.Module:
 
 def text_model(config: Any) -> nn.Module:
     """An empty Qwen3-VL text model (meta weights, real rotary tables)."""
-    return _empty(qwen3_vl.Qwen3VLTextModel._from_config, config, {"num_hidden_layers": 0, "vocab_size": 1})
+    build = partial(qwen3_vl.Qwen3VLTextModel._from_config, attn_implementation=_ATTENTION)
+    return _empty(build, config, {"num_hidden_layers": 0, "vocab_size": 1})
 
 
 def language_model(config: Any) -> nn.Module:
     """An empty Qwen3 causal language model (meta weights, real rotary tables)."""
     from transformers import Qwen3ForCausalLM
 
-    return _empty(Qwen3ForCausalLM._from_config, config, {"num_hidden_layers": 0, "vocab_size": 1})
+    build = partial(Qwen3ForCausalLM._from_config, attn_implementation=_ATTENTION)
+    return _empty(build, config, {"num_hidden_layers": 0, "vocab_size": 1})
+
+
+def projector(kind: str, in_size: int, out_size: int) -> nn.Module:
+    """An empty ``linear`` or ``mlpNx_gelu`` projector, laid out as LLaVA does (meta weights); ValueError for others."""
+    with torch.device("meta"):
+        if kind == "linear":
+            return nn.Linear(in_size, out_size).eval().requires_grad_(False)
+        depth = re.fullmatch(r"mlp([1-9])x_gelu", kind)
+        if depth is None:
+            raise ValueError(f"mm_projector_type {kind!r} is not linear or mlpNx_gelu")
+        layers: list[nn.Module] = [nn.Linear(in_size, out_size)]
+        for _ in range(int(depth[1]) - 1):
+            layers += [nn.GELU(), nn.Linear(out_size, out_size)]
+        return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
 def _empty(build: Callable[[Any], nn.Module], config: Any, donor_fields: dict[str, object]) -> nn.Module:
@@ -92,16 +113,21 @@ def fill(
     device: torch.device,
     optional: frozenset[str] = frozenset(),
 ) -> None:
-    """Assigns every parameter of ``module`` from ``prefix + name``; CheckpointError names what is missing or off."""
+    """Assigns every parameter of ``module`` from ``prefix + name``; CheckpointError names what is missing or off.
+
+    Under a ``prefix``, a tensor that the module has no place for is an error as well.
+    """
     wanted = {prefix + name: parameter for name, parameter in module.named_parameters()}
     present = set(weights.names(prefix))
+    if prefix and (extra := sorted(present - wanted.keys())):
+        raise CheckpointError(f"{weights.folder}: extra tensor {extra[0]}, which is not part of the layout")
     names = [name for name in wanted if name in present or name.removeprefix(prefix) not in optional]
     state = {}
     for name, tensor in weights.tensors(names):
-        if tensor.shape != wanted[name].shape:
+        if tensor.shape != wanted[name].shape or not tensor.is_floating_point():
             raise CheckpointError(
-                f"{weights.folder}: tensor {name} has shape {list(tensor.shape)}, "
-                f"the config asks for {list(wanted[name].shape)}"
+                f"{weights.folder}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, "
+                f"the config asks for floats {list(wanted[name].shape)}"
             )
         state[name.removeprefix(prefix)] = tensor.to(device=device, dtype=dtype)
     module.load_state_dict(state, strict=False, assign=True)

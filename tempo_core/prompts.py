@@ -137,7 +137,9 @@ class PromptEncoder:
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False)
 
     def _untrusted(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
+        """Half a surrogate pair (bytes of a file name or argument that are no UTF-8) reads as a question mark."""
+        whole = text.encode("utf-8", "replace").decode()
+        return self._tokenizer.encode(whole, add_special_tokens=False, split_special_tokens=True)
 
 
 def _text_positions(start: int, count: int) -> IntArray:

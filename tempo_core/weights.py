@@ -31,21 +31,25 @@ def torch_dtype(name: str) -> torch.dtype:
 def find_folder(name: str | os.PathLike[str], beside: Path | None = None) -> Path:
     """A folder by path, beside another checkpoint, or from the hub (its cache first; offline mode is respected)."""
     path = Path(name)
-    for candidate in [path, *([beside.parent / path, beside / path] if beside else [])]:
-        if (candidate / "config.json").is_file():
-            return candidate
-    if path.is_absolute() or path.exists() or str(name).startswith((".", "~")) or str(name).count("/") != 1:
+    try:
+        for candidate in [*([beside / path, beside.parent / path] if beside else []), path]:
+            if (candidate / "config.json").is_file():
+                return candidate
+        is_local = path.is_absolute() or path.exists() or str(name).startswith((".", "~"))
+    except OSError as error:
+        raise CheckpointError(f"no checkpoint at {name}: {error.strerror}") from error
+    if is_local or str(name).count("/") != 1:
         raise CheckpointError(f"no checkpoint at {name}: give a folder with a config.json, or a hub id owner/name")
     return _download(str(name))
 
 
 def _download(hub_id: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HFValidationError, HTTPError  # type: ignore[attr-defined]
 
     try:
         return Path(snapshot_download(hub_id, allow_patterns=_HUB_PATTERNS))
-    except (LocalEntryNotFoundError, HfHubHTTPError, OSError) as error:
+    except (HFValidationError, HTTPError, OSError) as error:  # HTTPError: its HTTP library's, a broken connection
         reason = str(error).strip().splitlines()[0]
         raise CheckpointError(f"cannot fetch {hub_id} from the Hugging Face hub: {reason}") from error
 
@@ -89,7 +93,7 @@ class WeightFiles:
             ((_, tensor),) = self.tensors([name])
             digest.update(f"{name.removeprefix(prefix)}|{tensor.dtype}|{tuple(tensor.shape)}\n".encode())
             raw: npt.NDArray[np.uint8] = tensor.contiguous().flatten().view(torch.uint8).numpy()
-            digest.update(raw)
+            digest.update(raw.data)
         return digest.hexdigest()
 
     def stamp(self) -> str:
@@ -113,7 +117,7 @@ class WeightFiles:
     def _sharded(self, index: Path) -> dict[str, str]:
         try:
             mapping = {str(name): str(file) for name, file in json.loads(index.read_text())["weight_map"].items()}
-        except (ValueError, KeyError, AttributeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
             raise CheckpointError(f"{index}: no usable weight_map ({error})") from error
         for file in sorted(set(mapping.values())):
             if Path(file).name != file or not (self.folder / file).is_file():

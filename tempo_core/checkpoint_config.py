@@ -1,0 +1,77 @@
+"""What a checkpoint's config.json says: its base, the shapes of both models, frame geometry, context length.
+
+A config comes with the weights, from anybody: whatever is off in it is one CheckpointError that names the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub.errors import StrictDataclassError
+from transformers import Qwen3Config, Qwen3VLConfig
+
+from tempo_core.errors import CheckpointError
+from tempo_core.spec import FrameGeometry
+from tempo_core.weights import read_config
+
+
+def base_name(config: dict[str, Any], folder: Path) -> str:
+    """The SVLM that the checkpoint began as: a hub id, an absolute path, or a folder beside or inside it."""
+    names = config.get("mm_vision_tower_aux_list")
+    if not isinstance(names, list) or not names:
+        raise CheckpointError(
+            f"{folder / 'config.json'}: no mm_vision_tower_aux_list, so this is no Tempo checkpoint "
+            "(or name its base model yourself)"
+        )
+    return str(names[0])
+
+
+def svlm_config(base: Path) -> Any:
+    """The base's Qwen3VLConfig."""
+    config = read_config(base)
+    if config.get("model_type") != "qwen3_vl":
+        raise CheckpointError(
+            f"{base / 'config.json'}: model_type is {config.get('model_type')!r}, but the base must be a qwen3_vl"
+        )
+    return _parsed(Qwen3VLConfig, config, base)
+
+
+def llm_config(config: dict[str, Any], folder: Path) -> Qwen3Config:
+    """The answering LLM's shape; the rest of the config is attributes to it."""
+    own = {key: value for key, value in config.items() if key not in {"model_type", "architectures", "dtype"}}
+    parsed: Qwen3Config = _parsed(Qwen3Config, own, folder)
+    return parsed
+
+
+def frame_geometry(config: dict[str, Any], folder: Path) -> FrameGeometry:
+    """The sizes its frames were trained at, where they are not the published ones."""
+    known, own = asdict(FrameGeometry()), config.get("frame_geometry") or {}
+    if not isinstance(own, dict) or not own.keys() <= known.keys():
+        raise CheckpointError(f"{folder / 'config.json'}: frame_geometry is no object with keys among {sorted(known)}")
+    for key, value in own.items():
+        if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 or value != round(value):
+            raise CheckpointError(f"{folder / 'config.json'}: frame_geometry.{key} is {value!r}, not a whole number")
+    return FrameGeometry(**{key: type(known[key])(value) for key, value in own.items()})
+
+
+def context_tokens(config: dict[str, Any], llm: Qwen3Config, folder: Path) -> int:
+    """The longest sequence that the LLM was trained for and can place."""
+    trained = config.get("tokenizer_model_max_length") or llm.max_position_embeddings
+    if not isinstance(trained, int) or trained < 1:
+        raise CheckpointError(f"{folder / 'config.json'}: tokenizer_model_max_length is {trained!r}")
+    return min(trained, int(llm.max_position_embeddings))
+
+
+def _parsed(kind: Callable[..., Any], values: dict[str, Any], folder: Path) -> Any:
+    try:
+        return kind(**values)
+    except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
+        raise CheckpointError(f"{folder / 'config.json'}: {first_line(error)}") from error
+
+
+def first_line(error: BaseException) -> str:
+    """An error of another library, short enough for one line."""
+    return " ".join(str(error).split())[:200] or type(error).__name__
