@@ -1,0 +1,1 @@
+"""Tempo: who asks. The query engine and its caches."""

@@ -64,11 +64,17 @@ class Answerer:
         device: torch.device = self._embed.weight.device
         return device
 
-    def tag_tokens(self, question: str, tag_times_s: Sequence[float], titles: Mapping[int, str] | None = None) -> int:
-        """Prompt tokens beside the memory tokens: chat, tags, titles and question; for fitting a budget."""
-        fixed = len(self._prompts.answer_head()) + len(self._prompts.answer_tail(question))
-        tags = sum(len(self._prompts.tag(time_s)) for time_s in tag_times_s)
-        return fixed + tags + sum(len(self._prompts.title(title)) for title in (titles or {}).values())
+    def fixed_tokens(self, question: str) -> int:
+        """Prompt tokens of the chat and the question."""
+        return len(self._prompts.answer_head()) + len(self._prompts.answer_tail(question))
+
+    def tag_tokens(self, tag_time_s: float) -> int:
+        """Prompt tokens of one time tag."""
+        return len(self._prompts.tag(tag_time_s))
+
+    def title_tokens(self, title: str) -> int:
+        """Prompt tokens that introduce a video."""
+        return len(self._prompts.title(title))
 
     @torch.inference_mode()
     def prompt(

@@ -6,7 +6,7 @@ Shapes: Y layers, B segments, H key-value heads, N longest prefix, Q question to
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -69,7 +69,18 @@ class QuestionCache:
     question: str
 
     def __len__(self) -> int:
-        return len(self.prefix)
+        return len(self.scores)
+
+    def without_prefix(self) -> QuestionCache:
+        """Only what the question left (0.05 of the prefix), so that the prefix may leave the device meanwhile."""
+        nothing = PrefixCache(self.prefix.kv[:, :, :0].clone(), (), ())
+        return replace(self, prefix=nothing)
+
+    def on(self, prefix: PrefixCache) -> QuestionCache:
+        """The same reading on the prefixes of the same segments, in the same order."""
+        if len(prefix) != len(self):
+            raise ValueError(f"{len(prefix)} prefixes for a reading of {len(self)}")
+        return replace(self, prefix=prefix)
 
 
 class LayerCache:

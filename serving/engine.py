@@ -1,0 +1,260 @@
+"""The query engine: question + videos -> states -> KV caches -> route -> allocate -> compress -> answer.
+
+select    segments of the videos, or candidates found by their features over a whole library
+restore   KV caches from the tiers, else from stored states by one prefill
+route     exact relevance of each segment; no memory token is computed yet
+allocate  Adaptive Token Allocation under the token budget and the LLM's context
+compress  only the allocated memory tokens
+generate  the LLM's answer, streamed
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.answer import Answer, AskedSegment, SearchHit, Usage, cite, most_relevant
+from serving.budget import MIN_TOKENS, BudgetFit, PromptRoom, fit_budget
+from serving.kv_tiers import KvTiers
+from serving.restorer import Restorer
+from serving.selection import Scope, SelectedSegment, distinct, require_videos, select_segments
+from serving.stopwatch import Stopwatch
+from storage import ALL_MODELS, Library, VideoRecord
+from tempo_core.allocation import allocate
+from tempo_core.checkpoint import Checkpoint
+from tempo_core.errors import UsageError
+from tempo_core.prefix_cache import QuestionCache
+from tempo_core.values import FloatArray
+
+SLAB_SEGMENTS = 32  # segments restored together: 32 prefixes fill a GPU (196 ms of prefill at 2 B on an H200)
+DEFAULT_MAX_NEW_TOKENS = 256
+_GIB = 1024**3
+
+
+@dataclass(frozen=True)
+class _Reading:
+    """A question read over segments. ``groups``: positions that share a slab. ``read``: what each group's read left."""
+
+    question: str
+    segments: list[SelectedSegment]
+    groups: list[list[int]]
+    read: list[QuestionCache]
+
+    @property
+    def scores(self) -> FloatArray:
+        """Relevance of each segment, (segments,)."""
+        scores = np.zeros(len(self.segments), dtype=np.float32)
+        for positions, read in zip(self.groups, self.read, strict=True):
+            scores[positions] = read.scores
+        return scores
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    """The segments that the LLM sees, in order, with their relevance and memory tokens."""
+
+    question: str
+    segments: list[SelectedSegment]
+    scores: FloatArray
+    memory: list[FloatArray]
+    fit: BudgetFit
+
+
+class Engine:
+    """Answers questions over one library with one model, one question at a time.
+
+    KV caches stay between questions within ``device_cache_bytes`` and ``host_cache_bytes``: a second question about
+    the same video reads no state and rebuilds nothing.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        checkpoint: Checkpoint,
+        device_cache_bytes: int = 16 * _GIB,
+        host_cache_bytes: int = 32 * _GIB,
+    ) -> None:
+        self._library = library
+        self._checkpoint = checkpoint
+        self._compressor = checkpoint.compressor
+        self._answerer = checkpoint.answerer
+        self._tiers = KvTiers(self._compressor.device, device_cache_bytes, host_cache_bytes)
+        self._restorer = Restorer(library, self._compressor, self._tiers)
+
+    @property
+    def cache_nbytes(self) -> tuple[int, int]:
+        """Bytes of KV caches kept on the device and in host memory."""
+        return self._tiers.nbytes
+
+    def ask(
+        self,
+        question: str,
+        scope: Scope | None = None,
+        token_budget: int | None = None,
+        max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+    ) -> Answer:
+        """The whole answer at once; see ``stream``."""
+        *_, answer = self.stream(question, scope, token_budget, max_new_tokens)
+        assert isinstance(answer, Answer)
+        return answer
+
+    def stream(
+        self,
+        question: str,
+        scope: Scope | None = None,
+        token_budget: int | None = None,
+        max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
+    ) -> Iterator[str | Answer]:
+        """Pieces of text as they are generated, at last the Answer.
+
+        ``token_budget``: memory tokens in all; by default 4,096, or what the LLM's context leaves, said in a warning.
+        Raises UsageError for a scope with nothing in it and BudgetError for a budget that does not fit.
+        """
+        if max_new_tokens < 1:
+            raise UsageError("max_new_tokens must be at least 1")
+        scope, watch = scope or Scope(), Stopwatch(self._compressor.device)
+        with watch.step("load"):
+            videos = self._videos(scope)
+            segments = select_segments(
+                self._library, videos, scope, lambda: self._compressor.question_feature(question)
+            )
+        reading = self._route(question, segments, watch)
+        fit = fit_budget(token_budget, len(segments), self._room(question, segments, max_new_tokens))
+        kept, tokens = self._allocate(reading.scores, fit)
+        memory = self._compress(reading, tokens, watch)
+        prompt = _Prompt(question, [segments[i] for i in kept], reading.scores[kept], [memory[i] for i in kept], fit)
+        yield from self._generate(prompt, max_new_tokens, watch)
+
+    def search(self, question: str, scope: Scope | None = None, limit: int = 20) -> list[SearchHit]:
+        """Segments nearest to the question by their features, best first; no KV cache is touched."""
+        if limit < 1:
+            raise UsageError("limit must be at least 1")
+        videos = {video.video_id: video for video in self._videos(scope or Scope())}
+        feature = self._compressor.question_feature(question)
+        fingerprint = next(iter(videos.values())).fingerprints.features
+        hits = self._library.search(feature, fingerprint, limit, videos=list(videos.values()))
+        return [
+            SearchHit(
+                video_id=hit.video_id,
+                uri=videos[hit.video_id].uri,
+                title=videos[hit.video_id].title,
+                index=hit.index,
+                start_s=hit.start_s + videos[hit.video_id].facts.start_s,
+                end_s=hit.end_s + videos[hit.video_id].facts.start_s,
+                score=hit.score,
+            )
+            for hit in hits
+        ]
+
+    def _videos(self, scope: Scope) -> list[VideoRecord]:
+        """The contents asked about that this model, under one index spec, has indexed."""
+        given = self._library.videos(ALL_MODELS) if scope.videos is None else list(scope.videos)
+        own = [video for video in given if self._checkpoint.fingerprints(video.facts.spec) == video.fingerprints]
+        require_videos(own, self._checkpoint.id)
+        default = self._library.default_fingerprint()
+        prints = [video.fingerprints.features for video in own]
+        chosen = default if default in prints else prints[0]
+        return distinct([video for video in own if video.fingerprints.features == chosen])
+
+    def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> _Reading:
+        """Reads the question over every segment. What is kept is the question's own KV, not the prefixes'."""
+        groups = self._tiers.group([segment.key for segment in segments], SLAB_SEGMENTS)
+        members = [[segments[i] for i in positions] for positions in groups]
+        read: list[QuestionCache] = []
+        for _, cache in self._restorer.caches(members, watch):
+            with watch.step("route"):
+                read.append(self._compressor.read(cache, question).without_prefix())
+        return _Reading(question, segments, groups, read)
+
+    def _allocate(self, scores: FloatArray, fit: BudgetFit) -> tuple[list[int], npt.NDArray[np.int64]]:
+        kept = most_relevant(scores, fit.segments)
+        most = self._compressor.max_memory_tokens
+        tokens = np.zeros(len(scores), dtype=np.int64)
+        tokens[kept] = allocate(scores[kept], fit.token_budget, min(MIN_TOKENS, most), most)
+        return kept, tokens
+
+    def _compress(self, reading: _Reading, tokens: npt.NDArray[np.int64], watch: Stopwatch) -> dict[int, FloatArray]:
+        """Memory tokens by position. Groups go backwards: what routing used last is still on the device."""
+        order = list(range(len(reading.groups)))[::-1]
+        members = [[reading.segments[i] for i in reading.groups[group]] for group in order]
+        memory: dict[int, FloatArray] = {}
+        for step, cache in self._restorer.caches(members, watch):
+            positions, read = reading.groups[order[step]], reading.read[order[step]]
+            with watch.step("compress"):
+                found = self._compressor.compress(read.on(cache), reading.question, tokens[positions])
+            memory.update(zip(positions, found, strict=True))
+        return memory
+
+    def _room(self, question: str, segments: Sequence[SelectedSegment], max_new_tokens: int) -> PromptRoom:
+        titles = sum(self._answerer.title_tokens(title) for title in _titles(segments).values())
+        return PromptRoom(
+            context=self._answerer.context_tokens,
+            fixed=self._answerer.fixed_tokens(question) + titles + max_new_tokens,
+            tag=max(self._answerer.tag_tokens(segment.record.tag_time_s) for segment in segments),
+            segment=self._compressor.max_memory_tokens,
+        )
+
+    def _generate(self, prompt: _Prompt, max_new_tokens: int, watch: Stopwatch) -> Iterator[str | Answer]:
+        with watch.step("generate"):
+            tags = [segment.record.tag_time_s for segment in prompt.segments]
+            built = self._answerer.prompt(prompt.question, tags, prompt.memory, _titles(prompt.segments))
+        token_ids: list[int] = []
+        said: list[str] = []
+        pieces = self._answerer.text_pieces(_noting(self._answerer.token_ids(built, max_new_tokens), token_ids))
+        while True:
+            with watch.step("generate"):
+                piece = next(pieces, None)
+            if piece is None:
+                break
+            said.append(piece)
+            yield piece
+        visual = sum(len(tokens) for tokens in prompt.memory)
+        usage = Usage(visual, prompt.fit.token_budget, built.tag_tokens, len(built), len(token_ids))
+        yield self._answer(prompt, "".join(said), usage, watch)
+
+    def _answer(self, prompt: _Prompt, text: str, usage: Usage, watch: Stopwatch) -> Answer:
+        segments = tuple(
+            AskedSegment(
+                video_id=segment.video.video_id,
+                uri=segment.video.uri,
+                index=segment.record.index,
+                start_s=segment.player_start_s,
+                end_s=segment.player_end_s,
+                relevance=float(score),
+                tokens=len(memory),
+            )
+            for segment, score, memory in zip(prompt.segments, prompt.scores, prompt.memory, strict=True)
+        )
+        videos = distinct([segment.video for segment in prompt.segments])
+        said = [f"{video.title}: {warning}" for video in videos for warning in video.facts.warnings]
+        return Answer(
+            answer=text,
+            question=prompt.question,
+            model=self._checkpoint.id,
+            fingerprint=videos[0].fingerprints.features,
+            warnings=(*prompt.fit.warnings, *said),
+            segments=segments,
+            citations=cite(segments),
+            usage=usage,
+            timings_s=watch.timings(),
+        )
+
+
+def _titles(segments: Sequence[SelectedSegment]) -> dict[int, str]:
+    """Where several videos are asked about: each one's title by the position of its first segment."""
+    first: dict[str, int] = {}
+    for position, segment in enumerate(segments):
+        first.setdefault(segment.video.video_id, position)
+    if len(first) < 2:
+        return {}
+    return {position: segments[position].video.title for position in first.values()}
+
+
+def _noting(token_ids: Iterator[int], seen: list[int]) -> Iterator[int]:
+    """Passes ids on and remembers them."""
+    for token_id in token_ids:
+        seen.append(token_id)
+        yield token_id
