@@ -6,12 +6,11 @@ It runs the whole method in seconds on any machine. Its answers mean nothing: no
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-
-from platformdirs import user_cache_path
 
 from flows.embedded_tokenizer import tokenizer_files
 from tempo_core.errors import CheckpointError
@@ -24,17 +23,18 @@ EMBEDDED_NOTICE = (
 )
 _VERSION = 1
 _BASE, _TEMPO = "embedded-base", "embedded"
+_NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja")
 
 
 def cache_folder() -> Path:
-    """Where tempo keeps what it can make again (XDG_CACHE_HOME or the system's own place)."""
-    return user_cache_path("tempo", appauthor=False)
+    """Where tempo keeps what it can make again: in XDG_CACHE_HOME, else in ~/.cache."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tempo"
 
 
 def embedded_folder() -> Path:
     """The embedded checkpoint's folder, made first if need be. CheckpointError where it cannot be written."""
     whole = cache_folder() / f"embedded-{_VERSION}"
-    if not whole.is_dir():
+    if not _complete(whole):
         try:
             _make(whole)
         except OSError as error:
@@ -55,14 +55,21 @@ def write_embedded(folder: Path) -> None:
     _write(tempo, configs, weights.tempo_tensors())
 
 
+def _complete(whole: Path) -> bool:
+    """A cache may be cleared in part, by hand or by a janitor."""
+    return all((whole / name / file).is_file() for name in (_BASE, _TEMPO) for file in _NEEDED)
+
+
 def _make(whole: Path) -> None:
     whole.parent.mkdir(parents=True, exist_ok=True)
     part = Path(tempfile.mkdtemp(prefix=".embedded-", dir=whole.parent))
     try:
         write_embedded(part)
+        if whole.exists() and not _complete(whole):
+            shutil.rmtree(whole)
         part.rename(whole)
     except OSError:
-        if not whole.is_dir():  # else another process was first, with the same bytes
+        if not _complete(whole):  # else another process was first, with the same bytes
             raise
     finally:
         shutil.rmtree(part, ignore_errors=True)

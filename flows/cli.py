@@ -1,0 +1,91 @@
+"""``tempo``: the command line. Help and errors load no model library; each command imports what it needs."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from flows.commands import ask, demo, doctor, index, library
+from flows.environment import prepare
+from tempo_core.errors import TempoError, UsageError
+
+EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
+
+
+class TempoGroup(TyperGroup):
+    """A user's mistake is one line on standard error, never a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command; errors of the drawn tree become exit codes (DESIGN §5)."""
+        try:
+            return super().invoke(ctx)
+        except TempoError as error:
+            typer.echo(f"tempo: {error}", err=True)
+            raise typer.Exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
+        except KeyboardInterrupt:
+            typer.echo("tempo: interrupted; what was finished is kept", err=True)
+            raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+app = typer.Typer(
+    name="tempo",
+    cls=TempoGroup,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"tempo {version('tempo-archive')}")
+        raise typer.Exit
+
+
+@app.callback(epilog="Try it without any model or video: tempo demo")
+def root(
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version and stop.", is_eager=True, callback=_print_version)
+    ] = False,
+) -> None:
+    """Ask a video archive: index it once, ask it again and again.
+
+    \b
+    tempo index talk.mp4 --library ./lib        read the video, once
+    tempo ask "When is X shown?" --library ./lib    an answer, with the moments it rests on
+
+    Set TEMPO_LIBRARY and TEMPO_MODEL to leave out --library and --model.
+    """
+    prepare()
+
+
+app.command("index")(index.index)
+app.command("ask")(ask.ask)
+app.command("search")(ask.search)
+app.command("status")(library.status)
+app.command("verify")(library.verify)
+app.command("prune")(library.prune)
+app.command("remove")(library.remove)
+app.command("doctor")(doctor.doctor)
+app.command("demo")(demo.demo)
+
+
+def main() -> None:
+    """Entry point of the ``tempo`` program. A polite kill ends like ctrl-C: at once, and clean."""
+    signal.signal(signal.SIGTERM, _interrupt)
+    app()
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""The commands of ``tempo``, one module per group. Heavy imports wait until a command runs."""

@@ -1,0 +1,28 @@
+"""What must be set before any library is imported: nothing phones home, and only what concerns the user is said."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+
+# Only defaults: who sets one of these keeps their own value.
+QUIET = {
+    "DO_NOT_TRACK": "1",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "LANCE_LOG": "error",
+    "TRANSFORMERS_VERBOSITY": "error",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+
+
+def prepare() -> None:
+    """Set the environment's defaults and send logs and warnings to standard error."""
+    for name, value in QUIET.items():
+        os.environ.setdefault(name, value)
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    if not sys.warnoptions:
+        warnings.simplefilter("ignore")  # a dependency's deprecations are no user's concern

@@ -1,0 +1,34 @@
+"""The options that several commands share."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+LICENCE_NOTE = "The published Tempo-6B weights are licensed for non-commercial research only."
+
+LibraryOption = Annotated[
+    str,
+    typer.Option(
+        "--library",
+        metavar="URI",
+        envvar="TEMPO_LIBRARY",
+        help="The library: a folder, or s3://bucket/prefix.",
+        show_default=False,
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        "--model",
+        metavar="ID",
+        envvar="TEMPO_MODEL",
+        help="A checkpoint: a folder or a Hugging Face id (Vision-CAIR/Tempo-6B), or 'embedded'. Default: the "
+        f"library's model, else the embedded one, whose answers mean nothing. {LICENCE_NOTE}",
+        show_default=False,
+    ),
+]
+JsonOption = Annotated[
+    bool, typer.Option("--json", help="JSON objects on standard output and nothing else; logs on standard error.")
+]

@@ -1,0 +1,66 @@
+"""What became of each video of a run: small records that are shown, counted and sent between processes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Literal, get_args
+
+Status = Literal["indexed", "unchanged", "duplicate", "failed", "failed-before", "pending", "gone"]
+
+
+@dataclass(frozen=True)
+class IndexResult:
+    """One video of a run. ``reason`` says why it is not indexed; ``seconds`` is what this run spent on it."""
+
+    uri: str
+    status: Status
+    video_id: str | None = None
+    reason: str | None = None
+    warnings: tuple[str, ...] = ()
+    segments: int = 0
+    frames: int = 0
+    duration_s: float = 0.0
+    state_bytes: int = 0
+    seconds: float = 0.0
+
+    def to_json(self) -> dict[str, object]:
+        """The line of ``index --json`` (DESIGN §5)."""
+        return {**asdict(self), "warnings": list(self.warnings)}
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A whole run, counted."""
+
+    counts: dict[str, int]
+    segments: int
+    frames: int
+    duration_s: float
+    state_bytes: int
+    seconds: float
+
+    @property
+    def failed_now(self) -> bool:
+        """Whether a video failed in this run (exit code 3)."""
+        return self.counts["failed"] > 0
+
+    def to_json(self) -> dict[str, object]:
+        """The last line of ``index --json``: it has no ``uri``."""
+        return asdict(self)
+
+
+def summarize(results: Iterable[IndexResult], seconds: float) -> RunSummary:
+    """Counts per status over all; frames, bytes and durations over what this run indexed."""
+    every = list(results)
+    counts = Counter(result.status for result in every)
+    new = [result for result in every if result.status == "indexed"]
+    return RunSummary(
+        counts={status: counts[status] for status in get_args(Status)},
+        segments=sum(result.segments for result in new),
+        frames=sum(result.frames for result in new),
+        duration_s=sum(result.duration_s for result in new),
+        state_bytes=sum(result.state_bytes for result in new),
+        seconds=seconds,
+    )

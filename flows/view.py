@@ -1,0 +1,117 @@
+"""How things look to a person: times, sizes, bars and strips. Pure text, so that pipes and narrow terminals behave."""
+
+from __future__ import annotations
+
+import math
+import re
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from tempo_core.errors import UsageError
+
+_TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)")
+
+
+@dataclass(frozen=True)
+class Glyphs:
+    """The characters of bars and strips: blocks where the terminal can show them, else ASCII."""
+
+    full: str
+    empty: str
+    levels: str
+    dash: str
+
+
+BLOCKS = Glyphs(full="█", empty="░", levels="▁▂▃▄▅▆▇█", dash="–")
+ASCII = Glyphs(full="#", empty=".", levels="_.-=+*%#", dash="-")
+
+
+def glyphs_for(encoding: str) -> Glyphs:
+    """Block characters if ``encoding`` has them."""
+    try:
+        (BLOCKS.full + BLOCKS.empty + BLOCKS.levels + BLOCKS.dash).encode(encoding)
+    except (UnicodeEncodeError, LookupError):
+        return ASCII
+    return BLOCKS
+
+
+def clock(seconds: float) -> str:
+    """Player time: mm:ss, from an hour on h:mm:ss (whole seconds, rounded down)."""
+    minutes, second = divmod(math.floor(max(0.0, seconds) + 1e-6), 60)
+    hours, minute = divmod(minutes, 60)
+    return f"{hours}:{minute:02}:{second:02}" if hours else f"{minute:02}:{second:02}"
+
+
+def parse_time(text: str) -> float:
+    """``75``, ``75.5``, ``1:15`` or ``1:02:03`` to seconds; UsageError for anything else."""
+    match = _TIME.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(f"not a time: {text!r}; write seconds (75), mm:ss (1:15) or h:mm:ss (1:02:03)")
+    hours, minutes, seconds = match.groups()
+    if minutes is not None and float(seconds) >= 60:
+        raise UsageError(f"not a time: {text!r}; seconds after a colon end at 59")
+    return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
+
+
+def size(count: float) -> str:
+    """Bytes for people: 1.2 GB (powers of 1000)."""
+    units = ("B", "kB", "MB", "GB", "TB", "PB")
+    step = 0
+    while count >= 999.5 and step < len(units) - 1:
+        count, step = count / 1000, step + 1
+    return f"{count:.0f} {units[step]}" if step == 0 or count >= 99.5 else f"{count:.1f} {units[step]}"
+
+
+def span(seconds: float) -> str:
+    """A duration for people: 4.2 s, 12 min, 3.5 h."""
+    if seconds < 99.5:
+        return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"
+
+
+def bar(share: float, width: int, glyphs: Glyphs) -> str:
+    """``share`` in 0..1 as a bar of ``width`` characters."""
+    filled = round(min(1.0, max(0.0, share)) * width)
+    return glyphs.full * filled + glyphs.empty * (width - filled)
+
+
+def strip(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
+    """Values over time as one line of at most ``width`` characters, each as high as its share of the largest.
+
+    More values than characters: each character shows the largest of its values, so that no peak is lost. Zero is a
+    blank.
+    """
+    columns = min(width, len(values))
+    top = max(values, default=0.0)
+    if columns < 1 or top <= 0:
+        return " " * max(0, columns)
+    edges = [len(values) * column // columns for column in range(columns + 1)]
+    peaks = [max(values[low:high]) for low, high in pairwise(edges)]
+    return "".join(_level(peak / top, glyphs) for peak in peaks)
+
+
+def clean(text: str) -> str:
+    """Text of a model or a file name without what could steer a terminal (control and direction characters)."""
+    return "".join(character if _harmless(character) else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def one_line(text: str) -> str:
+    """``clean``, and on one line."""
+    return " ".join(clean(text).split())
+
+
+def _level(share: float, glyphs: Glyphs) -> str:
+    if share <= 0:
+        return " "
+    return glyphs.levels[min(len(glyphs.levels), math.ceil(share * len(glyphs.levels))) - 1]
+
+
+def _harmless(character: str) -> bool:
+    if character in "\n\t":
+        return True
+    return (
+        unicodedata.category(character) not in {"Cc", "Cs"}
+        and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+    )
