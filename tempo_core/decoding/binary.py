@@ -32,7 +32,7 @@ def find_ffmpeg() -> str:
 
 
 def _runnable(named: str) -> str:
-    found = shutil.which(Path(named).expanduser())
+    found = shutil.which(str(Path(named).expanduser()))
     if found is None:
         raise TempoError(f"{ENVIRONMENT_VARIABLE} is {named!r}, which is no program that can be run")
     return found

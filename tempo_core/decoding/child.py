@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import select
 import signal
 import subprocess
@@ -88,6 +89,16 @@ class Child:
             raise DecodeTimeout(f"{self._name} did not end and was stopped") from None
         finally:
             self._messages.join()
+
+    def complaint(self) -> str:
+        """Why it failed, once it ended: the signal that stopped it, or its own first message."""
+        status = self._process.poll()
+        if status is not None and status < 0:
+            return f"{self._name} crashed ({signal.Signals(-status).name})"
+        messages = self.messages()
+        if not messages:
+            return f"{self._name} gave no reason" + (f" (exit status {status})" if status else "")
+        return re.sub(r"^(\[[^]]*\] ?)+", "", messages[0]) or messages[0]  # without the "[h264 @ 0x55..]" before it
 
     def messages(self) -> list[str]:
         """The first and last lines of standard error."""

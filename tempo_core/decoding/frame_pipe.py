@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from tempo_core.decoding.child import Child
+from tempo_core.decoding.schedule import typical_gap
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.values import ByteArray
 
@@ -43,12 +44,14 @@ def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterat
     Nothing where ffmpeg wrote nothing. DecodeTimeout from the child's deadlines.
     """
     width, height = size
+    tolerance = max(1, typical_gap(info.ticks) // 4)
     for packet in _packets(child):
-        tick = None if packet.pts is None else _tick(packet.pts * packet.time_base, info)
-        if tick is None or packet.size != width * height * 3:  # the size also tells the empty packet at the end
+        if packet.pts is None or packet.size != width * height * 3:  # the empty packet at the end
             continue
-        pixels = np.frombuffer(memoryview(packet), np.uint8).reshape(height, width, 3)
-        yield TimedFrame(pixels, tick, (tick - int(info.ticks[0])) * info.time_base)
+        tick = _tick(round(packet.pts * packet.time_base / info.time_base), info, tolerance)
+        if tick is not None:
+            pixels = np.frombuffer(memoryview(packet), np.uint8).reshape(height, width, 3)
+            yield TimedFrame(pixels, tick, (tick - int(info.ticks[0])) * info.time_base)
 
 
 def _packets(child: Child) -> Iterator[Packet[VideoStream]]:
@@ -60,9 +63,14 @@ def _packets(child: Child) -> Iterator[Packet[VideoStream]]:
         yield from container.demux(container.streams.video[0])
 
 
-def _tick(time: Fraction, info: VideoInfo) -> int | None:
-    """The file's own tick; None for a frame before the first that is shown, or beyond those that were counted."""
-    tick = round(time / info.time_base)
-    if not info.in_order:
-        return tick if tick >= info.ticks[0] else None
-    return int(info.ticks[tick]) if 0 <= tick < len(info.ticks) else None
+def _tick(told: int, info: VideoInfo, tolerance: int) -> int | None:
+    """The tick of the probe that ffmpeg's time stands for (two versions may differ by a rounding), or its rank's.
+
+    None for a frame that the probe does not count: pre-roll, or a damaged time.
+    """
+    ticks = info.ticks
+    if info.in_order:
+        return int(ticks[told]) if 0 <= told < len(ticks) else None
+    after = int(np.searchsorted(ticks, told))
+    nearest = min(ticks[max(0, after - 1) : after + 1].tolist(), key=lambda tick: abs(tick - told))
+    return int(nearest) if abs(nearest - told) <= tolerance else None

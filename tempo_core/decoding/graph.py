@@ -14,6 +14,7 @@ from tempo_core.decoding.video import VideoInfo
 _MAX_PIXELS = 1 << 27  # as in the probe: no header may ask for gigabytes
 # Catmull-Rom (B 0, C 0.5), the bicubic of Pillow and torch; antialiased when shrinking, chroma not subsampled twice.
 _BICUBIC = {"flags": "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp", "param0": "0", "param1": "0.5"}
+_ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")  # as in probe_worker.py
 _TONE_FILTERS = frozenset({"zscale", "tonemap"})
 _REFERENCE_WHITE_NITS = 203  # ITU-R BT.2408: what a white page measures in HDR
 
@@ -30,19 +31,19 @@ def command(ffmpeg_path: str, path: str, info: VideoInfo, size: tuple[int, int],
     none (``info.in_order``) they are the frames' ranks.
     """
     clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
-    stream = _input(path)[str(info.stream_index)].filter("settb", clock)
+    stream = _input(path, info)[str(info.stream_index)].filter("settb", clock)
     if info.in_order:
         stream = stream.filter("setpts", "N")
     if select is not None:
         stream = stream.filter("select", select)
     stream = _turn(_pixels(stream, info, size, tone_maps(ffmpeg_path)), info)
     stream = ffmpeg.output(stream, "pipe:1", **_output_options(clock))
-    arguments: list[str] = ffmpeg.get_args(stream.global_args("-hide_banner", "-nostdin", "-loglevel", "error"))
-    return [ffmpeg_path, *arguments]
+    return [ffmpeg_path, "-hide_banner", "-nostdin", "-loglevel", "error", *ffmpeg.get_args(stream)]
 
 
-def _input(path: str) -> Any:
+def _input(path: str, info: VideoInfo) -> Any:
     """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
+    fill_in = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
     return ffmpeg.input(
         f"file:{path}",
         noautorotate=None,
@@ -50,6 +51,7 @@ def _input(path: str) -> Any:
         format_whitelist=FORMATS,
         protocol_whitelist="file,pipe",
         max_pixels=_MAX_PIXELS,
+        **fill_in,
     )
 
 

@@ -5,18 +5,20 @@ from __future__ import annotations
 import json
 import os
 import re
-import signal
 import stat
 import sys
+from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, displayed_size, orientation
-from tempo_core.decoding.video import TickArray, VideoInfo
+from tempo_core.decoding.timeline import PACKET_FIELDS, Timeline, timeline
+from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import SourceError, VideoError
 
 # Containers that hold their own pictures. Playlists (hls, dash, concat), image patterns and devices are left out:
@@ -27,7 +29,9 @@ _WORKER = Path(__file__).with_name("probe_worker.py")
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _CLAIM_SLACK_S = 0.5
 _CLAIM_SLACK_SHARE = 0.01
+_MISCOUNTED_FRAMES = 16  # muxers forget reordered frames of a variable rate at the end
 _DEFAULT_RATE = Fraction(25)
+_DTS_ONLY_FORMATS = ("avi",)  # these carry decoding times only; guesses from them are wrong where frames reorder
 _ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf", "h264", "hevc", "m4v", "mpegvideo")  # no duration in the header
 
 
@@ -40,19 +44,18 @@ def probe(path: str | os.PathLike[str], *, deadline_s: float = 120.0) -> VideoIn
     name = os.path.abspath(os.fspath(path))
     _check_file(name)
     command = [sys.executable, "-P", str(_WORKER), FORMATS, name]
-    with Child(command, Deadline(deadline_s, deadline_s), "reading the file's packets") as child:
+    with Child(command, Deadline(deadline_s, deadline_s), "the packet scan") as child:
         output = bytearray()
         while chunk := child.read():
             output += chunk
         status = child.finish()
-        messages = child.messages()
-    header, _, ticks = bytes(output).partition(b"\n")
+    header, _, rows = bytes(output).partition(b"\n")
     if status or not header:
-        raise VideoError(_crash_reason(status, messages))
+        raise VideoError(f"the file's packets cannot be read: {child.complaint()}")
     facts = json.loads(header)
     if "error" in facts:
-        raise VideoError(_open_reason(name, facts, messages))
-    return video_info(facts, np.frombuffer(ticks, np.int64))
+        raise VideoError(_open_reason(name, facts, child.messages()))
+    return video_info(facts, np.frombuffer(rows, np.int64).reshape(-1, PACKET_FIELDS))
 
 
 def _check_file(name: str) -> None:
@@ -67,39 +70,41 @@ def _check_file(name: str) -> None:
         raise VideoError("the file is empty (0 bytes)")
 
 
-def _crash_reason(status: int, messages: list[str]) -> str:
-    if status < 0:
-        return f"reading the file's packets crashed ({signal.Signals(-status).name}): the file is damaged"
-    return f"reading the file's packets failed: {messages[-1] if messages else f'exit status {status}'}"
-
-
-def video_info(facts: dict[str, Any], ticks: TickArray) -> VideoInfo:
+def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoInfo:
     """The worker's facts, judged: the video's true times, with warnings about what is missing; or VideoError."""
-    if not len(ticks):
-        raise VideoError(f"the {facts['codec']} video stream holds no picture that can be shown")
     time_base = Fraction(facts["time_base"])
-    length = _last_length(facts, ticks, time_base)
+    found = timeline(packets, time_base, dts_only=facts["format"] in _DTS_ONLY_FORMATS)
+    if not len(found.ticks):
+        raise VideoError(_nothing_reason(facts))
+    length = _last_length(facts, found, time_base)
     width, height = displayed_size(facts)
-    first = int(ticks[0]) * time_base
+    first = int(found.ticks[0]) * time_base
     earliest = Fraction(facts["earliest"]) if facts["earliest"] else first
-    duration = (int(ticks[-1]) + length - int(ticks[0])) * time_base
+    duration = (int(found.ticks[-1]) + length - int(found.ticks[0])) * time_base
     return VideoInfo(
         width=width,
         height=height,
         duration=duration,
         start=max(Fraction(0), first - max(Fraction(0), earliest)),
-        frame_count=len(ticks),
+        frame_count=len(found.ticks),
         codec=str(facts["codec"]),
         stream_index=int(facts["stream_index"]),
-        warnings=tuple(_warnings(facts, float(first + duration), float(length * time_base))),
+        warnings=tuple(_warnings(facts, found, float(duration), float(length * time_base))),
         claimed_duration_s=_claim(facts),
         time_base=time_base,
-        ticks=ticks,
-        in_order=bool(facts["in_order"]),
+        ticks=found.ticks,
+        in_order=found.in_order,
         interlaced=bool(facts["interlaced"]),
         orientation=orientation(facts["matrix"]),
         color=color_tags(facts["color"], int(facts["width"]), int(facts["height"])),
     )
+
+
+def _nothing_reason(facts: dict[str, Any]) -> str:
+    claim = _claim(facts)
+    if claim:
+        return f"the file ends before the first of the {claim:.1f} s of pictures that its header claims"
+    return f"the {facts['codec']} video stream holds no picture that can be shown"
 
 
 def _open_reason(name: str, facts: dict[str, Any], messages: list[str]) -> str:
@@ -124,12 +129,12 @@ def _begins_as_mp4(name: str) -> bool:
         return file.read(8)[4:] in _MP4_BOXES  # FFmpeg takes any file so named for one
 
 
-def _last_length(facts: dict[str, Any], ticks: TickArray, time_base: Fraction) -> int:
+def _last_length(facts: dict[str, Any], found: Timeline, time_base: Fraction) -> int:
     """Ticks for which the last frame is shown: as the file says, else as long as the others."""
-    if facts["last_length"] > 0:
-        return int(facts["last_length"])
-    if len(ticks) > 1:
-        return max(1, round(float(np.median(np.diff(ticks)))))
+    if found.last_length > 0:
+        return found.last_length
+    if len(found.ticks) > 1:
+        return max(1, round(float(np.median(np.diff(found.ticks)))))
     rate = Fraction(facts["rate"]) if facts["rate"] else _DEFAULT_RATE
     return max(1, round(1 / (rate * time_base)))
 
@@ -142,22 +147,27 @@ def _claim(facts: dict[str, Any]) -> float | None:
     return None if claim is None else float(claim)
 
 
-def _warnings(facts: dict[str, Any], pictures_end_s: float, length_s: float) -> list[str]:
-    found = []
-    if facts["unkeyed"]:
-        found.append(f"the first {facts['unkeyed']} frames need an earlier part that is missing; they are left out")
-    if facts["restarts"]:
-        found.append(f"the file's own times jump {facts['restarts']} times; they were joined into one timeline")
+def _warnings(facts: dict[str, Any], found: Timeline, duration_s: float, length_s: float) -> Iterator[str]:
+    if found.unkeyed:
+        yield f"frames at the beginning need an earlier part that is missing; left out: {found.unkeyed}"
+    if found.restarts:
+        yield f"the file's own times jump, they were joined into one timeline; jumps: {found.restarts}"
     if facts["cut"]:
-        found.append(f"reading stopped at {pictures_end_s:.1f} s: {facts['cut']}")
-    claim, end_s = _claim(facts), pictures_end_s
-    if claim is None or facts["restarts"]:
-        return found
-    if facts["stream_claim_s"] is None:  # the header's claim is about the longest of picture and sound
+        yield f"reading stopped at {duration_s:.1f} s: {facts['cut']}"
+    if not found.restarts:
+        first_s = float(int(found.ticks[0]) * Fraction(facts["time_base"]))
+        yield from _claim_warnings(facts, duration_s, max(0.0, first_s) + duration_s, length_s)
+
+
+def _claim_warnings(facts: dict[str, Any], duration_s: float, end_s: float, length_s: float) -> Iterator[str]:
+    """Where the header's claim cannot be meant: some count from the first frame, others from zero."""
+    claim = _claim(facts)
+    if claim is None:
+        return
+    if facts["stream_claim_s"] is None:  # the claim is about the longest of picture and sound
         end_s = max(end_s, facts["end_s"])
-    slack = max(_CLAIM_SLACK_S, claim * _CLAIM_SLACK_SHARE, 2 * length_s)
-    if end_s < claim - slack:
-        found.append(f"the file ends at {end_s:.1f} s of the {claim:.1f} s its header claims")
-    elif pictures_end_s > claim + slack:
-        found.append(f"the pictures run for {pictures_end_s:.1f} s, the header claims {claim:.1f} s")
-    return found
+    slack = max(_CLAIM_SLACK_S, claim * _CLAIM_SLACK_SHARE)
+    if end_s < claim - max(slack, 2 * length_s):
+        yield f"the file ends at {end_s:.1f} s of the {claim:.1f} s its header claims"
+    elif duration_s > claim + max(slack, _MISCOUNTED_FRAMES * length_s):
+        yield f"the pictures run for {duration_s:.1f} s, the header claims {claim:.1f} s"

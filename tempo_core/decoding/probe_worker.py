@@ -2,7 +2,8 @@
 
 A demuxer that crashes, hangs or eats memory on a bad file then costs that file only. The script imports nothing of
 this package, so it starts fast: ``python probe_worker.py FORMATS PATH``. Standard output: one line of JSON
-(``{"error": ...}`` or the facts), then each frame's presentation time as native int64. FFmpeg's own messages go to
+(``{"error": ...}`` or the facts), then a row of native int64 for each packet that is shown, in decoding order:
+presentation time, decoding time, length, key frame (``timeline.py`` judges them). FFmpeg's own messages go to
 standard error.
 """
 
@@ -12,13 +13,12 @@ import json
 import struct
 import sys
 from array import array
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
 import av
 import av.logging
-from av.container import InputContainer
+from av.container import Flags, InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -29,62 +29,9 @@ from av.video.stream import VideoStream
 PICTURES_ONLY = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 MAX_PIXELS = 1 << 27  # 16384 x 8192; beyond it a hostile header could ask for gigabytes
 MAX_DECODE_TRIES = 200  # packets; enough for the longest reordering delay
-BACKWARD_JUMP_S, FORWARD_JUMP_S = 1, 3600  # a timeline that jumps so far has been restarted
-DTS_ONLY_FORMATS = ("avi",)  # these carry decoding times only; FFmpeg's guesses for B-frames there are wrong
-
-
-@dataclass
-class Timeline:
-    """Presentation times of one video stream, as its packets come."""
-
-    time_base: Fraction
-    in_order: bool
-    ticks: array[int] = field(default_factory=lambda: array("q"))
-    decoding_ticks: array[int] = field(default_factory=lambda: array("q"))
-    last_tick: int = -(1 << 62)
-    last_length: int = 0
-    first_key: int | None = None
-    unkeyed: int = 0
-    restarts: int = 0
-    _offset: int = 0
-    _previous_dts: int | None = None
-    _previous_length: int = 0
-
-    def add(self, packet: Packet[Any]) -> None:
-        """Note one packet that will be shown."""
-        offset = self._offset_for(packet)
-        if packet.dts is not None:
-            self.decoding_ticks.append(packet.dts + offset)
-        if packet.pts is None:  # no times but decoding times; or the second field of a picture
-            return
-        tick = packet.pts + offset
-        if packet.is_keyframe and self.first_key is None:
-            self.first_key, self.unkeyed = tick, len(self.ticks)
-        self.ticks.append(tick)
-        if tick > self.last_tick:
-            self.last_tick, self.last_length = tick, packet.duration or 0
-
-    def _offset_for(self, packet: Packet[Any]) -> int:
-        """What to add to this packet's times so that a timeline that restarts runs on."""
-        if packet.dts is None:
-            return self._offset
-        if self._previous_dts is not None:
-            jump = (packet.dts - self._previous_dts) * self.time_base
-            if not -BACKWARD_JUMP_S <= jump <= FORWARD_JUMP_S:
-                self._offset += self._previous_dts + self._previous_length - packet.dts
-                self.restarts += 1
-        self._previous_dts, self._previous_length = packet.dts, packet.duration or self._previous_length
-        return self._offset
-
-    def shown(self) -> array[int]:
-        """Ascending, each once; from the first key frame, since nothing before it can be decoded."""
-        if self.in_order or len(self.decoding_ticks) > 2 * len(self.ticks):
-            self.in_order, self.unkeyed = True, 0
-            return array("q", sorted(set(self.decoding_ticks)))
-        ticks, first = self.ticks, self.first_key
-        if first is not None:
-            ticks = array("q", (tick for tick in self.ticks[self.unkeyed :] if tick >= first))
-        return array("q", sorted(set(ticks)))
+# Codecs for which FFmpeg can fill in missing presentation times (graph.py asks for the same); H.264 is not one.
+ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")
+UNSAID = -(1 << 63)
 
 
 def main(formats: str, path: str) -> None:
@@ -94,32 +41,35 @@ def main(formats: str, path: str) -> None:
     options = {"format_whitelist": formats, "protocol_whitelist": "file", "fflags": "-genpts"}
     try:
         with av.open(f"file:{path}", container_options=options, metadata_errors="replace") as container:
-            facts, ticks = scan(container)
+            facts, rows = scan(container)
     except (av.FFmpegError, UnicodeError) as error:
-        facts, ticks = {"error": getattr(error, "strerror", None) or str(error)}, array("q")
+        facts, rows = {"error": getattr(error, "strerror", None) or str(error)}, array("q")
     sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n")
-    sys.stdout.buffer.write(ticks.tobytes())
+    sys.stdout.buffer.write(rows)
 
 
 def scan(container: InputContainer) -> tuple[dict[str, Any], array[int]]:
-    """The facts of the best video stream, and its frames' times."""
+    """The facts of the best video stream, and its packets' rows."""
     stream = choose_stream(container)
     if stream is None:
-        unknown = [stream for stream in container.streams.video if decoder_of(stream) is None]
-        facts = {"error": "no video stream", "unknown": len(unknown), "pictures": len(container.streams.video)}
-        return facts | {"sounds": len(container.streams.audio)}, array("q")
-    timeline = Timeline(Fraction(stream.time_base or 1), container.format.name in DTS_ONLY_FORMATS)
-    frame, end_s, cut = read_packets(container, stream, timeline)
-    ticks = timeline.shown()
-    facts = stream_facts(stream, frame) | container_facts(container, stream) | {
-        "last_length": timeline.last_length,
-        "unkeyed": timeline.unkeyed,
-        "restarts": timeline.restarts,
-        "in_order": timeline.in_order or timeline.restarts > 0,
-        "end_s": end_s,
-        "cut": cut,
-    }  # fmt: skip
-    return facts, ticks
+        return nothing_facts(container), array("q")
+    if stream.codec_context.name in ONE_DEEP_REORDERING:
+        container.flags |= int(Flags.gen_pts)
+    rows = array("q")
+    frame, end_s, cut = read_packets(container, stream, rows)
+    return stream_facts(stream, frame) | container_facts(container, stream) | {"end_s": end_s, "cut": cut}, rows
+
+
+def nothing_facts(container: InputContainer) -> dict[str, Any]:
+    """What there is instead of a video stream."""
+    streams = container.streams
+    unknown = sum(decoder_of(stream) is None for stream in streams.video)
+    return {
+        "error": "no video stream",
+        "unknown": unknown,
+        "pictures": len(streams.video),
+        "sounds": len(streams.audio),
+    }
 
 
 def choose_stream(container: InputContainer) -> VideoStream | None:
@@ -139,9 +89,9 @@ def _rank(stream: VideoStream) -> tuple[bool, int, int]:
 
 
 def read_packets(
-    container: InputContainer, stream: VideoStream, timeline: Timeline
+    container: InputContainer, stream: VideoStream, rows: array[int]
 ) -> tuple[VideoFrame | None, float, str | None]:
-    """Fills ``timeline``; returns the first decoded frame, the end of the last packet of any kind, and what broke."""
+    """Fills ``rows``; returns the first decoded frame, the end of the last packet of any kind, and what broke."""
     frame, tries, end_s, cut = None, 0, 0.0, None
     if stream.width * stream.height > MAX_PIXELS:
         tries = MAX_DECODE_TRIES
@@ -154,10 +104,20 @@ def read_packets(
             if frame is None and tries < MAX_DECODE_TRIES:
                 frame, tries = _try_decode(packet), tries + 1
             if is_shown(packet, stream):
-                timeline.add(packet)
+                rows.extend(_row(packet))
     except av.FFmpegError as error:
         cut = error.strerror or str(error)
     return (_flushed(stream) if frame is None else frame), end_s, cut
+
+
+def _row(packet: Packet[Any]) -> tuple[int, int, int, int]:
+    pts, dts = packet.pts, packet.dts
+    return (
+        UNSAID if pts is None else pts,
+        UNSAID if dts is None else dts,
+        packet.duration or 0,
+        packet.is_keyframe,
+    )
 
 
 def _end_s(packet: Packet[Any]) -> float:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from types import TracebackType
@@ -106,7 +105,7 @@ class SegmentReader:
             frames = timed_frames(child, self.info, self.size)
             yield from self._segmented(_shown_frames(frames, self.info, plan), child)
             child.finish()
-            self.warnings = tuple(self._judge(child.messages(), tone_maps(ffmpeg)))
+            self.warnings = tuple(self._judge(child, tone_maps(ffmpeg)))
 
     def _segmented(self, shown: Iterator[_Shown], child: Child) -> Iterator[SegmentFrames]:
         total, step, window = self.sampling.count, self.spec.segment_frames, list[_Shown]()
@@ -121,7 +120,7 @@ class SegmentReader:
                 self._report(done, total)
         if not done:
             child.finish()
-            raise VideoError(f"no frame could be decoded: {_reason(child.messages())}")
+            raise VideoError(f"no frame could be decoded: {child.complaint()}")
 
     def _segment(self, index: int, window: list[_Shown]) -> SegmentFrames:
         times = tuple(float(sample.frame.time_s) for sample in window)
@@ -131,14 +130,14 @@ class SegmentReader:
         if self._progress is not None:
             self._progress(done, total)
 
-    def _judge(self, messages: list[str], tone_mapped: bool) -> Iterator[str]:
+    def _judge(self, child: Child, tone_mapped: bool) -> Iterator[str]:
         total, missing = self.sampling.count, self.missing_samples
         if 2 * missing > total:
-            raise VideoError(f"only {total - missing} of {total} samples could be decoded: {_reason(messages)}")
+            raise VideoError(f"only {total - missing} of {total} samples could be decoded: {child.complaint()}")
         if missing:
-            yield f"{missing} of {total} samples could not be decoded; neighbours stand in: {_reason(messages)}"
-        elif messages:
-            yield f"the decoder met errors, pictures may be damaged: {_reason(messages)}"
+            yield f"{missing} of {total} samples could not be decoded; neighbours stand in: {child.complaint()}"
+        elif child.messages():
+            yield f"the decoder met errors, pictures may be damaged: {child.complaint()}"
         if self.info.color.is_hdr and not tone_mapped:
             yield "HDR pictures were taken without tone mapping: this ffmpeg lacks zscale"
 
@@ -164,10 +163,3 @@ def _shown_frames(frames: Iterator[TimedFrame], info: VideoInfo, plan: Schedule)
     while held is not None and sample < len(needed):
         yield _Shown(held, held.tick >= needed[sample])
         sample += 1
-
-
-def _reason(messages: list[str]) -> str:
-    """ffmpeg's own first complaint, without the address that precedes it."""
-    if not messages:
-        return "ffmpeg gave no reason"
-    return re.sub(r"^(\[[^]]*\] ?)+", "", messages[0]) or messages[0]

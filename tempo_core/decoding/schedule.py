@@ -35,7 +35,8 @@ def selection(info: VideoInfo, plan: Schedule) -> str | None:
 
     A frame passes if a sample is due within a window after it. The window is as long as the oldest frame that is
     shown at a sample, and one frame more, so that a frame that fails to decode has a neighbour to stand in. A few
-    frames that are shown much longer than the rest are named, or one still of a minute would pass all others.
+    frames that are shown much longer than the rest are named (and the ones before them), or one still of a minute
+    would pass all others.
     """
     unit = _uniform_gap(info.ticks) if info.in_order else 1
     if unit is None:
@@ -45,12 +46,17 @@ def selection(info: VideoInfo, plan: Schedule) -> str | None:
     oldest = np.argsort(ages)[::-1][:_NAMED_FRAMES]
     rest = np.delete(ages, oldest)
     origin = 0 if info.in_order else int(info.ticks[0])
-    window = (int(rest.max(initial=0)) + _typical_gap(info.ticks)) / unit
+    window = (int(rest.max(initial=0)) + typical_gap(info.ticks)) / unit
     step = float(Fraction(info.duration / info.time_base) / len(plan.due) / unit)
     age = f"(pts-{origin})"
     expression = f"lte(ceil({age}/{step!r}-0.000001)*{step!r}-{age},{window + 1!r})"
-    named = sorted({(int(shown[rank]) - int(info.ticks[0])) // unit + origin for rank in oldest})
+    named = sorted({(tick - int(info.ticks[0])) // unit + origin for tick in _with_neighbours(info, plan, oldest)})
     return "+".join([expression, *(f"eq(pts,{tick})" for tick in named)])
+
+
+def _with_neighbours(info: VideoInfo, plan: Schedule, samples: TickArray) -> list[int]:
+    ranks = np.concatenate([plan.expected[samples], np.maximum(plan.expected[samples] - 1, 0)])
+    return [int(tick) for tick in info.ticks[ranks]]
 
 
 def _uniform_gap(ticks: TickArray) -> int | None:
@@ -61,5 +67,6 @@ def _uniform_gap(ticks: TickArray) -> int | None:
     return int(gaps[0]) if bool((gaps == gaps[0]).all()) else None
 
 
-def _typical_gap(ticks: TickArray) -> int:
+def typical_gap(ticks: TickArray) -> int:
+    """The median distance between frames, in ticks; 0 for one frame."""
     return int(np.median(np.diff(ticks))) if len(ticks) > 1 else 0

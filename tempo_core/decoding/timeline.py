@@ -1,0 +1,96 @@
+"""When each frame is shown, from what the packets say. Pure arithmetic on arrays; containers lie and streams break."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+import numpy.typing as npt
+
+from tempo_core.decoding.video import TickArray
+
+NONE = np.iinfo(np.int64).min  # FFmpeg's AV_NOPTS_VALUE
+PACKET_FIELDS = 4  # presentation time, decoding time, length, whether a key frame; times and lengths in ticks
+
+_BACKWARD_S, _FORWARD_S = 1, 3600  # a timeline that jumps so far has been restarted, not paused
+_REORDERING_S = 60  # no decoder holds a frame back so long; such a presentation time is damage
+
+
+@dataclass(frozen=True, eq=False)
+class Timeline:
+    """``ticks``: int64 [frames], ascending. ``last_length``: ticks the last frame is shown, 0 where unsaid.
+
+    ``in_order``: decoded frames are matched to ticks by their order, their own times being absent or restarted.
+    ``unkeyed``: frames before the first key frame, left out. ``restarts``: jumps that were joined.
+    """
+
+    ticks: TickArray
+    last_length: int
+    in_order: bool = False
+    unkeyed: int = 0
+    restarts: int = 0
+
+
+def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool) -> Timeline:
+    """The timeline of int64 [packets, 4] rows in decoding order (``PACKET_FIELDS``; NONE for a time that is unsaid).
+
+    ``dts_only``: the container knows decoding times only. Packets without a presentation time among others that
+    have one are second fields of a picture.
+    """
+    packets = packets[_plausible(packets, time_base)]
+    if not len(packets):
+        return Timeline(np.array([], np.int64), 0)
+    offsets, restarts = _joined(packets, time_base)
+    pts, dts, length, key = packets.T
+    timed = pts != NONE
+    if dts_only or 2 * timed.sum() < len(packets):
+        ticks, length = (dts + offsets)[dts != NONE], length[dts != NONE]
+        return Timeline(np.unique(ticks), _last(ticks, length), True, 0, restarts)
+    ticks, length, key = (pts + offsets)[timed], length[timed], key[timed]
+    first = int(np.argmax(key))  # 0 where none is marked: then the marks are worth nothing
+    shown = np.flatnonzero(ticks[first:] >= ticks[first]) + first
+    last_length = _last(ticks[shown], length[shown])
+    return Timeline(np.unique(ticks[shown]), last_length, restarts > 0, len(ticks) - len(shown), restarts)
+
+
+def _last(ticks: TickArray, length: npt.NDArray[np.int64]) -> int:
+    if not len(ticks):
+        return 0
+    return max(0, int(length[int(np.argmax(ticks))]))
+
+
+def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> npt.NDArray[np.bool_]:
+    """False for a packet whose times stand alone, its neighbours going on without it: a few flipped bits."""
+    pts, dts = packets[:, 0], _filled(packets[:, 1])
+    near, reordering = _ticks(_BACKWARD_S, time_base), _ticks(_REORDERING_S, time_base)
+    keep = np.ones(len(packets), np.bool_)
+    if len(packets) > 2:
+        before, here, after = dts[:-2], dts[1:-1], dts[2:]
+        steady = (after >= before) & (after - before <= near)
+        keep[1:-1] = ~(steady & ((here < before - near) | (here > after + near)))
+    both = (packets[:, 1] != NONE) & (pts != NONE)
+    keep &= ~(both & (np.abs(pts - dts) > reordering))
+    return keep
+
+
+def _joined(packets: npt.NDArray[np.int64], time_base: Fraction) -> tuple[npt.NDArray[np.int64], int]:
+    """What to add to each packet's times so that a timeline that restarts runs on; and how often it restarts."""
+    dts = _filled(packets[:, 1])
+    steps = np.diff(dts)
+    jumps = (steps < -_ticks(_BACKWARD_S, time_base)) | (steps > _ticks(_FORWARD_S, time_base))
+    shifts = np.where(jumps, np.maximum(packets[:-1, 2], 0) - steps, 0)
+    return np.concatenate([[0], np.cumsum(shifts)]), int(jumps.sum())
+
+
+def _filled(dts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """Decoding times, an unsaid one being the one before it (the first said one at the beginning)."""
+    said = np.flatnonzero(dts != NONE)
+    if not len(said):
+        return np.zeros_like(dts)
+    latest = np.maximum(np.searchsorted(said, np.arange(len(dts)), side="right") - 1, 0)
+    return dts[said[latest]]
+
+
+def _ticks(seconds: int, time_base: Fraction) -> int:
+    return max(1, int(seconds / time_base))

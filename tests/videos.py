@@ -1,0 +1,84 @@
+"""Real video files for tests, made with ffmpeg; each frame carries its own number, so that a test can read it back.
+
+The picture of a numbered video is a row of black and white bars, one per bit of the frame's number, the lowest bit at
+the left: ``frame_number`` reads it from decoded pixels of any size, whatever the codec did to them.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Sequence
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+
+from tempo_core.decoding import find_ffmpeg
+from tempo_core.values import ByteArray
+
+BITS = 10
+MAKING_DEADLINE_S = 120
+_QUIET = {"libx265": ["-x265-params", "log-level=error"], "libsvtav1": ["-svtav1-params", "lp=2"]}
+_FAST = {
+    "libx264": ["-preset", "veryfast"],
+    "libx265": ["-preset", "ultrafast"],
+    "libvpx-vp9": ["-deadline", "realtime", "-cpu-used", "8"],
+    "libsvtav1": ["-preset", "12"],
+    "libaom-av1": ["-usage", "realtime", "-cpu-used", "8"],
+    "mpeg4": ["-q:v", "3"],
+    "mpeg2video": ["-q:v", "3"],
+}
+
+
+def make_video(
+    path: Path,
+    *,
+    seconds: float = 2,
+    frames: int | None = None,
+    size: tuple[int, int] = (320, 180),
+    rate: str = "25",
+    codec: str = "libx264",
+    pix_fmt: str = "yuv420p",
+    times: str | None = None,
+    filters: str | None = None,
+    options: Sequence[str] = (),
+) -> Path:
+    """A numbered video at ``path``; the container follows from its suffix. Returns ``path``.
+
+    ``frames`` overrides ``seconds``. ``times``: an ffmpeg expression for each frame's time in seconds from its number
+    N, for a variable frame rate. ``filters``: appended to the filter chain. ``options``: output options, last.
+    """
+    count = frames if frames is not None else round(seconds * Fraction(rate))
+    chain = [numbered_picture(count, size, rate)]
+    timing: list[str] = []
+    if times is not None:
+        chain += ["settb=1/90000", f"setpts=round(({times})*90000)"]
+        timing = ["-fps_mode", "passthrough", "-enc_time_base", "1:90000"]
+    if filters is not None:
+        chain.append(filters)
+    source = ["-f", "lavfi", "-i", ",".join(chain)]
+    coding = ["-c:v", codec, *_FAST.get(codec, []), *_QUIET.get(codec, []), "-pix_fmt", pix_fmt, *timing]
+    run_ffmpeg(*source, *coding, *options, f"file:{path}")
+    return path
+
+
+def numbered_picture(count: int, size: tuple[int, int], rate: str = "25") -> str:
+    """A lavfi source of ``count`` numbered frames."""
+    bit = "mod(floor(N/pow(2,X)),2)"
+    bars = f"color=black:size={BITS}x2:rate={rate},format=gray,geq=lum='255*{bit}',trim=end_frame={count}"
+    return f"{bars},scale={size[0]}:{size[1]}:flags=neighbor,format=yuv420p,setsar=1"
+
+
+def frame_number(pixels: ByteArray) -> int:
+    """The number that a decoded frame, uint8 [height, width, 3], carries."""
+    height, width, _ = pixels.shape
+    middle = pixels[height // 4 : -(height // 4)].mean(axis=(0, 2))
+    centres = ((np.arange(BITS) + 0.5) * width / BITS).astype(int)
+    return int(((middle[centres] > 127) << np.arange(BITS)).sum())
+
+
+def run_ffmpeg(*arguments: str) -> None:
+    """ffmpeg with these arguments, overwriting; AssertionError with its messages where it fails."""
+    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=MAKING_DEADLINE_S, check=False)
+    assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
