@@ -1,0 +1,255 @@
+"""One question, three ways, on the same video and model in one run (`python -m benchmarks.ask --help`).
+
+    recompute  decode, patches, vision tower, whole SVLM pass with all memory tokens, LLM: as the reference does
+    cold       states on disk (page cache dropped where the system allows it), nothing in memory
+    warm       KV caches kept from an earlier question
+
+First token: the same question limited to one answer token. Weights are random, which times as well as trained ones;
+compilation, graph capture and warm-up are paid by a question before the clock starts.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from benchmarks.random_checkpoint import QUESTION, write_checkpoint
+from flows.embedded import embedded_folder
+from flows.stage import Indexer, Origin
+from serving.answer import Answer
+from serving.engine import Engine
+from storage import Library, VideoRecord, fetch, open_library
+from tempo_core import Checkpoint, IndexSpec, allocate, load_checkpoint
+from tempo_core.decoding import find_ffmpeg, probe, read_segments
+from tempo_core.pixels import patchify
+from tempo_core.sampling import segment_spans
+from tempo_core.spec import PAPER
+from tempo_core.values import SegmentPixels
+
+Row = dict[str, object]
+_LOOP_S = 300  # a long video is this much content, repeated without encoding it again
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What all ways share."""
+
+    checkpoint: Checkpoint
+    spec: IndexSpec
+    video: Path
+    library: Library
+    record: VideoRecord
+    token_budget: int
+    answer_tokens: int
+    repeats: int
+
+
+def make_video(path: Path, seconds: int, size: str) -> None:
+    """H.264 with motion in every frame, 25 frames/s; five minutes of content are looped to the length."""
+    once = path.with_name("once.mp4")
+    ffmpeg, content = find_ffmpeg(), min(seconds, _LOOP_S)
+    source = f"testsrc2=size={size}:rate=25,noise=alls=12:allf=t"
+    encode = ["-f", "lavfi", "-i", source, "-t", str(content), "-c:v", "libx264", "-preset", "veryfast", "-g", "50"]
+    copies = [
+        "-stream_loop",
+        str(max(0, -(-seconds // content) - 1)),
+        "-i",
+        str(once),
+        "-t",
+        str(seconds),
+        "-c",
+        "copy",
+    ]
+    for arguments in ([*encode, "-pix_fmt", "yuv420p", str(once)], [*copies, str(path)]):
+        subprocess.run([ffmpeg, "-v", "error", "-nostdin", "-y", *arguments], check=True, timeout=1800)
+
+
+def index(library: Library, checkpoint: Checkpoint, spec: IndexSpec, path: Path) -> VideoRecord:
+    """The real stage, committed."""
+    indexer = Indexer(library, checkpoint, spec)
+    with tempfile.TemporaryDirectory() as scratch, library.writer() as writer:
+        with fetch(str(path), Path(scratch)) as fetched:
+            video = writer.begin(fetched.sha256, checkpoint.fingerprints(spec))
+            facts = indexer.index_video(video, Origin(path=fetched.path), lambda done, total: None)
+        return video.commit(fetched.source, facts)
+
+
+def recompute(setting: Setting) -> Row:
+    """Everything again, step by step. ``first_token_s`` is the sum of what must come before it."""
+    compressor, answerer = setting.checkpoint.compressor, setting.checkpoint.answerer
+    steps: dict[str, float] = {}
+    with step(steps, "decode"):
+        info = probe(setting.video)
+        with read_segments(setting.video, info, setting.spec, setting.checkpoint.geometry) as reader:
+            frames = [segment.pixels for segment in reader]
+    spans = segment_spans(info.sampling(setting.spec), setting.spec)
+    with step(steps, "patches"):
+        pixels = [
+            SegmentPixels(*patchify(pictures), span.pair_times_s) for pictures, span in zip(frames, spans, strict=True)
+        ]
+    with step(steps, "vision"):
+        states = compressor.encode(pixels)
+    with step(steps, "svlm"):
+        read = compressor.read(compressor.prefill(states), QUESTION)
+        everything = compressor.compress(read, QUESTION, [compressor.max_memory_tokens] * len(states))
+    tokens = allocate(read.scores, setting.token_budget)
+    memory = [found[:count] for found, count in zip(everything, tokens, strict=True)]
+    tags = [span.tag_time_s for span in spans]
+    with step(steps, "generate"):
+        answerer.generate(QUESTION, tags, memory, max_new_tokens=1)
+    first = sum(steps.values())
+    with step(steps, "generate"):
+        answerer.generate(QUESTION, tags, memory, max_new_tokens=setting.answer_tokens)
+    return {"way": "recompute", "first_token_s": first, "total_s": first + steps["generate"], "steps_s": steps}
+
+
+def step(steps: dict[str, float], name: str) -> _Step:
+    """Times a block, waiting for the GPU at its end; the last time of a name counts."""
+    return _Step(steps, name)
+
+
+class _Step:
+    def __init__(self, steps: dict[str, float], name: str) -> None:
+        self._steps, self._name = steps, name
+
+    def __enter__(self) -> None:
+        self._begin = time.perf_counter()
+
+    def __exit__(self, *_: object) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
+        self._steps[self._name] = time.perf_counter() - self._begin
+
+
+def asked(setting: Setting, engine: Callable[[], Engine], way: str) -> Row:
+    """Medians over repeats; ``engine`` gives the one to ask, fresh for cold questions."""
+    firsts, totals, answers = [], [], list[Answer]()
+    for _ in range(setting.repeats):
+        firsts.append(_ask(setting, engine(), 1)[0])
+        seconds, answer = _ask(setting, engine(), setting.answer_tokens)
+        totals.append(seconds)
+        answers.append(answer)
+    middle = sorted(answers, key=lambda answer: answer.timings_s.total)[len(answers) // 2]
+    timings = middle.to_json()["timings_s"]
+    return {
+        "way": way,
+        "first_token_s": statistics.median(firsts),
+        "total_s": statistics.median(totals),
+        "steps_s": timings,
+        "usage": middle.to_json()["usage"],
+    }
+
+
+def _ask(setting: Setting, engine: Engine, answer_tokens: int) -> tuple[float, Answer]:
+    begin = time.perf_counter()
+    answer = engine.ask(QUESTION, token_budget=setting.token_budget, max_new_tokens=answer_tokens)
+    return time.perf_counter() - begin, answer
+
+
+def cold_engine(setting: Setting) -> Engine:
+    """An engine that holds nothing, over a states part that is not in the page cache."""
+    path = Path(setting.library.uri) / setting.record.states_part.path
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+    return Engine(setting.library, setting.checkpoint)
+
+
+def peak_memory(device: str) -> Row:
+    """Peak bytes of the process so far, and of the device."""
+    host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    return {"host": host, "device": torch.cuda.max_memory_allocated() if device.startswith("cuda") else 0}
+
+
+def main() -> None:
+    """Builds the setting, measures the ways, prints a table and, with --out, writes JSON."""
+    options = _options()
+    device = "cuda" if torch.cuda.is_available() and options.size == "full" else "cpu"
+    work = Path(options.work or tempfile.mkdtemp(prefix="tempo-ask-"))
+    work.mkdir(parents=True, exist_ok=True)
+    checkpoint = _checkpoint(options.size, work, device)
+    video = options.video or work / "video.mp4"
+    if not video.exists():
+        make_video(video, options.seconds, options.picture)
+    begin = time.perf_counter()
+    library = open_library(str(work / "library"), create=True)
+    record = index(library, checkpoint, PAPER, video)
+    rows: list[Row] = [{"way": "index", "total_s": time.perf_counter() - begin, "peak": peak_memory(device)}]
+    setting = Setting(
+        checkpoint, PAPER, video, library, record, options.token_budget, options.answer_tokens, options.repeats
+    )
+    warm = Engine(library, checkpoint)
+    _ask(setting, warm, setting.answer_tokens)
+    for way, measured in {
+        "warm": lambda: asked(setting, lambda: warm, "warm"),
+        "cold": lambda: asked(setting, lambda: cold_engine(setting), "cold"),
+        "recompute": lambda: recompute(setting),
+    }.items():
+        if device == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+        rows.append({**measured(), "peak": peak_memory(device)})
+        print(json.dumps(rows[-1]), flush=True)
+        del way
+    print(table(rows, record))
+    if options.out:
+        Path(options.out).write_text(json.dumps({"rows": rows, "frames": record.frames, "segments": record.segments}))
+
+
+def table(rows: list[Row], record: VideoRecord) -> str:
+    """Markdown, for the README."""
+    total = {str(row["way"]): row for row in rows}
+    warm = float(str(total["warm"]["total_s"]))
+    lines = [f"{record.frames} frames, {record.segments} segments, {record.facts.duration_s:.0f} s of video", ""]
+    lines += [
+        "| way | first token s | whole answer s | times warm | steps s | device GB |",
+        "|---|---|---|---|---|---|",
+    ]
+    for way in ("recompute", "cold", "warm"):
+        row = total[way]
+        steps = row["steps_s"]
+        assert isinstance(steps, dict)
+        said = ", ".join(f"{name} {seconds:.2f}" for name, seconds in steps.items() if name != "total")
+        peak = row["peak"]
+        assert isinstance(peak, dict)
+        whole = float(str(row["total_s"]))
+        lines.append(
+            f"| {way} | {row['first_token_s']:.2f} | {whole:.2f} | {whole / warm:.1f} | {said} "
+            f"| {peak['device'] / 1e9:.1f} |"
+        )
+    return "\n".join(lines)
+
+
+def _checkpoint(size: str, work: Path, device: str) -> Checkpoint:
+    if size == "tiny":
+        return load_checkpoint(embedded_folder())
+    folder = write_checkpoint(work / "checkpoint", Path(__file__).with_name("full-size.json"), device)
+    return load_checkpoint(folder, device=device, dtype="bfloat16")
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=["tiny", "full"], default="tiny", help="tiny: the embedded model on the CPU")
+    parser.add_argument("--video", type=Path, help="a video to ask about; by default one is made")
+    parser.add_argument("--seconds", type=int, default=60, help="length of the made video")
+    parser.add_argument("--picture", default="640x360", help="size of the made video")
+    parser.add_argument("--token-budget", type=int, default=4096)
+    parser.add_argument("--answer-tokens", type=int, default=33)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--work", help="folder for model, video and library; kept if named")
+    parser.add_argument("--out", help="file for the numbers as JSON")
+    return parser.parse_args()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,57 @@
+"""Small real libraries for tests of the query side: random pictures, real states, no decoding."""
+
+from __future__ import annotations
+
+import hashlib
+from fractions import Fraction
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from storage import Library, Source, VideoFacts, VideoRecord
+from tempo_core.pixels import encode_jpeg, patchify
+from tempo_core.sampling import sample_frames, segment_spans
+from tempo_core.spec import PAPER, IndexSpec
+from tempo_core.values import SegmentPixels
+
+if TYPE_CHECKING:
+    from tempo_core.checkpoint import Checkpoint
+
+HEIGHT, WIDTH = 64, 96
+
+
+def add_video(
+    library: Library,
+    checkpoint: Checkpoint,
+    name: str,
+    seconds: int = 20,
+    spec: IndexSpec = PAPER,
+    start_s: float = 0.0,
+    warnings: tuple[str, ...] = (),
+) -> VideoRecord:
+    """Commits a video of random pictures: 2 frames a second, 8 of them a segment."""
+    sampling = sample_frames(Fraction(seconds), spec)
+    spans = segment_spans(sampling, spec)
+    pictures = np.random.default_rng(len(name) + seconds).integers(
+        0, 256, (sampling.count, HEIGHT, WIDTH, 3), dtype=np.uint8
+    )
+    groups = [pictures[span.first : span.first + span.count] for span in spans]
+    pixels = [SegmentPixels(*patchify(group), span.pair_times_s) for group, span in zip(groups, spans, strict=True)]
+    states = checkpoint.compressor.encode(pixels, state_dtype=spec.state_dtype)
+    with library.writer(wait_s=10) as writer:
+        with writer.begin(hashlib.sha256(name.encode()).hexdigest(), checkpoint.fingerprints(spec)) as video:
+            for span, group in zip(spans, groups, strict=True):
+                video.add_frames(span.index, encode_jpeg(group, 80), [float(i) for i in range(span.count)])
+            for state in states:
+                video.add_state(state)
+            video.add_features(checkpoint.compressor.features(states), spans)
+            facts = VideoFacts(
+                duration_s=float(seconds),
+                width=WIDTH,
+                height=HEIGHT,
+                model_id=checkpoint.id,
+                spec=spec,
+                start_s=start_s,
+                warnings=warnings,
+            )
+            return video.commit(Source(f"/archive/{name}.mp4", 1000, "1"), facts)

@@ -1,0 +1,50 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+
+from serving.answer import Answer, AskedSegment, Timings, Usage, cite, most_relevant
+
+
+def _segments(*relevances: float, video_id: str = "v", first: int = 0) -> list[AskedSegment]:
+    return [
+        AskedSegment(video_id, f"/{video_id}.mp4", first + i, 4.0 * (first + i), 4.0 * (first + i + 1), relevance, 4)
+        for i, relevance in enumerate(relevances)
+    ]
+
+
+def test_adjacent_relevant_segments_are_one_citation_with_the_best_relevance() -> None:
+    (citation,) = cite(_segments(0.1, 0.8, 0.9, 0.1))
+    assert (citation.start_s, citation.end_s, citation.relevance) == (4.0, 12.0, 0.9)
+
+
+def test_citations_come_best_first_and_at_most_five() -> None:
+    citations = cite(_segments(*[0.9, 0.0, 0.8, 0.0, 0.95, 0.0, 0.7, 0.0, 0.6, 0.0, 0.99, 0.0]))
+    assert [citation.relevance for citation in citations] == [0.99, 0.95, 0.9, 0.8, 0.7]
+
+
+def test_segments_of_two_videos_are_never_one_moment() -> None:
+    citations = cite([*_segments(0.1, 0.9), *_segments(0.9, 0.1, video_id="w", first=2)])
+    assert {citation.video_id for citation in citations} == {"v", "w"}
+
+
+def test_segments_that_were_left_out_part_a_moment() -> None:
+    assert len(cite([*_segments(0.9), *_segments(0.9, 0.1, first=2)])) == 2
+
+
+def test_the_most_relevant_keep_their_order_and_ties_take_the_earlier() -> None:
+    assert most_relevant(np.array([0.5, 0.9, 0.5, 0.1, 0.5], np.float32), 3) == [0, 1, 2]
+
+
+def test_an_answer_is_json_with_the_documented_fields() -> None:
+    segments = tuple(_segments(0.2, 0.9))
+    usage, timings = Usage(8, 64, 5, 90, 3), Timings(0, 0, 0, 0, 0, 0)
+    answer = Answer("yes", "is it?", "m", "f", (), segments, cite(segments), usage, timings)
+    told = json.loads(json.dumps(answer.to_json()))
+    assert list(told) == [
+        *("answer", "question", "model", "fingerprint", "warnings"),
+        *("segments", "citations", "usage", "timings_s"),
+    ]
+    assert list(told["segments"][0]) == ["video_id", "uri", "index", "start_s", "end_s", "relevance", "tokens"]
+    assert list(told["citations"][0]) == ["video_id", "uri", "start_s", "end_s", "relevance"]

@@ -1,0 +1,60 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.budget import DEFAULT_TOKEN_BUDGET, PromptRoom, fit_budget
+from tempo_core.errors import BudgetError
+
+ROOM = PromptRoom(context=16384, fixed=300, tag=8, segment=128)
+
+
+def test_a_long_video_keeps_all_segments_and_the_default_budget() -> None:
+    fit = fit_budget(None, 128, ROOM)
+    assert (fit.segments, fit.token_budget, fit.warnings) == (128, DEFAULT_TOKEN_BUDGET, ())
+
+
+def test_a_budget_that_was_asked_for_is_kept_or_refused_never_changed() -> None:
+    assert fit_budget(8192, 128, ROOM).token_budget == 8192
+    with pytest.raises(BudgetError, match="Ask for at most 15060"):
+        fit_budget(16000, 128, ROOM)
+
+
+def test_a_large_budget_for_few_segments_fits_because_they_cannot_use_it() -> None:
+    assert fit_budget(100_000, 4, ROOM).segments == 4
+
+
+def test_segments_that_the_context_cannot_hold_are_left_out_aloud() -> None:
+    fit = fit_budget(None, 9000, ROOM)
+    assert fit.segments < 9000
+    assert "most relevant of 9,000 segments" in fit.warnings[0]
+
+
+def test_a_budget_of_nothing_is_refused() -> None:
+    with pytest.raises(BudgetError, match="at least 1"):
+        fit_budget(0, 3, ROOM)
+
+
+def test_a_question_that_fills_the_context_is_refused() -> None:
+    with pytest.raises(BudgetError, match="no room"):
+        fit_budget(None, 3, PromptRoom(context=500, fixed=495, tag=8, segment=128))
+
+
+@given(
+    st.none() | st.integers(1, 20_000),
+    st.integers(1, 20_000),
+    st.integers(200, 40_000),
+    st.integers(1, 400),
+    st.integers(1, 12),
+)
+def test_whatever_fits_is_inside_the_context_and_gives_every_segment_a_token(
+    asked: int | None, segments: int, context: int, fixed: int, tag: int
+) -> None:
+    try:
+        fit = fit_budget(asked, segments, PromptRoom(context, fixed, tag, 128))
+    except BudgetError:
+        return
+    visual = min(fit.token_budget, 128 * fit.segments)
+    assert fixed + fit.segments * tag + visual <= context
+    assert 1 <= fit.segments <= min(segments, fit.token_budget)

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serving.kv_tiers import KvTiers, SegmentKey
+from tempo_core.prefix_cache import PrefixCache
+
+CPU = torch.device("cpu")
+
+
+def _slab(*marks: int) -> PrefixCache:
+    """A slab of one layer whose segments are told apart by their numbers; 8 bytes a segment."""
+    kv = torch.tensor(marks, dtype=torch.float32).view(1, 1, -1, 1, 1, 1).expand(1, 2, -1, 1, 1, 1).clone()
+    return PrefixCache(kv, (1,) * len(marks), (1,) * len(marks))
+
+
+def _keys(*numbers: int) -> list[SegmentKey]:
+    return [SegmentKey("video", "generation", number) for number in numbers]
+
+
+def _marks(cache: PrefixCache | None) -> list[float]:
+    assert cache is not None
+    return [float(mark) for mark in cache.kv[0, 0, :, 0, 0, 0]]
+
+
+def test_a_slab_is_found_by_any_of_its_segments_in_any_order() -> None:
+    tiers = KvTiers(CPU, 1000, 0)
+    tiers.put(_keys(1, 2, 3), _slab(1, 2, 3))
+    assert _marks(tiers.get(_keys(3, 1))) == [3.0, 1.0]
+
+
+def test_a_whole_slab_is_handed_out_without_a_copy() -> None:
+    tiers = KvTiers(CPU, 1000, 0)
+    slab = _slab(1, 2)
+    tiers.put(_keys(1, 2), slab)
+    assert tiers.get(_keys(1, 2)) is slab
+
+
+def test_segments_of_two_slabs_are_not_one_group() -> None:
+    tiers = KvTiers(CPU, 1000, 0)
+    tiers.put(_keys(1), _slab(1))
+    tiers.put(_keys(2), _slab(2))
+    assert tiers.get(_keys(1, 2)) is None
+    assert tiers.group(_keys(1, 2, 3, 4), size=1) == [[0], [1], [2], [3]]
+
+
+def test_the_least_recently_used_slab_goes_first() -> None:
+    tiers = KvTiers(CPU, 16, 0)
+    tiers.put(_keys(1), _slab(1))
+    tiers.put(_keys(2), _slab(2))
+    tiers.get(_keys(1))
+    tiers.put(_keys(3), _slab(3))
+    assert [tiers.holds(_keys(number)) for number in (1, 2, 3)] == [True, False, True]
+
+
+def test_what_leaves_the_device_waits_in_host_memory_and_comes_back() -> None:
+    tiers = KvTiers(torch.device("meta"), 8, 8)  # any device but the CPU has a host tier
+    tiers.put(_keys(1), _slab(1))
+    tiers.put(_keys(2), _slab(2))
+    assert tiers.nbytes == (8, 8)
+    assert tiers.get(_keys(1)) is not None
+    assert tiers.nbytes == (8, 8)
+    assert tiers.holds(_keys(2))
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=40), st.integers(0, 40))
+def test_budgets_hold_and_every_answer_is_the_right_segments(steps: list[tuple[bool, int]], budget: int) -> None:
+    tiers = KvTiers(CPU, budget, 0)
+    for put, number in steps:
+        if put and not tiers.holds(_keys(number)):
+            tiers.put(_keys(number), _slab(number))
+        elif tiers.holds(_keys(number)):
+            assert _marks(tiers.get(_keys(number))) == [float(number)]
+        assert tiers.nbytes[0] <= budget
+
+
+@pytest.mark.parametrize("size", [1, 3, 32])
+def test_groups_cover_every_position_once(size: int) -> None:
+    tiers = KvTiers(CPU, 1000, 0)
+    tiers.put(_keys(2, 5), _slab(2, 5))
+    groups = tiers.group(_keys(*range(8)), size)
+    assert sorted(position for group in groups for position in group) == list(range(8))
+    assert groups[0] == [2, 5]
+    assert all(len(group) <= size for group in groups[1:])
