@@ -43,9 +43,12 @@ app = typer.Typer(
 
 def _print_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        typer.echo(f"tempo {version('tempo-archive')}")
+        try:
+            typer.echo(f"tempo {version('tempo-archive')}")
+        except PackageNotFoundError:
+            typer.echo("tempo, run from its source folder")
         raise typer.Exit
 
 
@@ -58,8 +61,8 @@ def root(
     """Ask a video archive: index it once, ask it again and again.
 
     \b
-    tempo index talk.mp4 --library ./lib        read the video, once
-    tempo ask "When is X shown?" --library ./lib    an answer, with the moments it rests on
+    tempo index talk.mp4 --library ./lib
+    tempo ask "When is the bridge shown?" --library ./lib
 
     Set TEMPO_LIBRARY and TEMPO_MODEL to leave out --library and --model.
     """

@@ -9,20 +9,24 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.answer_view import show_answer
-from flows.commands.ask import open_engine
 from flows.commands.index import print_result
 from flows.demo_videos import DEMO_VIDEOS, DemoVideo, make_demo_videos
-from flows.models import choose_model
+from flows.models import choose_model, load_model
 from flows.output import Page, notice, print_json
 from flows.session import Wish, run_index
+from serving.engine import Engine
 from serving.selection import Scope
+from storage import ALL_MODELS, open_library
 from tempo_core.errors import VideoError
+from tempo_core.spec import PAPER
 
 if TYPE_CHECKING:
     from flows.result import IndexResult
     from serving.answer import Answer
-    from serving.engine import Engine
     from storage import Library
+    from tempo_core import Checkpoint
+
+MOST_TOKENS = 48
 
 
 def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
@@ -31,8 +35,10 @@ def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
     with _folder(keep) as folder:
         library = str(folder / "library")
         videos = make_demo_videos(folder / "videos")
-        _index(library, videos, choose_model(model, None), as_json)
-        engine, opened = open_engine(library, model)
+        checkpoint = load_model(choose_model(model, None), notice())
+        _index(library, videos, checkpoint, as_json)
+        opened = open_library(library)
+        engine = Engine(opened, checkpoint)
         for video in DEMO_VIDEOS:
             answer = _ask(engine, opened, video)
             if as_json:
@@ -43,8 +49,8 @@ def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
             page.line(f'Kept. Go on with: tempo ask "..." --library {library}')
 
 
-def _index(library: str, videos: list[Path], model: str, quiet: bool) -> None:
-    wish = Wish(tuple(str(path) for path in videos), library, model, retry_failed=True)
+def _index(library: str, videos: list[Path], checkpoint: Checkpoint, quiet: bool) -> None:
+    wish = Wish(tuple(str(path) for path in videos), library, checkpoint.id, PAPER.name, retry_failed=True)
     failed: list[IndexResult] = []
 
     def shown(result: IndexResult) -> None:
@@ -52,13 +58,14 @@ def _index(library: str, videos: list[Path], model: str, quiet: bool) -> None:
         if not quiet:
             print_result(result)
 
-    run_index(wish, notice(), shown, mixed=not quiet)
+    run_index(wish, notice(), shown, mixed=not quiet, checkpoint=checkpoint)
     if failed:
         raise VideoError(f"the demo's own video {failed[0].uri} failed: {failed[0].reason}")
 
 
 def _ask(engine: Engine, library: Library, video: DemoVideo) -> Answer:
-    return engine.ask(video.question, Scope(tuple(library.videos(select=[video.name]))))
+    videos = tuple(library.videos(ALL_MODELS, select=[video.name]))
+    return engine.ask(video.question, Scope(videos), max_new_tokens=MOST_TOKENS)
 
 
 def _show(page: Page, video: DemoVideo, answer: Answer) -> None:

@@ -144,7 +144,8 @@ def base_tensors() -> dict[str, FloatArray]:
 def tempo_tensors() -> dict[str, FloatArray]:
     """The Tempo checkpoint's tensors: LLM, projector, fine-tuned small VLM, memory tokens.
 
-    The rows of lm_head that are no whole word are zero, so that a greedy answer is nonsense made of words.
+    The rows of lm_head that are no whole word are zero, so that a greedy answer is nonsense made of words; the row of
+    its end is larger, so that most answers do end.
     """
     tower = "model.vision_tower_aux_list.0."
     shapes: Shapes = {"lm_head.weight": (len(vocabulary()), LLM_HIDDEN)}
@@ -155,6 +156,7 @@ def tempo_tensors() -> dict[str, FloatArray]:
     tensors = _random(shapes, SEED + 1)
     silent = np.setdiff1d(np.arange(len(vocabulary())), word_ids())
     tensors["lm_head.weight"][silent] = 0
+    tensors["lm_head.weight"][vocabulary()["<|im_end|>"]] *= np.float32(2.25)
     return tensors
 
 

@@ -40,12 +40,21 @@ class Wish:
     until: datetime | None = None
 
 
-def run_index(wish: Wish, say: Say, shown: Callable[[IndexResult], None], mixed: bool = True) -> RunSummary:
-    """Index what is new; ``shown`` gets each video's result as it is settled. Errors that end the run are raised."""
+def run_index(
+    wish: Wish,
+    say: Say,
+    shown: Callable[[IndexResult], None],
+    mixed: bool = True,
+    checkpoint: Checkpoint | None = None,
+) -> RunSummary:
+    """Index what is new; ``shown`` gets each video's result as it is settled. Errors that end the run are raised.
+
+    ``checkpoint``: the model if it is loaded already. ``mixed``: ``shown`` prints readable lines.
+    """
     began = time.monotonic()
     found = find_sources(wish.sources)
     model, spec = _defaults(_existing(wish.library), wish)
-    checkpoint = load_model(model, say)
+    checkpoint = checkpoint or load_model(model, say)
     library = open_library(wish.library, create=True)
     with _writer(library, say) as writer, RunView(spec.segment_frames, mixed) as view:
         plan = _plan(wish, found, library, checkpoint, spec)

@@ -65,7 +65,9 @@ def size(count: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """A duration for people: 4.2 s, 12 min, 3.5 h."""
+    """A duration for people: 250 ms, 4.2 s, 12 min, 3.5 h."""
+    if seconds < 0.9995:
+        return f"{seconds * 1000:.0f} ms"
     if seconds < 99.5:
         return f"{seconds:.1f} s" if seconds < 9.95 else f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 99.5 * 60 else f"{seconds / 3600:.1f} h"

@@ -14,7 +14,7 @@ from flows.embedded import embedded_folder, write_embedded
 from tempo_core.errors import CheckpointError
 
 GOLDEN = Path(__file__).parent / "golden"
-DIGEST = "37b8d86fa6efa7587349b1230aca6ac786c9e748d8dde4f38d961694002eeecd"
+DIGEST = "416d89d458d61da3fb300bd9d896661e1df8560632164d0ca4f7f2fb663cc301"
 
 
 def tensor_shapes(folder: Path) -> dict[str, list[int]]:
@@ -76,6 +76,12 @@ def test_folder_is_made_once_and_found_again(tmp_path: Path, monkeypatch: pytest
     assert embedded_folder() == first
     assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == marks
     assert [path.name for path in (tmp_path / "tempo").iterdir()] == [first.parent.name]
+
+
+def test_cache_that_lost_a_file_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    (embedded_folder() / "model.safetensors").unlink()
+    assert digest(embedded_folder().parent) == DIGEST
 
 
 def test_several_processes_may_make_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
