@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
@@ -12,14 +13,13 @@ from storage.reading import read_states, segment_records
 from storage.records import FailureRecord, LibraryStatus, ModelStatus, Part, Problem, VideoRecord
 from storage.schemas import segments_table
 from storage.selection import one_per_content
-from storage.store import STAGED_SUFFIX, TABLES_FOLDER, Store
-from storage.sweep import catalog_records, unreferenced_files, unreferenced_rows
+from storage.store import TABLES_FOLDER, Store, part_generation
+from storage.sweep import catalog_records, last_needed, retired_times, unreferenced_files, unreferenced_rows
 from storage.tables import Tables, quoted
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 
 Progress = Callable[[str, int], None]
-_BLOCK = 1 << 20
 
 
 def library_status(
@@ -45,7 +45,7 @@ def library_status(
 
 
 def verify_library(
-    store: Store, tables: Tables, catalog: Sequence[VideoRecord], progress: Progress | None
+    store: Store, tables: Tables, catalog: Sequence[VideoRecord], progress: Progress | None, grace_s: float
 ) -> list[Problem]:
     """Every part re-hashed, every generation's rows, states and features checked, and what refers to nothing."""
     problems = []
@@ -56,7 +56,7 @@ def verify_library(
             progress(part.path, part.size)
     for record in one_per_content(catalog):
         problems += _check_generation(store, tables, record)
-    return problems + _check_copies(catalog) + _dangling(store, tables, catalog)
+    return problems + _check_copies(catalog) + _dangling(store, tables, catalog, grace_s)
 
 
 def _model_status(
@@ -84,9 +84,8 @@ def _part_bytes(parts: Iterable[Part]) -> int:
 def _check_part(store: Store, part: Part) -> list[Problem]:
     digest = hashlib.sha256()
     try:
-        with store.open(part.path) as file:
-            while block := file.read(_BLOCK):
-                digest.update(block)
+        for block in store.blocks(part.path):
+            digest.update(block)
     except FileNotFoundError:
         return [Problem(part.path, "the part is missing")]
     if digest.hexdigest() == part.sha256:
@@ -124,15 +123,18 @@ def _check_copies(catalog: Sequence[VideoRecord]) -> list[Problem]:
     return problems
 
 
-def _dangling(store: Store, tables: Tables, catalog: Sequence[VideoRecord]) -> list[Problem]:
+def _dangling(store: Store, tables: Tables, catalog: Sequence[VideoRecord], grace_s: float) -> list[Problem]:
+    """What no video refers to and no run or reader can still need."""
+    oldest, times = time.time() - grace_s, retired_times(tables)
     files = [
-        Problem(file.path, "no video refers to this file; `tempo prune` removes it once it is old enough")
+        Problem(file.path, "no video refers to this file; `tempo prune` removes it")
         for file in unreferenced_files(store, catalog)
-        if not file.path.endswith(STAGED_SUFFIX)
+        if last_needed(part_generation(file.path) or "", times, file.modified) <= oldest
     ]
     rows = [
         Problem(segments_table(fingerprint), f"rows of generation {generation}, which no video refers to")
         for fingerprint, generations in unreferenced_rows(tables, catalog).items()
         for generation in generations
+        if last_needed(generation, times) <= oldest
     ]
     return files + rows

@@ -21,7 +21,7 @@ from storage.schemas import CATALOG, FAILURES, failure_record, video_record
 from storage.search import search_segments
 from storage.selection import select_videos
 from storage.store import Store, open_store
-from storage.sweep import catalog_records
+from storage.sweep import DEFAULT_GRACE_S, catalog_records
 from storage.tables import Tables, quoted
 from storage.video_writer import VideoWriter
 from storage.writer import Writer
@@ -37,7 +37,7 @@ class Library:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.tables = Tables(store.tables_uri, store.table_options)
+        self.tables = Tables(store.tables_uri, store.table_options, store.free_bytes)
 
     @property
     def uri(self) -> str:
@@ -142,12 +142,15 @@ class Library:
         """Counts and sizes."""
         return library_status(self.store, self.tables, self.manifest(), self.failures(), self.fingerprints())
 
-    def verify(self, progress: Callable[[str, int], None] | None = None) -> list[Problem]:
+    def verify(
+        self, progress: Callable[[str, int], None] | None = None, grace_s: float = DEFAULT_GRACE_S
+    ) -> list[Problem]:
         """Read everything and compare: hashes, counts, features, what refers to nothing.
 
-        ``progress(path, bytes)`` is called for each part that was read.
+        ``progress(path, bytes)`` is called for each part that was read. What nothing refers to is a problem once it
+        is older than ``grace_s``: before, a run may be about to commit it, or a reader be at it.
         """
-        return verify_library(self.store, self.tables, catalog_records(self.tables), progress)
+        return verify_library(self.store, self.tables, catalog_records(self.tables), progress, grace_s)
 
 
 def open_library(uri: str, create: bool = False, storage_options: Mapping[str, str] | None = None) -> Library:

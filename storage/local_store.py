@@ -70,6 +70,12 @@ class LocalStore:
         finally:
             os.close(descriptor)
 
+    def blocks(self, path: str) -> Iterator[bytes]:
+        """A megabyte at a time."""
+        with (self.root / path).open("rb", buffering=0) as file:
+            while block := file.read(1 << 20):
+                yield block
+
     def open(self, path: str) -> BinaryIO:
         """The plain file."""
         return (self.root / path).open("rb")
@@ -88,6 +94,9 @@ class LocalStore:
             if folder.parent == self.root or not folder.is_relative_to(self.root) or any(folder.iterdir()):
                 return
             folder.rmdir()
+
+    def discard_uploads(self, oldest: float) -> None:
+        """There are none."""
 
     def lease(self) -> Lease:
         """A lock on the lease file."""

@@ -71,7 +71,7 @@ def create_or_upgrade(store: Store) -> None:
 def _upgrade(store: Store) -> None:
     """One migration after the other; the version is written after each, so a killed upgrade goes on where it was."""
     manifest = read_manifest(store)
-    tables = Tables(store.tables_uri, store.table_options)
+    tables = Tables(store.tables_uri, store.table_options, store.free_bytes)
     for migrate in MIGRATIONS[max(0, manifest.schema - 1) :]:
         migrate(store, tables)
         manifest = replace(manifest, schema=manifest.schema + 1)

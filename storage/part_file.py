@@ -27,9 +27,8 @@ PLAIN_PARQUET: Mapping[str, Any] = {
 class HashingFile:
     """The sink under a Parquet writer: a new file that counts and hashes what passes."""
 
-    closed = False
-
     def __init__(self, path: Path) -> None:
+        self.closed = False
         self.size = 0
         self._hash = hashlib.sha256()
         self._path = path
@@ -37,8 +36,10 @@ class HashingFile:
             self._file = path.open("wb", buffering=0)
 
     def write(self, data: Any) -> int:
-        """All of ``data``."""
+        """All of ``data``; nothing once closed, so that an aborted Parquet writer can end."""
         view = memoryview(data).cast("B")
+        if self.closed:
+            return len(view)
         self._hash.update(view)
         self.size += len(view)
         with space_errors(str(self._path)):
@@ -85,4 +86,5 @@ class PartWriter:
     def abort(self) -> None:
         """Close and remove what was written."""
         self._sink.close()
+        self._writer.close()
         self.path.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tempo_core.errors import NoSpace
+from tempo_core.errors import LibraryError, NoSpace
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, over quota, over the file size limit
 
@@ -24,6 +24,16 @@ def space_errors(place: str) -> Iterator[None]:
         if _is_full(error):
             raise NoSpace(f"no space left at {place}: free some, or run `tempo prune` ({error})") from error
         raise
+
+
+@contextmanager
+def table_errors(place: str) -> Iterator[None]:
+    """LanceDB's errors as one line: NoSpace, or a LibraryError with what it says."""
+    try:
+        with space_errors(place):
+            yield
+    except (OSError, RuntimeError) as error:
+        raise LibraryError(f"the tables at {place} failed: {str(error).splitlines()[0][:500]}") from error
 
 
 def _is_full(error: OSError | RuntimeError) -> bool:

@@ -71,6 +71,9 @@ class Store(Protocol):
     def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
         """Fill every range's target; EOFError where the file is too short."""
 
+    def blocks(self, path: str) -> Iterator[bytes]:
+        """The whole file, piece by piece."""
+
     def open(self, path: str) -> BinaryIO:
         """A seekable reader for pyarrow."""
 
@@ -79,6 +82,9 @@ class Store(Protocol):
 
     def delete(self, path: str) -> None:
         """Remove a file; one that is not there is fine."""
+
+    def discard_uploads(self, oldest: float) -> None:
+        """Drop uploads that were begun before that time of the Unix epoch and never ended."""
 
     def lease(self) -> Lease:
         """The writer's lease, not yet held."""

@@ -7,7 +7,7 @@ that took the catalog just before still find its rows and parts for the grace pe
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from storage.records import VideoRecord
 from storage.schemas import CATALOG, RETIRED, SEGMENTS_PREFIX, segments_table, video_record
@@ -24,19 +24,20 @@ def sweep(store: Store, tables: Tables, grace_s: float, begun: set[str]) -> int:
     before = sum(file.size for file in store.files(""))
     oldest = time.time() - grace_s
     catalog = catalog_records(tables)
-    retired = {row["key"]: row["retired_at"] for row in tables.rows(RETIRED)}
+    times = retired_times(tables)
 
     def is_old(generation: str) -> bool:
-        return generation not in begun and max(generation_time(generation), retired.get(generation, 0.0)) <= oldest
+        return generation not in begun and last_needed(generation, times) <= oldest
 
     for fingerprint, generations in unreferenced_rows(tables, catalog).items():
         tables.delete(segments_table(fingerprint), "generation", filter(is_old, generations))
         _drop_if_unused(tables, fingerprint, catalog)
     for file in unreferenced_files(store, catalog):
-        generation = part_generation(file.path)
-        if is_old(generation) if generation else file.modified <= oldest:
+        generation = part_generation(file.path) or ""
+        if generation not in begun and last_needed(generation, times, file.modified) <= oldest:
             store.delete(file.path)
-    tables.delete(RETIRED, "key", filter(is_old, retired))
+    store.discard_uploads(oldest)
+    tables.delete(RETIRED, "key", filter(is_old, times))
     optimize_tables(tables, grace_s, store.exclusive)
     return max(0, before - sum(file.size for file in store.files("")))
 
@@ -50,6 +51,19 @@ def optimize_tables(tables: Tables, keep_s: float, exclusive: bool) -> None:
         if name.startswith(SEGMENTS_PREFIX):
             build_index(tables, name)
         tables.optimize(name, keep_s, delete_unverified=exclusive)
+
+
+def retired_times(tables: Tables) -> dict[str, float]:
+    """When generations were given up, in seconds of the Unix epoch."""
+    return {row["key"]: row["retired_at"] for row in tables.rows(RETIRED)}
+
+
+def last_needed(generation: str, retired: Mapping[str, float], modified: float = 0.0) -> float:
+    """Until when somebody may have been writing or reading what is not in the catalog.
+
+    ``generation`` is empty for a file that is no part; then ``modified``, its own time, tells.
+    """
+    return max(generation_time(generation), retired.get(generation, 0.0)) if generation else modified
 
 
 def catalog_records(tables: Tables) -> list[VideoRecord]:

@@ -2,51 +2,60 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any
 
 import pyarrow as pa
 
 from storage.schemas import CATALOG, CATALOG_SCHEMA, FAILURES, FAILURES_SCHEMA, KEY, RETIRED, RETIRED_SCHEMA
-from storage.space import space_errors
+from storage.space import table_errors
+from tempo_core.errors import NoSpace
 
 KEYED = {CATALOG: CATALOG_SCHEMA, FAILURES: FAILURES_SCHEMA, RETIRED: RETIRED_SCHEMA}
 _KEY_MARK = b"lance-schema:unenforced-primary-key"
+_NEVER = timedelta(days=36500)
+RESERVE_BYTES = 16 << 20  # left free by every commit: rows are small, so this is hundreds of them
 _REOPEN_AFTER = 100  # appends through one handle: it grew by 0.4 MB each in STORAGE's measurement
 
 
 class Tables:
-    """One connection. Every read sees the newest commit (LanceDB's default would not look for it)."""
+    """One connection. Every read sees the newest commit (LanceDB's default would not look for it).
 
-    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
-        self._uri = uri
-        self._options = dict(options)
+    ``room``: bytes that can still be written, None where there is no limit. LanceDB 0.40 does not see an error of the
+    last write of a local data file, so a disk that fills at that moment commits a truncated file and the whole table
+    becomes unreadable. Hence no commit without a reserve, and each is read back and undone if it cannot be read.
+    """
+
+    def __init__(self, uri: str, options: Mapping[str, str], room: Callable[[], int | None]) -> None:
+        self._uri, self._options, self._room = uri, dict(options), room
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
         self._appends = 0
 
     def names(self) -> list[str]:
         """The tables there are."""
-        return sorted(self._connect().list_tables(limit=10_000).tables)
+        with table_errors(self._uri):
+            return sorted(self._connect().list_tables(limit=10_000).tables)
 
     def open(self, name: str) -> Any | None:
         """The handle of a table, None where there is none."""
         if name not in self._handles:
             if name not in self.names():
                 return None
-            self._handles[name] = self._connect().open_table(name)
+            with table_errors(self._uri):
+                self._handles[name] = self._connect().open_table(name)
         return self._handles[name]
 
     def ensure(self, name: str, schema: pa.Schema) -> Any:
         """The table, created if need be; keyed tables declare their key, without which a merge can duplicate it."""
         table = self.open(name)
-        if table is None:
-            with space_errors(self._uri):
-                table = self._connect().create_table(name, schema=schema, exist_ok=True)
-            self._handles[name] = table
-        if name in KEYED and not _has_key(table.schema):
-            table.set_unenforced_primary_key(KEY)
+        with table_errors(self._uri):
+            if table is None:
+                table = self._handles[name] = self._connect().create_table(name, schema=schema, exist_ok=True)
+            if name in KEYED and not _has_key(table.schema):
+                table.set_unenforced_primary_key(KEY)
         return table
 
     def rows(self, name: str, where: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -54,59 +63,82 @@ class Tables:
         table = self.open(name)
         if table is None:
             return []
-        query = table.search()
-        query = query.where(where) if where else query
-        query = query.select(list(columns)) if columns else query
-        return list(query.limit(None).to_arrow().to_pylist())
+        with table_errors(self._uri):
+            query = table.search()
+            query = query.where(where) if where else query
+            query = query.select(list(columns)) if columns else query
+            return list(query.limit(None).to_arrow().to_pylist())
 
-    def count(self, name: str) -> int:
+    def count(self, name: str, where: str | None = None) -> int:
         """Rows in a table, 0 where there is none."""
         table = self.open(name)
-        return 0 if table is None else int(table.count_rows())
+        with table_errors(self._uri):
+            return 0 if table is None else int(table.count_rows(where))
 
     def upsert(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace by key, all rows in one commit."""
-        table = self.ensure(name, KEYED[name])
         data = pa.Table.from_pylist([dict(row) for row in rows], schema=KEYED[name])
-        with space_errors(self._uri):
+        where = one_of(KEY, data[KEY].to_pylist())
+        with self._commit(self.ensure(name, KEYED[name]), data.nbytes, where) as table:
             table.merge_insert(KEY).when_matched_update_all().when_not_matched_insert_all().execute(data)
 
     def add(self, name: str, data: pa.Table) -> None:
         """Append rows in one commit."""
-        with space_errors(self._uri):
-            self.ensure(name, data.schema).add(data)
+        with self._commit(self.ensure(name, data.schema), data.nbytes) as table:
+            table.add(data)
         self._appends += 1
         if self._appends % _REOPEN_AFTER == 0:
             self._handles.clear()
 
     def delete(self, name: str, column: str, values: Iterable[str]) -> None:
         """Remove the rows whose ``column`` is one of ``values``, in one commit; nothing is committed for none."""
-        wanted, table = sorted(set(values)), self.open(name)
-        if table is not None and wanted and table.count_rows(one_of(column, wanted)):
-            with space_errors(self._uri):
-                table.delete(one_of(column, wanted))
+        wanted = sorted(set(values))
+        if wanted and self.count(name, where := one_of(column, wanted)):
+            with self._commit(self.open(name), 0, where) as table:
+                table.delete(where)
 
     def drop(self, name: str) -> None:
         """Remove a whole table."""
         self._handles.pop(name, None)
-        self._connect().drop_table(name, ignore_missing=True)
+        with table_errors(self._uri):
+            self._connect().drop_table(name, ignore_missing=True)
 
     def optimize(self, name: str, keep_s: float, delete_unverified: bool) -> None:
-        """Compact small fragments and remove versions older than ``keep_s``.
+        """Compact small fragments, then remove versions older than ``keep_s``.
 
         ``delete_unverified`` also removes what killed commits left; only for who knows that no commit is under way.
         """
         table = self.open(name)
-        if table is not None:
-            with space_errors(self._uri):
-                table.optimize(
-                    cleanup_older_than=timedelta(seconds=max(keep_s, 0.001)), delete_unverified=delete_unverified
-                )
+        if table is None:
+            return
+        with self._commit(table, int(table.stats()["total_bytes"]), where="true"):
+            table.optimize(cleanup_older_than=_NEVER)  # nothing is lost yet if the compacted files are cut short
+        with table_errors(self._uri):
+            keep = timedelta(seconds=max(keep_s, 0.001))
+            table.optimize(cleanup_older_than=keep, delete_unverified=delete_unverified)
 
     def fragments(self, name: str) -> int:
         """Fragments of a table: what compaction brings down."""
         table = self.open(name)
-        return 0 if table is None else int(table.stats()["fragment_stats"]["num_fragments"])
+        with table_errors(self._uri):
+            return 0 if table is None else int(table.stats()["fragment_stats"]["num_fragments"])
+
+    @contextmanager
+    def _commit(self, table: Any, size: int, where: str | None = None) -> Iterator[Any]:
+        """Around one commit of about ``size`` bytes: NoSpace before, or after it was undone.
+
+        What is read back: the rows that fit ``where``, else the last one (its data file is then the new one).
+        """
+        room = self._room()
+        if room is not None and room < RESERVE_BYTES + 2 * size:
+            raise NoSpace(f"only {room} bytes are free at {self._uri}: free some, or run `tempo prune`")
+        with table_errors(self._uri):
+            before = table.version
+            yield table
+        if room is not None and not _reads_back(table, where):
+            with table_errors(self._uri):
+                table.restore(before)
+            raise NoSpace(f"no space left at {self._uri}: the last commit was cut short and undone; free some")
 
     def _connect(self) -> Any:
         if self._connection is None:
@@ -116,6 +148,19 @@ class Tables:
                 self._uri, storage_options=self._options or None, read_consistency_interval=timedelta(0)
             )
         return self._connection
+
+
+def _reads_back(table: Any, where: str | None) -> bool:
+    """A truncated data file has no footer, so any read of it fails."""
+    column = table.schema.names[0]
+    try:
+        if where is not None:
+            table.search().where(where).select([column]).limit(None).to_arrow()
+        elif count := table.count_rows():
+            table.take_offsets([count - 1]).select([column]).to_arrow()
+    except (OSError, RuntimeError):
+        return False
+    return True
 
 
 def one_of(column: str, values: Iterable[str]) -> str:

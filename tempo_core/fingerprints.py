@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from tempo_core.spec import FrameGeometry, IndexSpec
@@ -46,9 +47,9 @@ def fingerprints(
     return Fingerprints(frames, states, features)
 
 
-def digest(value: dict[str, Json]) -> str:
+def digest(value: Mapping[str, Json]) -> str:
     """16 hex digits of the SHA-256 of ``value`` as canonical JSON (sorted keys, no spaces, UTF-8)."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    text = json.dumps(dict(value), sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 

@@ -1,0 +1,76 @@
+"""Sources on S3: brought to bounded scratch space, hashed on the way. Where and who come from the environment."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from botocore.exceptions import ClientError
+
+from storage.records import Source
+from storage.s3_client import is_refused_condition, parse_uri, read_object, s3_client, s3_errors
+from storage.scratch import scratch_folder
+from storage.space import space_errors
+from tempo_core.errors import NoSpace, SourceError
+
+
+def stat_object(uri: str) -> tuple[int, str]:
+    """(bytes, ETag) of an object; SourceError if it cannot be reached."""
+    place = parse_uri(uri)
+    with _source_errors(uri):
+        answer = s3_client({}).head_object(Bucket=place.bucket, Key=place.key)
+    return int(answer["ContentLength"]), str(answer["ETag"]).strip('"')
+
+
+def list_objects(uri: str) -> list[str]:
+    """The object itself, or those below it as a prefix; SourceError if the bucket cannot be listed."""
+    place = parse_uri(uri)
+    below = place.key if not place.key or place.key.endswith("/") else place.key + "/"
+    found = []
+    with _source_errors(uri):
+        pages = s3_client({}).get_paginator("list_objects_v2")
+        for page in pages.paginate(Bucket=place.bucket, Prefix=place.key):
+            found += [one["Key"] for one in page.get("Contents", ())]
+    return [f"s3://{place.bucket}/{key}" for key in found if key == place.key or key.startswith(below)]
+
+
+@contextmanager
+def fetched_object(source: Source, scratch: Path, deadline: float) -> Iterator[tuple[Path, str]]:
+    """(local file, SHA-256 hex) of the object as it was when ``source`` was taken; gone at the end of the context."""
+    with scratch_folder(scratch) as folder:
+        free = shutil.disk_usage(folder).free
+        if source.size > free:
+            raise NoSpace(f"{source.uri} has {source.size} bytes, {scratch} only {free} free: free some or use another")
+        path = folder / parse_uri(source.uri).key.rsplit("/", 1)[-1]
+        with _source_errors(source.uri):
+            sha256 = _download(source, path, deadline)
+        yield path, sha256
+
+
+def _download(source: Source, path: Path, deadline: float) -> str:
+    digest = hashlib.sha256()
+    with space_errors(str(path.parent)), path.open("wb", buffering=0) as file:
+        place = parse_uri(source.uri)
+        for chunk in read_object(s3_client({}), place, 0, source.size, f'"{source.modified}"', deadline):
+            digest.update(chunk)
+            file.write(chunk)
+    return digest.hexdigest()
+
+
+@contextmanager
+def _source_errors(uri: str) -> Iterator[None]:
+    try:
+        with s3_errors(uri, SourceError):
+            yield
+    except FileNotFoundError:
+        raise SourceError(f"{uri}: no such object or bucket") from None
+    except (EOFError, OSError) as error:
+        raise SourceError(f"{uri}: {error}") from error
+    except SourceError as error:
+        cause = error.__cause__
+        if isinstance(cause, ClientError) and is_refused_condition(cause):
+            raise SourceError(f"{uri} changed while it was read; index it again when it is complete") from error
+        raise

@@ -1,0 +1,56 @@
+"""Scratch folders that no process leaves behind for good: the next one sweeps what a killed one left."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+_PREFIX = "tempo-scratch-"
+_LOCK = ".lock"
+
+
+@contextmanager
+def scratch_folder(base: Path) -> Iterator[Path]:
+    """A new folder below ``base`` for as long as the context lasts."""
+    folder, lock = make_scratch(base)
+    try:
+        yield folder
+    finally:
+        drop_scratch(folder, lock)
+
+
+def make_scratch(base: Path) -> tuple[Path, int]:
+    """A new folder and the open lock that says it is in use; the kernel frees the lock with the process."""
+    base.mkdir(parents=True, exist_ok=True)
+    _sweep(base)
+    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    return folder, lock
+
+
+def drop_scratch(folder: Path, lock: int) -> None:
+    """Remove the folder and all in it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    os.close(lock)
+
+
+def _sweep(base: Path) -> None:
+    """Remove the folders whose lock nobody holds; one without a lock yet is just being made."""
+    for folder in base.glob(_PREFIX + "*"):
+        try:
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
+        except FileNotFoundError:
+            continue
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(folder, ignore_errors=True)
+        except BlockingIOError:
+            pass
+        finally:
+            os.close(lock)

@@ -1,0 +1,178 @@
+"""Small videos made from a number, a run that indexes them as the flow does, and a library's contents to compare."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+
+from storage import Library, Source, VideoFacts, VideoRecord, VideoWriter, Writer
+from storage.schemas import CATALOG, FAILURES, segments_table
+from storage.sweep import catalog_records
+from storage.tables import quoted
+from tempo_core.fingerprints import Fingerprints, fingerprints
+from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
+from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
+from tempo_core.values import SegmentState, row_bytes
+
+SPEC = IndexSpec(name="tiny", frames_per_second=2, segment_frames=4)
+HIDDEN = 8
+FEATURES = 16
+
+
+def prints_of(vision: str = "vision", text: str = "text", spec: IndexSpec = SPEC) -> Fingerprints:
+    """The chain of a model that does not exist."""
+    return fingerprints(spec, FrameGeometry(), vision, text, "in one word")
+
+
+PRINTS = prints_of()
+
+
+@dataclass(frozen=True)
+class TinyVideo:
+    """All that indexing computes of a video, as a function of its seed."""
+
+    seed: int
+    spans: Sequence[SegmentSpan]
+    states: Sequence[SegmentState]
+    jpegs: Sequence[list[bytes]]
+    times_s: Sequence[list[float]]
+    features: np.ndarray[Any, np.dtype[np.float32]]
+
+    @property
+    def video_id(self) -> str:
+        return video_id(self.seed)
+
+
+def video_id(seed: int) -> str:
+    return hashlib.sha256(str(seed).encode()).hexdigest()
+
+
+def tiny_video(seed: int, duration_s: int = 5, dtype: StateDtype = "bfloat16", tokens: int = 6) -> TinyVideo:
+    """Three segments by default, the last one short."""
+    rng = np.random.default_rng(seed)
+    sampling = sample_frames(Fraction(duration_s), SPEC)
+    spans = segment_spans(sampling, SPEC)
+    states = []
+    for span in spans:
+        pairs = len(span.pair_times_s)
+        rows = rng.integers(0, 256, (3, tokens * pairs, row_bytes(HIDDEN, dtype)), dtype=np.uint8)
+        states.append(SegmentState(rows, dtype, (pairs, 4, tokens), span.pair_times_s))
+    return TinyVideo(
+        seed=seed,
+        spans=spans,
+        states=states,
+        jpegs=[[rng.bytes(int(rng.integers(20, 60))) for _ in range(span.count)] for span in spans],
+        times_s=[[float(sampling.time_s(span.first + i)) for i in range(span.count)] for span in spans],
+        features=rng.normal(size=(len(spans), FEATURES)).astype(np.float32),
+    )
+
+
+def facts_of(video: TinyVideo, spec: IndexSpec = SPEC) -> VideoFacts:
+    return VideoFacts(duration_s=video.spans[-1].end_s, width=64, height=48, model_id="tiny", spec=spec)
+
+
+def source_of(uri: str, seed: int, tags: tuple[str, ...] = ()) -> Source:
+    """A file that changes whenever its seed does."""
+    return Source(uri, 1000 + seed, str(seed), tags)
+
+
+def fill(writing: VideoWriter, video: TinyVideo) -> None:
+    """Everything of a video but the commit, segment by segment."""
+    for position, span in enumerate(video.spans):
+        writing.add_frames(span.index, video.jpegs[position], video.times_s[position])
+        writing.add_state(video.states[position])
+    writing.add_features(video.features, video.spans)
+
+
+def put(writer: Writer, uri: str, seed: int, prints: Fingerprints = PRINTS) -> VideoRecord:
+    """Index one video, whatever is there already."""
+    video = tiny_video(seed)
+    with writer.begin(video.video_id, prints) as writing:
+        fill(writing, video)
+        return writing.commit(source_of(uri, seed), facts_of(video))
+
+
+def index(library: Library, wanted: Mapping[str, int], wait_s: float = 0.0) -> dict[str, str]:
+    """Bring the library to ``wanted`` (URI to seed; below 0: a file that cannot be decoded). URI to what was done."""
+    with library.writer(wait_s) as writer:
+        known = {record.uri: record.source for record in library.videos(PRINTS.features)}
+        failed = {failure.source.uri: failure.source for failure in library.failures()}
+        done = {}
+        for uri, seed in wanted.items():
+            source = source_of(uri, seed)
+            if known.get(uri) == source or failed.get(uri) == source:
+                done[uri] = "unchanged"
+            else:
+                done[uri] = _index_one(writer, source, seed)
+    return done
+
+
+def _index_one(writer: Writer, source: Source, seed: int) -> str:
+    if seed < 0:
+        writer.record_failure(source, PRINTS.features, "no video stream", "decode")
+        return "failed"
+    content = writer.find_content(video_id(seed), PRINTS)
+    if content and content.committed:
+        writer.commit_copy(source, content)
+        return "duplicate"
+    put(writer, source.uri, seed)
+    return "indexed"
+
+
+def contents(library: Library) -> dict[str, Any]:
+    """All that a library holds, but for what may differ between two runs: generations and times."""
+    catalog = catalog_records(library.tables)
+    return {
+        "catalog": {_without_run(record) for record in catalog},
+        "failures": {replace(one, failed_at=0.0) for one in library.failures()},
+        "segments": sorted(row for record in catalog for row in segment_rows(library, record)),
+        "bytes": {
+            (record.video_id, kind): library.store.read_bytes(part.path)
+            for record in catalog
+            for kind, part in (("frames", record.frames_part), ("states", record.states_part))
+        },
+        "rows": {name: library.tables.count(name) for name in (CATALOG, FAILURES, segments_table(PRINTS.features))},
+        "files": len(list(library.store.files("parts"))),
+    }
+
+
+def segment_rows(library: Library, record: VideoRecord) -> list[str]:
+    """The rows of a record's generation, as text, without the generation."""
+    where = f"generation = {quoted(record.generation)}"
+    rows = library.tables.rows(segments_table(record.fingerprints.features), where)
+    return [repr({name: value for name, value in row.items() if name != "generation"}) for row in rows]
+
+
+def _without_run(record: VideoRecord) -> VideoRecord:
+    frames, states = replace(record.frames_part, path=""), replace(record.states_part, path="")
+    return replace(record, generation="", indexed_at=0.0, frames_part=frames, states_part=states)
+
+
+def snapshot_faults(library: Library, seeds: Mapping[str, int]) -> list[str]:
+    """What a reader sees that no reader may see: half a video, or one mixed of two. ``seeds``: video id to seed."""
+    faults = []
+    catalog = catalog_records(library.tables)
+    generations: dict[str, set[str]] = {}
+    for record in catalog:
+        generations.setdefault(record.video_id, set()).add(record.generation)
+        faults += _record_faults(library, record, seeds)
+    faults += [f"{one}: two generations" for one, found in generations.items() if len(found) > 1]
+    if len({record.uri for record in catalog}) < len(catalog):
+        faults.append("a source is there twice")
+    return faults
+
+
+def _record_faults(library: Library, record: VideoRecord, seeds: Mapping[str, int]) -> list[str]:
+    video = tiny_video(seeds[record.video_id])
+    if record.source.modified != str(video.seed):
+        return [f"{record.uri}: the content of another version"]
+    states = library.read_states(record, verify=True)
+    if any((got.rows != made.rows).any() for got, made in zip(states, video.states, strict=True)):
+        return [f"{record.uri}: states of another video"]
+    frames = [jpegs for _, jpegs, _ in library.read_frames(record)]
+    return [] if frames == list(video.jpegs) else [f"{record.uri}: frames of another video"]
