@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from jinja2 import TemplateError
 from transformers import Qwen2Tokenizer, Qwen3Config
 
 from tempo_core import modules
@@ -26,7 +27,7 @@ from tempo_core.checkpoint_config import base_name, context_tokens, first_line, 
 from tempo_core.compressor import Compressor
 from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.fingerprints import Fingerprints, fingerprints
-from tempo_core.prompts import SEGMENT_SUMMARY, SVLM_SYSTEM, PromptEncoder
+from tempo_core.prompts import LLM_SYSTEM, SEGMENT_SUMMARY, SVLM_SYSTEM, PromptEncoder
 from tempo_core.spec import FrameGeometry, IndexSpec
 from tempo_core.weights import WeightFiles, find_folder, read_config, torch_dtype
 
@@ -132,7 +133,14 @@ def _prompts(folder: Path, needed: Sequence[str]) -> PromptEncoder:
     missing = [token for token in needed if token not in tokenizer.get_vocab()]
     if missing or not tokenizer.chat_template:
         raise CheckpointError(f"{folder}: the tokenizer has no {missing[0] if missing else 'chat template'}")
-    return PromptEncoder(tokenizer)
+    prompts = PromptEncoder(tokenizer)
+    try:
+        head = prompts.decode(prompts.answer_head())
+    except TemplateError as error:
+        raise CheckpointError(f"{folder}: the chat template does not work ({first_line(error)})") from error
+    if LLM_SYSTEM not in head:
+        raise CheckpointError(f"{folder}: tokenizer and chat template lose text: a prompt reads {head!r}")
+    return prompts
 
 
 def _relevance_direction(base: Path, config: Any, prompts: PromptEncoder) -> torch.Tensor:
