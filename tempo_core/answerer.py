@@ -161,7 +161,7 @@ class Answerer:
         return self._step.prefill(prompt.embeds).cpu().numpy()
 
     def _embed_ids(self, ids: list[int]) -> torch.Tensor:
-        embeds: torch.Tensor = self._embed(torch.tensor(ids, device=self.device))
+        embeds: torch.Tensor = self._embed(torch.tensor(ids, dtype=torch.long, device=self.device))
         return embeds
 
     def _project(self, memory: Sequence[npt.NDArray[np.floating[Any]]]) -> tuple[torch.Tensor, ...]:

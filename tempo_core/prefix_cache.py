@@ -55,7 +55,7 @@ class PrefixCache:
 
     def select(self, indices: Sequence[int]) -> PrefixCache:
         """Some segments, copied."""
-        kv = self.kv.index_select(2, torch.as_tensor(indices, device=self.kv.device))
+        kv = self.kv.index_select(2, torch.as_tensor(indices, dtype=torch.long, device=self.kv.device))
         return PrefixCache(kv, tuple(self.lengths[i] for i in indices), tuple(self.next_positions[i] for i in indices))
 
 

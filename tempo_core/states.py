@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 
 from tempo_core.spec import StateDtype
@@ -21,7 +22,8 @@ def pack_rows(visual: torch.Tensor, dtype: StateDtype) -> torch.Tensor:
 
 def unpack_rows(state: SegmentState, device: torch.device, dtype: torch.dtype) -> torch.Tensor:
     """The states [L, S, D] on ``device`` as ``dtype``; raw bytes travel, conversion happens there."""
-    rows = torch.from_numpy(state.rows).to(device, non_blocking=True)
+    writable = np.require(state.rows, requirements="W")  # a read-only view is copied: torch knows no such thing
+    rows = torch.from_numpy(writable).to(device, non_blocking=True)
     if state.dtype == "int8":
         scale = rows[..., -4:].contiguous().view(torch.float32)
         return (rows[..., :-4].contiguous().view(torch.int8).float() * scale).to(dtype)
