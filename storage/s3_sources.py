@@ -54,7 +54,7 @@ def _download(source: Source, path: Path, deadline: float) -> str:
     digest = hashlib.sha256()
     with space_errors(str(path.parent)), path.open("wb", buffering=0) as file:
         place = parse_uri(source.uri)
-        for chunk in read_object(s3_client({}), place, 0, source.size, f'"{source.modified}"', deadline):
+        for chunk in read_object({}, place, 0, source.size, f'"{source.modified}"', deadline):
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()

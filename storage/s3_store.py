@@ -35,6 +35,7 @@ class S3Store:
         self.tables_uri = f"{self.uri}/{TABLES_FOLDER}"
         self.table_options: Mapping[str, str] = _table_options(options)
         self._base = parse_uri(self.uri)
+        self._options = options
         self._client = s3_client(options)
         self._scratch: Path | None = None
 
@@ -88,13 +89,13 @@ class S3Store:
         """One GET, as it comes."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):
-            yield from read_object(self._client, place, 0, self._size(place))
+            yield from read_object(self._options, place, 0, self._size(place))
 
     def open(self, path: str) -> BinaryIO:
         """A GET per read: pyarrow gathers its own."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):
-            return cast(BinaryIO, _ObjectFile(self._client, place, self._size(place)))
+            return cast(BinaryIO, _ObjectFile(self._options, place, self._size(place)))
 
     def files(self, folder: str) -> Iterator[FileInfo]:
         """List the prefix."""
@@ -143,7 +144,7 @@ class S3Store:
         """One GET over neighbouring ranges; what lies between them is dropped."""
         position, end = run[0].offset, run[-1].offset + len(run[-1].target)
         waiting = list(run)
-        for chunk in read_object(self._client, place, position, end):
+        for chunk in read_object(self._options, place, position, end):
             waiting = _scatter(memoryview(chunk), position, waiting)
             position += len(chunk)
 
@@ -151,8 +152,8 @@ class S3Store:
 class _ObjectFile(io.RawIOBase):
     """A seekable reader of one object."""
 
-    def __init__(self, client: Any, place: ObjectPlace, size: int) -> None:
-        self._client, self._object, self._size, self._position = client, place, size, 0
+    def __init__(self, options: Mapping[str, str], place: ObjectPlace, size: int) -> None:
+        self._options, self._object, self._size, self._position = options, place, size, 0
 
     def readable(self) -> bool:
         return True
@@ -173,7 +174,7 @@ class _ObjectFile(io.RawIOBase):
         end = min(self._size, self._position + len(target))
         filled = 0
         with s3_errors(self._object.uri, LibraryError):
-            for chunk in read_object(self._client, self._object, self._position, end):
+            for chunk in read_object(self._options, self._object, self._position, end):
                 target[filled : filled + len(chunk)] = chunk
                 filled += len(chunk)
         self._position += filled
