@@ -135,7 +135,7 @@ def _disks() -> Iterator[Check]:
 
 def _disk(name: str, folder: Path) -> Check:
     there = next(parent for parent in [folder, *folder.parents] if parent.exists())
-    if not os.access(there, os.W_OK):
+    if not (there.is_dir() and os.access(there, os.W_OK)):
         return Check(
             name, False, f"{folder} cannot be written", advice="set XDG_CACHE_HOME or TMPDIR to another folder"
         )

@@ -50,11 +50,12 @@ def ask(
     start = parse_time(from_time) if from_time is not None else None
     end = parse_time(to_time) if to_time is not None else None
     from serving.selection import Scope
-    from storage import ALL_MODELS
+    from storage import ALL_MODELS, open_library
 
-    engine, opened = open_engine(library, model)
+    opened = open_library(library)
     videos = tuple(opened.videos(ALL_MODELS, select=video)) if video else None
     scope = Scope(videos, start, end)
+    engine = open_engine(opened, model)
     if as_json:
         print_json(engine.ask(question, scope, token_budget).to_json())
     else:
@@ -69,8 +70,9 @@ def search(
     \b
     tempo search "a red car at night" --library ./lib
     """
-    engine, _ = open_engine(library, model)
-    hits = engine.search(question, limit=_HITS)
+    from storage import open_library
+
+    hits = open_engine(open_library(library), model).search(question, limit=_HITS)
     if as_json:
         for hit in hits:
             print_json(hit.to_json())
@@ -80,16 +82,13 @@ def search(
     show_hits(Page(), hits)
 
 
-def open_engine(library: str, model: str | None) -> tuple[Engine, Library]:
-    """The library and the engine over it, with the model asked for or the library's own."""
+def open_engine(library: Library, model: str | None) -> Engine:
+    """The engine over a library, with the model asked for or the library's own."""
     from flows.models import choose_model, load_model
     from flows.session import library_model
     from serving.engine import Engine
-    from storage import open_library
 
-    opened = open_library(library)
-    checkpoint = load_model(choose_model(model, library_model(opened)), notice())
-    return Engine(opened, checkpoint), opened
+    return Engine(library, load_model(choose_model(model, library_model(library)), notice()))
 
 
 def _read_aloud(events: Iterator[str | Answer]) -> None:

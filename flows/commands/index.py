@@ -120,7 +120,7 @@ def _show_plan(plan: Plan, estimate: Estimate, as_json: bool) -> None:
     for result in plan.settled:
         print_result(result)
     spent = f", about {span(estimate.seconds)} of work" if estimate.seconds is not None else ""
-    hours = f"{estimate.video_hours:.1f} hours of video, {estimate.segments:,} segments"
+    hours = f"{span(estimate.video_hours * 3600)} of video, {estimate.segments:,} segments"
     page.line(f"{len(plan.tasks)} to index: {hours}, about {size(estimate.bytes)}{spent}", style="bold")
     if estimate.probed < estimate.videos:
         error_page().line(f"{estimate.probed} files were read for this; the others are taken to be alike", style="dim")

@@ -96,11 +96,11 @@ def remove(
 
 
 def _show_status(found: LibraryStatus) -> None:
-    from flows.view import size
+    from flows.view import size, span
 
     page = Page()
     page.line(f"{found.uri}  (schema {found.schema})", style="bold")
-    page.line(f"{found.videos} videos, {found.hours:.1f} hours")
+    page.line(f"{found.videos} videos, {span(found.hours * 3600)}")
     for model in found.models:
         served = "served by default" if model.is_default else "kept beside"
         counts = f"{model.sources} sources of {model.videos} videos, {model.segments:,} segments"

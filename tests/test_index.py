@@ -1,0 +1,166 @@
+"""``tempo index``: what is new is read, what is known is not, what is broken costs only itself."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tempo_cli import index, small_video, statuses, tempo
+from videos import make_video
+
+LINE = {
+    "uri", "status", "video_id", "reason", "warnings", "segments", "frames", "duration_s", "state_bytes", "seconds",
+}  # fmt: skip
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Path:
+    return tmp_path / "library"
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    folder = tmp_path / "archive"
+    folder.mkdir()
+    return folder
+
+
+def test_a_new_video_is_indexed_with_its_true_figures(library: Path, archive: Path) -> None:
+    small_video(archive / "talk.mp4", seconds=6)
+    lines = tempo("index", archive, "--library", library, "--json").json
+    assert len(lines) == 2
+    video, summary = lines
+    assert video.keys() == LINE
+    assert (video["status"], video["reason"], video["warnings"]) == ("indexed", None, [])
+    assert video["uri"] == str(archive / "talk.mp4")
+    assert len(video["video_id"]) == 64
+    assert (video["segments"], video["frames"]) == (2, 12)
+    assert video["duration_s"] == pytest.approx(6.0)
+    assert summary["counts"] == {
+        "indexed": 1, "unchanged": 0, "duplicate": 0, "failed": 0, "failed-before": 0, "pending": 0, "gone": 0,
+    }  # fmt: skip
+    assert (summary["segments"], summary["frames"]) == (2, 12)
+    assert summary["state_bytes"] == video["state_bytes"] > 0
+
+
+def test_an_unchanged_file_is_not_opened(library: Path, archive: Path) -> None:
+    path = small_video(archive / "talk.mp4")
+    index(library, archive)
+    stat = path.stat()
+    path.write_bytes(b"\0" * stat.st_size)  # whoever opened it now would see no video
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    (line,) = index(library, archive)
+    assert (line["status"], line["segments"], line["frames"]) == ("unchanged", 1, 4)
+
+
+def test_a_changed_file_is_indexed_again(library: Path, archive: Path) -> None:
+    path = small_video(archive / "talk.mp4", seconds=2)
+    (first,) = index(library, archive)
+    small_video(path, seconds=6)
+    (second,) = index(library, archive)
+    assert second["status"] == "indexed"
+    assert second["video_id"] != first["video_id"]
+    (source,) = tempo("status", "--library", library, "--json").json[0]["sources"]
+    assert (source["video_id"], source["segments"]) == (second["video_id"], 2)
+
+
+def test_a_copy_under_another_name_is_not_encoded_again(library: Path, archive: Path) -> None:
+    path = small_video(archive / "talk.mp4")
+    index(library, archive)
+    shutil.copy(path, archive / "copy.mp4")
+    assert statuses(index(library, archive)) == {"talk.mp4": "unchanged", "copy.mp4": "duplicate"}
+    found = tempo("status", "--library", library, "--json").json[0]
+    assert (found["videos"], len(found["sources"])) == (1, 2)
+    assert len({source["video_id"] for source in found["sources"]}) == 1
+
+
+def test_two_new_copies_are_encoded_once(library: Path, archive: Path) -> None:
+    shutil.copy(small_video(archive / "a.mp4"), archive / "b.mp4")
+    assert statuses(index(library, archive)) == {"a.mp4": "indexed", "b.mp4": "duplicate"}
+
+
+def test_a_touched_file_of_the_same_content_is_no_new_video(library: Path, archive: Path) -> None:
+    path = small_video(archive / "talk.mp4")
+    index(library, archive)
+    os.utime(path, ns=(1, 1))
+    assert statuses(index(library, archive)) == {"talk.mp4": "duplicate"}
+    assert statuses(index(library, archive)) == {"talk.mp4": "unchanged"}
+
+
+def test_a_bad_file_costs_its_own_entry_only(library: Path, archive: Path) -> None:
+    (archive / "a.mp4").write_text("this is no video")
+    small_video(archive / "b.mp4")
+    lines = index(library, archive, code=3)
+    assert statuses(lines) == {"a.mp4": "failed", "b.mp4": "indexed"}
+    assert lines[0]["reason"] and "unexpected" not in lines[0]["reason"]
+    (failure,) = tempo("status", "--library", library, "--json").json[0]["failures"]
+    assert (failure["uri"], failure["reason"]) == (str(archive / "a.mp4"), lines[0]["reason"])
+
+
+def test_what_failed_is_left_out_until_a_retry_or_a_change(library: Path, archive: Path) -> None:
+    path = archive / "a.mp4"
+    path.write_text("this is no video")
+    (failed,) = index(library, archive, code=3)
+    (again,) = index(library, archive)
+    assert (again["status"], again["reason"]) == ("failed-before", failed["reason"])
+    assert statuses(index(library, archive, "--retry-failed", code=3)) == {"a.mp4": "failed"}
+    assert tempo("status", "--library", library, "--json").json[0]["failures"][0]["attempts"] == 2
+    small_video(path)
+    assert statuses(index(library, archive)) == {"a.mp4": "indexed"}
+    assert tempo("status", "--library", library, "--json").json[0]["failures"] == []
+
+
+def test_a_link_that_leads_nowhere_is_tried_again_each_time(library: Path, archive: Path) -> None:
+    (archive / "a.mp4").symlink_to(archive / "elsewhere")
+    small_video(archive / "b.mp4")
+    assert statuses(index(library, archive, code=3)) == {"a.mp4": "failed", "b.mp4": "indexed"}
+    small_video(archive / "target.mkv").rename(archive / "elsewhere")
+    assert statuses(index(library, archive)) == {"a.mp4": "indexed", "b.mp4": "unchanged"}
+
+
+def test_a_file_that_is_gone_is_said_and_kept(library: Path, archive: Path) -> None:
+    small_video(archive / "a.mp4")
+    small_video(archive / "b.mp4", seconds=3)
+    index(library, archive)
+    (archive / "a.mp4").unlink()
+    assert statuses(index(library, archive)) == {"a.mp4": "gone", "b.mp4": "unchanged"}
+    assert tempo("status", "--library", library, "--json").json[0]["videos"] == 2
+
+
+def test_other_folders_are_not_gone(library: Path, archive: Path, tmp_path: Path) -> None:
+    index(library, small_video(tmp_path / "elsewhere.mp4"))
+    small_video(archive / "a.mp4", seconds=3)
+    assert statuses(index(library, archive)) == {"a.mp4": "indexed"}
+
+
+def test_names_that_try_to_steer_are_only_names(library: Path, archive: Path) -> None:
+    names = ["-version.mp4", "new\nline.mp4", "\x1b[31mred.mp4", "[bold]x.mp4", "%s 'q' ;echo.mp4", "ünï 日本.mp4"]
+    for seconds, name in enumerate(names, start=2):
+        small_video(archive / "plain.mp4", seconds=seconds).rename(archive / name)
+    assert set(statuses(index(library, archive)).values()) == {"indexed"}
+    shown = tempo("status", "--library", library).out + tempo("index", archive, "--library", library).out
+    assert "\x1b" not in shown
+
+
+def test_readable_output_names_each_new_video_and_counts_the_rest(library: Path, archive: Path) -> None:
+    small_video(archive / "talk.mp4")
+    (archive / "broken.mp4").write_text("no video")
+    said = tempo("index", archive, "--library", library, code=3)
+    assert "talk.mp4  00:02, 1 segments" in said.out
+    assert "broken.mp4" in said.out
+    assert "1 indexed, 1 failed" in said.out
+    assert "random weights" in said.err
+    assert "1 unchanged, 1 failed-before" in tempo("index", archive, "--library", library).out
+
+
+def test_a_damaged_video_is_indexed_with_a_warning(library: Path, archive: Path) -> None:
+    path = make_video(archive / "cut.mkv", seconds=6, rate="5", size=(96, 64), codec="mpeg4", options=["-g", "5"])
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) * 3 // 4])
+    (line,) = index(library, archive)
+    assert line["status"] == "indexed"
+    assert line["warnings"]
+    assert line["duration_s"] < 6
