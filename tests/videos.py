@@ -13,10 +13,12 @@ from pathlib import Path
 
 import numpy as np
 
-from tempo_core.decoding import find_ffmpeg
+from tempo_core.decoding import VideoInfo, find_ffmpeg, probe, read_segments
+from tempo_core.spec import PAPER, FrameGeometry, IndexSpec
 from tempo_core.values import ByteArray
 
 BITS = 10
+ROUNDING_S = 0.002
 MAKING_DEADLINE_S = 120
 _QUIET = {"libx265": ["-x265-params", "log-level=error"], "libsvtav1": ["-svtav1-params", "lp=2"]}
 _FAST = {
@@ -52,7 +54,7 @@ def make_video(
     chain = [numbered_picture(count, size, rate)]
     timing: list[str] = []
     if times is not None:
-        chain += ["settb=1/90000", f"setpts=round(({times})*90000)"]
+        chain += ["settb=1/90000", f"setpts='round(({times})*90000)'"]
         timing = ["-fps_mode", "passthrough", "-enc_time_base", "1:90000"]
     if filters is not None:
         chain.append(filters)
@@ -82,3 +84,27 @@ def run_ffmpeg(*arguments: str) -> None:
     command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", *arguments]
     done = subprocess.run(command, capture_output=True, text=True, timeout=MAKING_DEADLINE_S, check=False)
     assert done.returncode == 0, f"{' '.join(command)}\n{done.stderr}"
+
+
+def frames_shown(path: Path, spec: IndexSpec = PAPER, info: VideoInfo | None = None) -> list[tuple[float, int]]:
+    """For each sample of ``path``: the time that its frame claims, and the number that its picture carries."""
+    reader = read_segments(path, info or probe(path), spec, FrameGeometry())
+    shown = [pair for segment in reader for pair in zip(segment.times_s, segment.pixels, strict=True)]
+    return [(time_s, frame_number(pixels)) for time_s, pixels in shown]
+
+
+def assert_shows_its_times(path: Path, frame_times_s: Sequence[float], spec: IndexSpec = PAPER) -> VideoInfo:
+    """Each sample's picture is the last frame at or before the sample's time, and claims that frame's time.
+
+    ``frame_times_s``: when each frame is shown, by construction, from 0. 2 ms are left to containers that round.
+    Returns what the probe said.
+    """
+    info = probe(path)
+    sampling, shown = info.sampling(spec), frames_shown(path, spec, info)
+    assert len(shown) == sampling.count
+    for index, (claimed_s, number) in enumerate(shown):
+        due_s = float(sampling.time_s(index))
+        following = [*frame_times_s[number + 1 :], float("inf")]
+        assert frame_times_s[number] - ROUNDING_S <= due_s <= following[0] + ROUNDING_S, (index, due_s, number)
+        assert abs(claimed_s - frame_times_s[number]) <= ROUNDING_S, (index, claimed_s, number)
+    return info

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tempo_core.decoding.binary import find_ffmpeg
-from tempo_core.decoding.probe import probe
+from tempo_core.decoding.probing import probe
 from tempo_core.decoding.reader import SegmentReader, read_segments
 from tempo_core.decoding.video import ColorTags, VideoInfo
 

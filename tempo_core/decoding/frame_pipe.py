@@ -29,13 +29,28 @@ class TimedFrame:
 
 
 class _Pipe:
-    """What PyAV reads from: the child's output, with its deadlines."""
+    """What PyAV reads from: the child's output, with its deadlines.
+
+    An error that is raised here passes through PyAV; but an interrupt, being no Exception, would be printed and lost.
+    It is kept, and raised when PyAV is done with what it takes for the end.
+    """
 
     def __init__(self, child: Child) -> None:
         self._child = child
+        self._stop: BaseException | None = None
 
     def read(self, size: int) -> bytes:
-        return self._child.read(size)
+        if self._stop is not None:
+            return b""
+        try:
+            return self._child.read(size)
+        except (KeyboardInterrupt, SystemExit) as stop:
+            self._stop = stop
+            return b""
+
+    def raise_if_stopped(self) -> None:
+        if self._stop is not None:
+            raise self._stop
 
 
 def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterator[TimedFrame]:
@@ -55,12 +70,15 @@ def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterat
 
 
 def _packets(child: Child) -> Iterator[Packet[VideoStream]]:
+    pipe = _Pipe(child)
     try:
-        container = av.open(_Pipe(child), mode="r", format="nut", buffer_size=_BUFFER_BYTES)
+        container = av.open(pipe, mode="r", format="nut", buffer_size=_BUFFER_BYTES)
     except av.FFmpegError:  # no header: ffmpeg ended before the first frame
+        pipe.raise_if_stopped()
         return
     with container:
         yield from container.demux(container.streams.video[0])
+    pipe.raise_if_stopped()
 
 
 def _tick(told: int, info: VideoInfo, tolerance: int) -> int | None:

@@ -8,20 +8,22 @@ import ffmpeg
 
 from tempo_core.decoding.binary import filters_of
 from tempo_core.decoding.display import swaps_edges
-from tempo_core.decoding.probe import FORMATS
+from tempo_core.decoding.probing import FORMATS
 from tempo_core.decoding.video import VideoInfo
 
+_INPUT = "file:"  # stands for the path in the graph: ffmpeg-python takes no name that is not UTF-8
 _MAX_PIXELS = 1 << 27  # as in the probe: no header may ask for gigabytes
 # Catmull-Rom (B 0, C 0.5), the bicubic of Pillow and torch; antialiased when shrinking, chroma not subsampled twice.
 _BICUBIC = {"flags": "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp", "param0": "0", "param1": "0.5"}
 _ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")  # as in probe_worker.py
 _TONE_FILTERS = frozenset({"zscale", "tonemap"})
+_SWSCALE_MATRICES = {"bt2020nc": "bt2020", "bt2020c": "bt2020", "bt470bg": "bt601", "smpte170m": "bt601"}
 _REFERENCE_WHITE_NITS = 203  # ITU-R BT.2408: what a white page measures in HDR
 
 
-def tone_maps(ffmpeg_path: str) -> bool:
-    """Whether this ffmpeg can bring HDR brightness into a normal picture."""
-    return filters_of(ffmpeg_path) >= _TONE_FILTERS
+def tone_maps(ffmpeg_path: str, info: VideoInfo) -> bool:
+    """Whether the video is HDR and this ffmpeg can bring its brightness into a normal picture."""
+    return info.color.is_hdr and filters_of(ffmpeg_path) >= _TONE_FILTERS
 
 
 def command(ffmpeg_path: str, path: str, info: VideoInfo, size: tuple[int, int], select: str | None) -> list[str]:
@@ -31,21 +33,22 @@ def command(ffmpeg_path: str, path: str, info: VideoInfo, size: tuple[int, int],
     none (``info.in_order``) they are the frames' ranks.
     """
     clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
-    stream = _input(path, info)[str(info.stream_index)].filter("settb", clock)
+    stream = _input(info)[str(info.stream_index)].filter("settb", clock)
     if info.in_order:
         stream = stream.filter("setpts", "N")
     if select is not None:
         stream = stream.filter("select", select)
-    stream = _turn(_pixels(stream, info, size, tone_maps(ffmpeg_path)), info)
+    stream = _turn(_pixels(stream, info, size, tone_maps(ffmpeg_path, info)), info)
     stream = ffmpeg.output(stream, "pipe:1", **_output_options(clock))
-    return [ffmpeg_path, "-hide_banner", "-nostdin", "-loglevel", "error", *ffmpeg.get_args(stream)]
+    arguments = [f"file:{path}" if argument == _INPUT else argument for argument in ffmpeg.get_args(stream)]
+    return [ffmpeg_path, "-hide_banner", "-nostdin", "-loglevel", "error", *arguments]
 
 
-def _input(path: str, info: VideoInfo) -> Any:
+def _input(info: VideoInfo) -> Any:
     """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
     fill_in = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
     return ffmpeg.input(
-        f"file:{path}",
+        _INPUT,
         noautorotate=None,
         copyts=None,
         format_whitelist=FORMATS,
@@ -65,37 +68,34 @@ def _output_options(clock: str) -> dict[str, str]:
     }
 
 
-def _pixels(stream: Any, info: VideoInfo, size: tuple[int, int], can_tone_map: bool) -> Any:
+def _pixels(stream: Any, info: VideoInfo, size: tuple[int, int], tone_map: bool) -> Any:
     """One resample to the final size, in 8-bit RGB."""
     width, height = size[::-1] if swaps_edges(info.orientation) else size
-    if info.color.is_hdr and can_tone_map:
-        return _tone_mapped(stream, info, width, height)
+    if tone_map:
+        # zscale refuses odd sizes of subsampled pictures, so swscale resamples here too, and keeps 12 bits.
+        return _tone_mapped(stream.filter("scale", width, height, **_BICUBIC).filter("format", "yuv444p12le"), info)
     options = dict(_BICUBIC)
     if info.color.matrix not in (None, "gbr"):
-        options["in_color_matrix"] = _swscale_matrix(info)
+        options["in_color_matrix"] = _SWSCALE_MATRICES.get(str(info.color.matrix), str(info.color.matrix))
     return stream.filter("scale", width, height, **options).filter("format", "rgb24")
 
 
-def _swscale_matrix(info: VideoInfo) -> str:
-    names = {"bt2020nc": "bt2020", "bt2020c": "bt2020", "bt470bg": "bt601", "smpte170m": "bt601"}
-    return names.get(str(info.color.matrix), str(info.color.matrix))
-
-
-def _tone_mapped(stream: Any, info: VideoInfo, width: int, height: int) -> Any:
-    """HDR: to linear light at the final size, highlights rolled off, then BT.709."""
-    said = {"transferin": info.color.transfer}
-    said["matrixin"] = info.color.matrix or "bt2020nc"
-    said["primariesin"] = info.color.primaries or "bt2020"
-    linear = stream.filter(
-        "zscale", width=width, height=height, filter="bicubic", transfer="linear", npl=_REFERENCE_WHITE_NITS, **said
-    )
-    mapped = (
-        linear.filter("format", "gbrpf32le")
-        .filter("zscale", primaries="bt709")
+def _tone_mapped(stream: Any, info: VideoInfo) -> Any:
+    """HDR to linear light, highlights rolled off, then BT.709."""
+    said = {
+        "transferin": info.color.transfer,
+        "matrixin": info.color.matrix or "bt2020nc",
+        "primariesin": info.color.primaries or "bt2020",
+    }
+    linear = {"transfer": "linear", "primaries": "bt709", "matrix": "gbr", "range": "full"}
+    return (
+        stream.filter("zscale", npl=_REFERENCE_WHITE_NITS, **linear, **said)
+        .filter("format", "gbrpf32le")
         .filter("tonemap", "mobius", desat=0)
-        .filter("zscale", transfer="bt709", matrix="gbr", range="full")
+        .filter("zscale", transferin="linear", primariesin="bt709", matrixin="gbr", transfer="bt709")
+        .filter("format", "gbrp")
+        .filter("format", "rgb24")
     )
-    return mapped.filter("format", "gbrp").filter("format", "rgb24")
 
 
 def _turn(stream: Any, info: VideoInfo) -> Any:

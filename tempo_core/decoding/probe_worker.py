@@ -2,9 +2,8 @@
 
 A demuxer that crashes, hangs or eats memory on a bad file then costs that file only. The script imports nothing of
 this package, so it starts fast: ``python probe_worker.py FORMATS PATH``. Standard output: one line of JSON
-(``{"error": ...}`` or the facts), then a row of native int64 for each packet that is shown, in decoding order:
-presentation time, decoding time, length, key frame (``timeline.py`` judges them). FFmpeg's own messages go to
-standard error.
+(``{"error": ...}`` or the facts), then a row of native int64 for each packet, in decoding order: presentation time,
+decoding time, length, flags (``timeline.py`` judges them). FFmpeg's own messages go to standard error.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ from typing import Any
 
 import av
 import av.logging
-from av.container import Flags, InputContainer
+from av.container import InputContainer
 from av.packet import Packet
 from av.sidedata.sidedata import Type as SideDataType
 from av.stream import Disposition
@@ -32,6 +31,8 @@ MAX_DECODE_TRIES = 200  # packets; enough for the longest reordering delay
 # Codecs for which FFmpeg can fill in missing presentation times (graph.py asks for the same); H.264 is not one.
 ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")
 UNSAID = -(1 << 63)
+KEY, HIDDEN = 1, 2
+GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 
 
 def main(formats: str, path: str) -> None:
@@ -54,7 +55,7 @@ def scan(container: InputContainer) -> tuple[dict[str, Any], array[int]]:
     if stream is None:
         return nothing_facts(container), array("q")
     if stream.codec_context.name in ONE_DEEP_REORDERING:
-        container.flags |= int(Flags.gen_pts)
+        container.flags |= GENERATE_TIMES
     rows = array("q")
     frame, end_s, cut = read_packets(container, stream, rows)
     return stream_facts(stream, frame) | container_facts(container, stream) | {"end_s": end_s, "cut": cut}, rows
@@ -103,21 +104,15 @@ def read_packets(
                 continue
             if frame is None and tries < MAX_DECODE_TRIES:
                 frame, tries = _try_decode(packet), tries + 1
-            if is_shown(packet, stream):
-                rows.extend(_row(packet))
+            rows.extend(_row(packet, KEY * packet.is_keyframe + HIDDEN * is_hidden(packet, stream)))
     except av.FFmpegError as error:
         cut = error.strerror or str(error)
     return (_flushed(stream) if frame is None else frame), end_s, cut
 
 
-def _row(packet: Packet[Any]) -> tuple[int, int, int, int]:
+def _row(packet: Packet[Any], flags: int) -> tuple[int, int, int, int]:
     pts, dts = packet.pts, packet.dts
-    return (
-        UNSAID if pts is None else pts,
-        UNSAID if dts is None else dts,
-        packet.duration or 0,
-        packet.is_keyframe,
-    )
+    return UNSAID if pts is None else pts, UNSAID if dts is None else dts, packet.duration or 0, flags
 
 
 def _end_s(packet: Packet[Any]) -> float:
@@ -126,13 +121,11 @@ def _end_s(packet: Packet[Any]) -> float:
     return float((packet.pts + (packet.duration or 0)) * packet.time_base)
 
 
-def is_shown(packet: Packet[Any], stream: VideoStream) -> bool:
-    """Not pre-roll that an edit list hides, nor a VP8 frame that only others refer to."""
+def is_hidden(packet: Packet[Any], stream: VideoStream) -> bool:
+    """Pre-roll that an edit list hides, or a VP8 frame that only others refer to."""
     if packet.is_discard:
-        return False
-    if stream.codec_context.name == "vp8":
-        return bool(memoryview(packet)[0] & 0x10)  # RFC 6386 section 9.1: show_frame
-    return True
+        return True
+    return stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10  # RFC 6386, 9.1: show_frame
 
 
 def _try_decode(packet: Packet[Any]) -> VideoFrame | None:

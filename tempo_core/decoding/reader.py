@@ -105,7 +105,7 @@ class SegmentReader:
             frames = timed_frames(child, self.info, self.size)
             yield from self._segmented(_shown_frames(frames, self.info, plan), child)
             child.finish()
-            self.warnings = tuple(self._judge(child, tone_maps(ffmpeg)))
+            self.warnings = tuple(self._judge(child, tone_maps(ffmpeg, self.info)))
 
     def _segmented(self, shown: Iterator[_Shown], child: Child) -> Iterator[SegmentFrames]:
         total, step, window = self.sampling.count, self.spec.segment_frames, list[_Shown]()
@@ -153,13 +153,12 @@ def _shown_frames(frames: Iterator[TimedFrame], info: VideoInfo, plan: Schedule)
     needed = info.ticks[np.maximum(ranks, 0)]
     sample, held = 0, None
     for frame in frames:
-        while held is not None and sample < len(needed) and plan.due[sample] < frame.tick:
-            yield _Shown(held, held.tick >= needed[sample])
-            sample += 1
-        while held is None and sample < len(needed) and plan.due[sample] < frame.tick:
-            yield _Shown(frame, False)
+        if held is not None and frame.tick <= held.tick:
+            continue
+        while sample < len(needed) and plan.due[sample] < frame.tick:
+            found = held is not None and held.tick >= needed[sample]
+            yield _Shown(frame if held is None else held, found)
             sample += 1
         held = frame
-    while held is not None and sample < len(needed):
-        yield _Shown(held, held.tick >= needed[sample])
-        sample += 1
+    if held is not None:
+        yield from (_Shown(held, held.tick >= tick) for tick in needed[sample:].tolist())

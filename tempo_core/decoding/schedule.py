@@ -41,22 +41,24 @@ def selection(info: VideoInfo, plan: Schedule) -> str | None:
     unit = _uniform_gap(info.ticks) if info.in_order else 1
     if unit is None:
         return None
-    shown = info.ticks[plan.expected]
-    ages = plan.due - shown
-    oldest = np.argsort(ages)[::-1][:_NAMED_FRAMES]
-    rest = np.delete(ages, oldest)
+    named, rest = _named(plan, plan.due - info.ticks[plan.expected])
     origin = 0 if info.in_order else int(info.ticks[0])
-    window = (int(rest.max(initial=0)) + typical_gap(info.ticks)) / unit
+    window = (rest + typical_gap(info.ticks)) / unit
     step = float(Fraction(info.duration / info.time_base) / len(plan.due) / unit)
     age = f"(pts-{origin})"
     expression = f"lte(ceil({age}/{step!r}-0.000001)*{step!r}-{age},{window + 1!r})"
-    named = sorted({(tick - int(info.ticks[0])) // unit + origin for tick in _with_neighbours(info, plan, oldest)})
-    return "+".join([expression, *(f"eq(pts,{tick})" for tick in named)])
+    chosen = [(int(info.ticks[rank]) - int(info.ticks[0])) // unit + origin for rank in named]
+    return "+".join([expression, *(f"eq(pts,{tick})" for tick in chosen)])
 
 
-def _with_neighbours(info: VideoInfo, plan: Schedule, samples: TickArray) -> list[int]:
-    ranks = np.concatenate([plan.expected[samples], np.maximum(plan.expected[samples] - 1, 0)])
-    return [int(tick) for tick in info.ticks[ranks]]
+def _named(plan: Schedule, ages: TickArray) -> tuple[list[int], int]:
+    """The ranks of the frames that are shown longest and the ones before them; the oldest age of all others."""
+    ranks, samples = np.unique(plan.expected, return_inverse=True)
+    oldest = np.zeros(len(ranks), np.int64)
+    np.maximum.at(oldest, samples, ages)
+    order = np.argsort(-oldest, kind="stable")
+    named = ranks[order[:_NAMED_FRAMES]]
+    return np.union1d(named, np.maximum(named - 1, 0)).tolist(), int(oldest[order[_NAMED_FRAMES:]].max(initial=0))
 
 
 def _uniform_gap(ticks: TickArray) -> int | None:

@@ -11,7 +11,8 @@ import numpy.typing as npt
 from tempo_core.decoding.video import TickArray
 
 NONE = np.iinfo(np.int64).min  # FFmpeg's AV_NOPTS_VALUE
-PACKET_FIELDS = 4  # presentation time, decoding time, length, whether a key frame; times and lengths in ticks
+PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks), flags
+KEY, HIDDEN = 1, 2  # flags, as in probe_worker.py
 
 _BACKWARD_S, _FORWARD_S = 1, 3600  # a timeline that jumps so far has been restarted, not paused
 _REORDERING_S = 60  # no decoder holds a frame back so long; such a presentation time is damage
@@ -42,22 +43,29 @@ def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool
     if not len(packets):
         return Timeline(np.array([], np.int64), 0)
     offsets, restarts = _joined(packets, time_base)
-    pts, dts, length, key = packets.T
-    timed = pts != NONE
-    if dts_only or 2 * timed.sum() < len(packets):
-        ticks, length = (dts + offsets)[dts != NONE], length[dts != NONE]
-        return Timeline(np.unique(ticks), _last(ticks, length), True, 0, restarts)
-    ticks, length, key = (pts + offsets)[timed], length[timed], key[timed]
-    first = int(np.argmax(key))  # 0 where none is marked: then the marks are worth nothing
-    shown = np.flatnonzero(ticks[first:] >= ticks[first]) + first
-    last_length = _last(ticks[shown], length[shown])
-    return Timeline(np.unique(ticks[shown]), last_length, restarts > 0, len(ticks) - len(shown), restarts)
+    pts, dts, length, flags = packets.T
+    in_order = dts_only or 2 * int((pts != NONE).sum()) < len(packets)
+    times = dts if in_order else pts
+    ticks, shown = times + offsets, (times != NONE) & ~_has(flags, HIDDEN)
+    decodable = np.ones(len(ticks), np.bool_) if in_order else _decodable(ticks, flags)
+    unkeyed, shown = int((shown & ~decodable).sum()), shown & decodable
+    ticks, length = ticks[shown], length[shown]
+    last_length = max(0, int(length[int(np.argmax(ticks))])) if len(ticks) else 0
+    return Timeline(np.unique(ticks), last_length, in_order or restarts > 0, unkeyed, restarts)
 
 
-def _last(ticks: TickArray, length: npt.NDArray[np.int64]) -> int:
-    if not len(ticks):
-        return 0
-    return max(0, int(length[int(np.argmax(ticks))]))
+def _decodable(ticks: TickArray, flags: TickArray) -> npt.NDArray[np.bool_]:
+    """From the first key frame, in both orders: nothing before it, and nothing after that is shown before it."""
+    if not _has(flags, KEY).any():  # then the marks are worth nothing
+        return np.ones(len(ticks), np.bool_)
+    first = int(np.argmax(_has(flags, KEY)))
+    decodable = np.asarray(ticks >= ticks[first], np.bool_)
+    decodable[:first] = False
+    return decodable
+
+
+def _has(flags: TickArray, flag: int) -> npt.NDArray[np.bool_]:
+    return np.asarray(flags & flag, np.bool_)
 
 
 def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> npt.NDArray[np.bool_]:

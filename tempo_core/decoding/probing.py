@@ -119,8 +119,10 @@ def _open_reason(name: str, facts: dict[str, Any], messages: list[str]) -> str:
 
 
 def _what_else(facts: dict[str, Any]) -> str:
-    if facts["unknown"] or not facts["pictures"] + facts["sounds"]:
+    if facts["unknown"]:
         return "its codec is unknown"
+    if not facts["pictures"] + facts["sounds"]:
+        return "nothing is known in it: damaged, cut short, or of unknown codecs"
     return "only a cover picture" if facts["pictures"] else "only sound"
 
 
@@ -140,10 +142,10 @@ def _last_length(facts: dict[str, Any], found: Timeline, time_base: Fraction) ->
 
 
 def _claim(facts: dict[str, Any]) -> float | None:
-    """Seconds that the header says the video lasts; None where the container has no such field."""
+    """Seconds that the header says the file lasts; None where the container has no such field."""
     if facts["format"] in _ESTIMATING_FORMATS:
         return None
-    claim = facts["stream_claim_s"] or facts["claim_s"]
+    claim = facts["claim_s"] or facts["stream_claim_s"]
     return None if claim is None else float(claim)
 
 
@@ -160,14 +162,15 @@ def _warnings(facts: dict[str, Any], found: Timeline, duration_s: float, length_
 
 
 def _claim_warnings(facts: dict[str, Any], duration_s: float, end_s: float, length_s: float) -> Iterator[str]:
-    """Where the header's claim cannot be meant: some count from the first frame, others from zero."""
-    claim = _claim(facts)
-    if claim is None:
+    """Where a claim of the header cannot be meant: some count from the first frame, others from zero."""
+    whole, pictures = _claim(facts), facts["stream_claim_s"]
+    if whole is None:
         return
-    if facts["stream_claim_s"] is None:  # the claim is about the longest of picture and sound
-        end_s = max(end_s, facts["end_s"])
-    slack = max(_CLAIM_SLACK_S, claim * _CLAIM_SLACK_SHARE)
-    if end_s < claim - max(slack, 2 * length_s):
-        yield f"the file ends at {end_s:.1f} s of the {claim:.1f} s its header claims"
-    elif duration_s > claim + max(slack, _MISCOUNTED_FRAMES * length_s):
-        yield f"the pictures run for {duration_s:.1f} s, the header claims {claim:.1f} s"
+    slack = max(_CLAIM_SLACK_S, whole * _CLAIM_SLACK_SHARE)
+    early = max(slack, 2 * length_s)
+    if pictures and end_s < pictures - early:
+        yield f"the pictures end at {end_s:.1f} s of the {pictures:.1f} s the header claims"
+    elif max(end_s, facts["end_s"]) < whole - early:  # the longest of picture and sound
+        yield f"the file ends at {max(end_s, facts['end_s']):.1f} s of the {whole:.1f} s its header claims"
+    elif duration_s > whole + max(slack, _MISCOUNTED_FRAMES * length_s):
+        yield f"the pictures run for {duration_s:.1f} s, the header claims {whole:.1f} s"
