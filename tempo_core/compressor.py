@@ -71,11 +71,11 @@ class Compressor:
         """Visual states of segments, in order. ``state_dtype``: how rows are kept; default, the model's own."""
         dtype = state_dtype or ("bfloat16" if self._dtype == torch.bfloat16 else "float32")
         _check_shapes(segments)
-        by_shape: dict[tuple[int, int, int], list[int]] = defaultdict(list)
+        by_shape: dict[tuple[tuple[int, int, int], np.dtype[Any]], list[int]] = defaultdict(list)
         for index, segment in enumerate(segments):
-            by_shape[segment.grid_thw].append(index)
+            by_shape[segment.grid_thw, segment.patches.dtype].append(index)
         found: dict[int, SegmentState] = {}
-        for grid, indices in by_shape.items():
+        for (grid, _), indices in by_shape.items():
             for start in range(0, len(indices), self._batch):
                 group = indices[start : start + self._batch]
                 visual = self._encode_batch([segments[i].patches for i in group], grid)
@@ -176,6 +176,8 @@ class Compressor:
 
     def _compress_batch(self, read: QuestionCache, start: int, counts: list[int]) -> list[FloatArray]:
         stop, most = start + len(counts), max(counts)
+        if not most:
+            return [np.zeros((0, self._memory_tokens.shape[1]), np.float32) for _ in counts]
         batch, question_kv = read.prefix.rows(start, stop), read.kv[:, :, start:stop]
         asked = question_kv.shape[4]
         embeds = self._memory_tokens[:most].expand(len(counts), -1, -1)
