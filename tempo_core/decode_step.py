@@ -58,10 +58,12 @@ class DecodeStep:
         self._llm: Any = llm
         self._slab: _Slab | None = None
         self._graph: Any = None
+        self._prompts = 0  # prefilled so far: tells a stream that the slab is no longer its own
 
     @torch.inference_mode()
     def prefill(self, embeds: torch.Tensor, room: int = 0) -> torch.Tensor:
         """Logits (vocabulary,) of the first token behind ``embeds`` [length, hidden]; keeps room for more tokens."""
+        self._prompts += 1
         slab = self._reserve(len(embeds) + room, embeds)
         slab.prefilling = True
         positions = torch.arange(len(embeds), device=embeds.device)[None]
@@ -76,10 +78,12 @@ class DecodeStep:
             return
         first = self.prefill(embeds, room=max_new_tokens).argmax()
         assert self._slab is not None
-        slab = self._slab
+        slab, prompt = self._slab, self._prompts
         slab.token.fill_(first)
         yield int(first)
         for _ in range(max_new_tokens - 1):
+            if self._prompts != prompt:
+                raise RuntimeError("another prompt took the LLM's KV slab before this answer was at its end")
             self._advance(slab)
             yield int(slab.token)
 

@@ -23,6 +23,8 @@ VISION, TEXT = SVLM + "visual.", SVLM + "language_model."
 MEMORY_TOKENS = "model.vision_tower_aux_list.0.compression_tokens"
 PROJECTOR = "model.mm_projector."
 EMBEDDINGS = "model.language_model.embed_tokens.weight"  # of the base
+torch.set_num_threads(1)  # so small a model only waits for a second one
+
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 
 

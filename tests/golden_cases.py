@@ -113,8 +113,11 @@ def _arrays() -> Mapping[str, npt.NDArray[Any]]:
 
 @cache
 def golden_checkpoint(dtype: str = "float32") -> Checkpoint:
+    import torch
+
     from tempo_core import load_checkpoint
 
+    torch.set_num_threads(1)  # so small a model only waits for a second one
     return load_checkpoint(TEMPO, dtype=dtype)
 
 
