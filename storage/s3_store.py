@@ -118,12 +118,10 @@ class S3Store:
         """Abort multipart uploads that were begun before ``oldest``: what killed writers left, unseen but paid for."""
         with s3_errors(self.uri, LibraryError):
             pages = self._client.get_paginator("list_multipart_uploads")
-            for page in pages.paginate(Bucket=self._base.bucket, Prefix=self._place("").key):
-                for one in page.get("Uploads", ()):
-                    if one["Initiated"].timestamp() <= oldest:
-                        self._client.abort_multipart_upload(
-                            Bucket=self._base.bucket, Key=one["Key"], UploadId=one["UploadId"]
-                        )
+            found = pages.paginate(Bucket=self._base.bucket, Prefix=self._place("").key)
+            uploads = (one for page in found for one in page.get("Uploads", ()))
+            for one in (one for one in uploads if one["Initiated"].timestamp() <= oldest):
+                self._client.abort_multipart_upload(Bucket=self._base.bucket, Key=one["Key"], UploadId=one["UploadId"])
 
     def lease(self) -> Lease:
         """A lease object."""

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
+from golden_cases import golden_checkpoint
+from libraries import add_video
 from serving.answer import Answer
 from serving.engine import Engine
 from serving.selection import Scope
@@ -14,8 +16,6 @@ from storage import Library, VideoRecord, open_library
 from tempo_core.allocation import allocate
 from tempo_core.errors import BudgetError, LibraryError, UsageError
 from tempo_core.spec import PAPER
-from tests.golden_cases import golden_checkpoint
-from tests.libraries import add_video
 
 QUESTION = "What color is the square?"
 _PLAIN = replace(PAPER, name="plain", state_dtype="float32")

@@ -141,7 +141,6 @@ def test_public_names_take_these_arguments(name: str, parameters: list[str]) -> 
 
 NOT_IMPORTED_BY_NAME = {
     "imageio-ffmpeg": "the last place where ffmpeg is looked for, and it may be missing",
-    "jinja2": "transformers asks for it when a chat template is rendered",
 }
 
 
