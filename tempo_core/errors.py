@@ -1,18 +1,18 @@
 """Every error a user can meet, in one tree. Each message names the thing and the way out.
 
-    TempoError
-    ├── UsageError            a wrong argument: the command line exits with 2
-    │   └── BudgetError       a token budget or context that cannot hold what was asked
-    ├── CheckpointError       a checkpoint that is missing, incomplete or not of the published layout
-    ├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
-    ├── VideoError            a file that is no usable video: becomes an index failure
-    │   └── DecodeTimeout     the decoder did not finish before its deadline
-    └── LibraryError          the library itself
-        ├── LibraryNotFound   no library at that place
-        ├── SchemaError       written by a newer schema, or a migration is due
-        ├── LibraryBusy       another writer holds the lease
-        ├── CorruptPart       a part file that does not match its checksum
-        └── NoSpace           the disk is full, or would be
+TempoError
+├── UsageError            a wrong argument: the command line exits with 2
+│   └── BudgetError       a token budget or context that cannot hold what was asked
+├── CheckpointError       a checkpoint that is missing, incomplete or not of the published layout
+├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
+├── VideoError            a file that is no usable video: becomes an index failure
+│   └── DecodeTimeout     the decoder did not finish before its deadline
+└── LibraryError          the library itself
+    ├── LibraryNotFound   no library at that place
+    ├── SchemaError       written by a newer schema, or a migration is due
+    ├── LibraryBusy       another writer holds the lease
+    ├── CorruptPart       a part file that does not match its checksum
+    └── NoSpace           the disk is full, or would be
 """
 
 from __future__ import annotations
