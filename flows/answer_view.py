@@ -7,6 +7,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len, set_cell_size
+
 from flows.output import Page
 from flows.view import bar, clock, one_line, span, strip
 
@@ -43,7 +45,7 @@ def _moments(page: Page, citations: Sequence[Citation]) -> None:
 
 def _moment(page: Page, start_s: float, end_s: float, share: float, name: str) -> None:
     times = f"{clock(start_s)}{page.glyphs.dash}{clock(end_s)}"
-    room = max(0, min(MOST_NAME, page.width - len(times) - BAR_WIDTH - 11))
+    room = max(0, min(MOST_NAME, page.width - len(times) - BAR_WIDTH - 12))
     page.line(f"  {times}  {bar(share, BAR_WIDTH, page.glyphs)} {share:5.3f}  {_short(name, room)}".rstrip())
 
 
@@ -79,5 +81,5 @@ def _name(uri: str) -> str:
 
 
 def _short(name: str, room: int) -> str:
-    name = one_line(name)
-    return name if len(name) <= room else name[: max(0, room - 1)] + "~" if room > 0 else ""
+    shown = one_line(name)
+    return shown if cell_len(shown) <= room else set_cell_size(shown, room - 1) + "~" if room > 0 else ""

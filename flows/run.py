@@ -21,6 +21,7 @@ from flows.plan import FETCH, Plan, Task
 from flows.result import IndexResult
 from flows.stage import Indexer, Origin
 from storage import Content, Source, VideoRecord, Writer, fetch
+from storage.sources import DEFAULT_MAX_BYTES
 from tempo_core.errors import (
     CheckpointError,
     CorruptPart,
@@ -85,7 +86,7 @@ class Run:
         if content is not None:
             return self._kept(task.source, content, began)
         with ExitStack() as unfinished:
-            with fetch(task.source.uri, self.scratch, max_bytes=_room(self.scratch)) as fetched:
+            with fetch(task.source.uri, self.scratch, max_bytes=_most(task.source.uri, self.scratch)) as fetched:
                 content = self.writer.find_content(fetched.sha256, self.prints)
                 if content is None:
                     video = unfinished.enter_context(self.writer.begin(fetched.sha256, self.prints))
@@ -110,10 +111,9 @@ class Run:
         return IndexResult(source.uri, "failed", reason=reason, seconds=time.monotonic() - began)
 
 
-def _room(scratch: Path) -> int:
-    """Bytes that one fetched source may take: most of what is free."""
-    scratch.mkdir(parents=True, exist_ok=True)
-    return int(0.9 * shutil.disk_usage(scratch).free)
+def _most(uri: str, scratch: Path) -> int:
+    """Bytes that a source may have: a remote one must fit into most of what is free, a local one stays where it is."""
+    return int(0.9 * shutil.disk_usage(scratch.parent).free) if uri.startswith("s3://") else DEFAULT_MAX_BYTES
 
 
 def _ends_the_run(error: Exception) -> bool:

@@ -11,7 +11,7 @@ from itertools import pairwise
 
 from tempo_core.errors import UsageError
 
-_TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)")
+_TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", re.ASCII)
 
 
 @dataclass(frozen=True)
