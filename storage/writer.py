@@ -91,7 +91,7 @@ class Writer:
         return record
 
     def forget_failure(self, uri: str, fingerprint: str) -> None:
-        """Drop the failure of a source, if there is one; a commit of the source does so itself."""
+        """Drop the failure of a source, if there is one; a commit of the source does so by itself."""
         self._lease.check()
         self._tables.delete(FAILURES, "key", [source_key(uri, fingerprint)])
 
@@ -162,9 +162,9 @@ class Writer:
         moved = [copy for copy in copies if copy.generation != record.generation]
         self._retire(old for old in [*replaced, *moved] if old.generation != record.generation)
         self._keep_default(features)
+        self.forget_failure(record.uri, features)  # before, so that a kill in between only has it tried again
         self._lease.check()
         self._tables.upsert(CATALOG, [video_row(record), *(video_row(_moved(copy, record)) for copy in moved)])
-        self.forget_failure(record.uri, features)
 
     def _retire(self, records: Iterable[VideoRecord]) -> None:
         """Note when a generation is given up, before it is: readers may stand on it for a grace period after."""

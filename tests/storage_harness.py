@@ -14,6 +14,7 @@ from storage import Library, Source, VideoFacts, VideoRecord, VideoWriter, Write
 from storage.schemas import CATALOG, FAILURES, segments_table
 from storage.sweep import catalog_records
 from storage.tables import quoted
+from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
@@ -171,7 +172,10 @@ def _record_faults(library: Library, record: VideoRecord, seeds: Mapping[str, in
     video = tiny_video(seeds[record.video_id])
     if record.source.modified != str(video.seed):
         return [f"{record.uri}: the content of another version"]
-    states = library.read_states(record, verify=True)
+    try:
+        states = library.read_states(record, verify=True)
+    except LibraryError as error:
+        return [str(error)]
     if any((got.rows != made.rows).any() for got, made in zip(states, video.states, strict=True)):
         return [f"{record.uri}: states of another video"]
     frames = [jpegs for _, jpegs, _ in library.read_frames(record)]
