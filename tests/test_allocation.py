@@ -3,40 +3,76 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from itertools import pairwise
+from random import Random
 
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import assume, example, given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from tempo_core import allocate
 from tempo_core.allocation import normalized_relevance
 from tempo_core.errors import BudgetError, UsageError
 
-FLAT = np.float32(1e-8)
-
-relevance = st.floats(0, 1, width=32)
-some_scores = st.lists(relevance, min_size=1, max_size=60) | st.lists(
-    st.sampled_from([0.0, 0.25, 0.5, 0.5000001, 1.0]), min_size=1, max_size=60
-)
-limits = st.tuples(st.integers(1, 12), st.integers(0, 140)).map(lambda pair: (pair[0], pair[0] + pair[1]))
-budgets = st.integers(1, 600) | st.integers(600, 10_000)
+relevance = st.floats(0, 1, width=32) | st.sampled_from([0.0, 0.25, 0.5, 0.5000001, 1.0])
+some_scores = st.lists(relevance, min_size=1, max_size=60)
+uneven_scores = st.tuples(some_scores, st.randoms(use_true_random=False)).map(lambda drawn: spread_out(*drawn))
 
 
-def wanted(scores: list[float], budget: int, low_wish: int, high: int) -> tuple[int, list[np.float32], list[int]]:
+@dataclass(frozen=True)
+class Problem:
+    """What is to be shared, among whom, between which limits; the budget holds one token for each."""
+
+    scores: list[float]
+    budget: int
+    low: int
+    high: int
+
+    @property
+    def values(self) -> npt.NDArray[np.float32]:
+        return np.array(self.scores, np.float32)
+
+    def solved(self) -> npt.NDArray[np.int64]:
+        return allocate(self.scores, self.budget, self.low, self.high)
+
+
+def spread_out(scores: list[float], random: Random) -> list[float]:
+    """The same with two scores that are surely apart."""
+    mixed = [*scores, 0.125, 0.875]
+    random.shuffle(mixed)
+    return mixed
+
+
+def problems(
+    scores: st.SearchStrategy[list[float]], spare: st.SearchStrategy[int] | None = None
+) -> st.SearchStrategy[Problem]:
+    """``spare``: tokens in the budget beyond one for each segment."""
+    beyond = st.integers(0, 600) | st.integers(600, 10_000) if spare is None else spare
+    return st.builds(
+        lambda scores, spare, low, span: Problem(scores, len(scores) + spare, low, low + span),
+        scores,
+        beyond,
+        st.integers(1, 12),
+        st.integers(0, 140),
+    )
+
+
+def wanted(problem: Problem) -> tuple[int, list[np.float32], list[int]]:
     """(low, z, what each would get if the budget did not bind), one float32 scalar operation after the other."""
-    values = [np.float32(score) for score in scores]
-    low = low_wish if low_wish * len(values) <= budget else max(1, budget // len(values))
+    values, budget, high = list(problem.values), problem.budget, problem.high
+    low = problem.low if problem.low * len(values) <= budget else max(1, budget // len(values))
     spread = max(values) - min(values)
     z = [(value - min(values)) / spread for value in values]
     return low, z, [low + math.floor(np.float32(one * np.float32(high - low))) for one in z]
 
 
-def restated(scores: list[float], budget: int, low_wish: int = 4, high: int = 128) -> list[int]:
+def restated(problem: Problem) -> list[int]:
     """The rule again, segment by segment, for scores that are not flat."""
-    low, z, tokens = wanted(scores, budget, low_wish, high)
+    low, z, tokens = wanted(problem)
+    budget, high = problem.budget, problem.high
     if sum(tokens) <= budget:
         return tokens
     spare, total = np.float32(budget - low * len(z)), np.array(z, np.float32).sum()
@@ -49,61 +85,46 @@ def restated(scores: list[float], budget: int, low_wish: int = 4, high: int = 12
     return tokens
 
 
-def is_flat(scores: list[float]) -> bool:
-    values = np.array(scores, np.float32)
-    return bool(values.max() - values.min() < FLAT)
+@given(problems(some_scores))
+def test_never_over_budget(problem: Problem) -> None:
+    assert problem.solved().sum() <= problem.budget
 
 
-@given(some_scores, budgets, limits)
-def test_never_over_budget(scores: list[float], budget: int, limit: tuple[int, int]) -> None:
-    assume(len(scores) <= budget)
-    assert allocate(scores, budget, *limit).sum() <= budget
-
-
-@given(some_scores, budgets, limits)
-def test_each_gets_at_least_one_and_at_most_the_maximum(
-    scores: list[float], budget: int, limit: tuple[int, int]
-) -> None:
-    assume(len(scores) <= budget)
-    tokens = allocate(scores, budget, *limit)
-    assert tokens.shape == (len(scores),)
+@given(problems(some_scores))
+def test_each_gets_at_least_one_and_at_most_the_maximum(problem: Problem) -> None:
+    tokens = problem.solved()
+    assert tokens.shape == (len(problem.scores),)
     assert tokens.min() >= 1
-    assert tokens.max() <= limit[1]
+    assert tokens.max() <= problem.high
 
 
-@given(some_scores, budgets, limits)
-def test_each_keeps_its_temporal_anchor_where_the_budget_holds_them(
-    scores: list[float], budget: int, limit: tuple[int, int]
-) -> None:
-    assume(limit[0] * len(scores) <= budget)
-    assert allocate(scores, budget, *limit).min() >= limit[0]
+@given(problems(some_scores))
+def test_each_keeps_its_temporal_anchor_where_the_budget_holds_them(problem: Problem) -> None:
+    roomy = replace(problem, budget=problem.budget + problem.low * len(problem.scores))
+    assert roomy.solved().min() >= roomy.low
 
 
-@given(some_scores, budgets, limits)
-def test_a_higher_score_never_gets_less(scores: list[float], budget: int, limit: tuple[int, int]) -> None:
-    assume(len(scores) <= budget)
-    tokens, values = allocate(scores, budget, *limit), np.array(scores, np.float32)
+@given(problems(some_scores))
+def test_a_higher_score_never_gets_less(problem: Problem) -> None:
+    tokens, values = problem.solved(), problem.values
     equals = [tokens[values == value] for value in np.unique(values)]  # ascending
     assert all(lower.max() <= higher.min() for lower, higher in pairwise(equals))
 
 
-@given(some_scores, budgets, limits)
-def test_equal_scores_differ_by_one_at_most_and_the_earlier_gets_it(
-    scores: list[float], budget: int, limit: tuple[int, int]
-) -> None:
-    assume(len(scores) <= budget)
-    tokens = allocate(scores, budget, *limit)
-    for value in np.unique(np.array(scores, np.float32)):
-        equal = tokens[np.array(scores, np.float32) == value]
+@given(problems(some_scores))
+def test_equal_scores_differ_by_one_at_most_and_the_earlier_gets_it(problem: Problem) -> None:
+    tokens, values = problem.solved(), problem.values
+    for value in np.unique(values):
+        equal = tokens[values == value]
         assert equal.max() - equal.min() <= 1
         assert (np.diff(equal) <= 0).all()
 
 
-@given(relevance, st.integers(1, 60), budgets, limits)
-def test_flat_scores_spread_the_budget_evenly(score: float, segments: int, budget: int, limit: tuple[int, int]) -> None:
-    assume(segments <= budget)
-    each = min(limit[1], budget // segments)
-    assert allocate([score] * segments, budget, *limit).tolist() == [each] * segments
+@given(problems(st.tuples(relevance, st.integers(1, 60)).map(lambda drawn: [drawn[0]] * drawn[1])))
+def test_flat_scores_spread_the_budget_evenly(problem: Problem) -> None:
+    segments = len(problem.scores)
+    each = min(problem.high, problem.budget // segments)
+    assert problem.solved().tolist() == [each] * segments
 
 
 def test_scores_closer_than_1e_8_are_flat() -> None:
@@ -111,29 +132,30 @@ def test_scores_closer_than_1e_8_are_flat() -> None:
     assert allocate([0.0, 2e-8], 20).tolist() == [4, 16]
 
 
-@given(some_scores, budgets, limits)
-@example([0.0, 0.5, 1.0], 10_000, (4, 128))
-def test_with_plenty_of_budget_the_closed_form_holds(scores: list[float], budget: int, limit: tuple[int, int]) -> None:
-    assume(len(scores) <= budget and not is_flat(scores))
-    _, _, tokens = wanted(scores, budget, *limit)
-    assume(sum(tokens) <= budget)
-    assert allocate(scores, budget, *limit).tolist() == tokens
+@given(problems(uneven_scores, spare=st.just(62 * 152)))
+@example(Problem([0.0, 0.5, 1.0], 10_000, 4, 128))
+def test_with_plenty_of_budget_the_closed_form_holds(problem: Problem) -> None:
+    _, _, tokens = wanted(problem)
+    assert sum(tokens) <= problem.budget
+    assert problem.solved().tolist() == tokens
 
 
-@given(some_scores, budgets, limits)
-@example([0.0, 0.5, 1.0], 20, (4, 128))
-def test_a_binding_budget_is_used_whole(scores: list[float], budget: int, limit: tuple[int, int]) -> None:
-    assume(len(scores) <= budget and not is_flat(scores))
-    assume(sum(wanted(scores, budget, *limit)[2]) > budget)
-    assert allocate(scores, budget, *limit).sum() == budget
+@given(problems(uneven_scores), st.floats(0, 1))
+@example(Problem([0.0, 0.5, 1.0], 20, 4, 128), 1.0)
+def test_a_binding_budget_is_used_whole(problem: Problem, share: float) -> None:
+    segments = len(problem.scores)
+    most = sum(wanted(replace(problem, budget=10**6))[2])
+    binding = replace(problem, budget=segments + int(share * (most - 1 - segments)) if most > segments else segments)
+    tokens = binding.solved()
+    if sum(wanted(binding)[2]) > binding.budget:
+        assert tokens.sum() == binding.budget
+    else:  # a smaller low made room
+        assert tokens.tolist() == wanted(binding)[2]
 
 
-@given(some_scores, budgets, limits)
-def test_each_float32_operation_is_done_in_the_published_order(
-    scores: list[float], budget: int, limit: tuple[int, int]
-) -> None:
-    assume(len(scores) <= budget and not is_flat(scores))
-    assert allocate(scores, budget, *limit).tolist() == restated(scores, budget, *limit)
+@given(problems(uneven_scores))
+def test_each_float32_operation_is_done_in_the_published_order(problem: Problem) -> None:
+    assert problem.solved().tolist() == restated(problem)
 
 
 def test_minimum_gives_way_where_the_budget_cannot_hold_it() -> None:
@@ -151,9 +173,9 @@ def test_no_segments_get_no_tokens() -> None:
     assert normalized_relevance([]).tolist() == []
 
 
-@given(st.lists(relevance, min_size=2, max_size=60), st.integers(0, 59))
-def test_more_segments_than_tokens_is_an_error_that_says_the_way_out(scores: list[float], budget: int) -> None:
-    assume(budget < len(scores))
+@given(some_scores, st.integers(1, 60))
+def test_more_segments_than_tokens_is_an_error_that_says_the_way_out(scores: list[float], lacking: int) -> None:
+    budget = max(0, len(scores) - lacking)
     with pytest.raises(BudgetError, match=rf"{budget} cannot hold {len(scores)} segments.*fewer segments"):
         allocate(scores, budget)
 
@@ -176,11 +198,12 @@ def test_limits_that_exclude_each_other_are_refused(low: int, high: int) -> None
         allocate([0.1, 0.2], 100, low, high)
 
 
-@given(some_scores)
+@given(uneven_scores)
 def test_normalized_relevance_runs_from_zero_to_one(scores: list[float]) -> None:
-    z: npt.NDArray[np.float32] = normalized_relevance(scores)
+    z = normalized_relevance(scores)
     assert z.dtype == np.float32
-    if is_flat(scores):
-        assert (z == 1).all()
-    else:
-        assert (z.min(), z.max()) == (0, 1)
+    assert (z.min(), z.max()) == (0, 1)
+
+
+def test_flat_scores_are_all_of_full_relevance() -> None:
+    assert normalized_relevance([0.3, 0.3, 0.3]).tolist() == [1, 1, 1]
