@@ -81,7 +81,7 @@ def index(library: Library, checkpoint: Checkpoint, spec: IndexSpec, path: Path)
     with tempfile.TemporaryDirectory() as scratch, library.writer() as writer:
         with fetch(str(path), Path(scratch)) as fetched:
             video = writer.begin(fetched.sha256, checkpoint.fingerprints(spec))
-            facts = indexer.index_video(video, Origin(path=fetched.path), lambda done, total: None)
+            facts = indexer.index_video(video, Origin(path=fetched.path), lambda *_: None)
         return video.commit(fetched.source, facts)
 
 

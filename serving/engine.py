@@ -18,7 +18,7 @@ import numpy.typing as npt
 
 from serving.answer import Answer, AskedSegment, SearchHit, Usage, cite, most_relevant
 from serving.budget import MIN_TOKENS, BudgetFit, PromptRoom, fit_budget
-from serving.kv_tiers import KvTiers
+from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
 from serving.selection import Scope, SelectedSegment, distinct, require_videos, select_segments
 from serving.stopwatch import Stopwatch
@@ -31,7 +31,6 @@ from tempo_core.values import FloatArray
 
 SLAB_SEGMENTS = 32  # segments restored together: 32 prefixes fill a GPU (196 ms of prefill at 2 B on an H200)
 DEFAULT_MAX_NEW_TOKENS = 256
-_GIB = 1024**3
 
 
 @dataclass(frozen=True)
@@ -66,22 +65,27 @@ class _Prompt:
 class Engine:
     """Answers questions over one library with one model, one question at a time.
 
-    KV caches stay between questions within ``device_cache_bytes`` and ``host_cache_bytes``: a second question about
-    the same video reads no state and rebuilds nothing.
+    KV caches stay between questions within ``device_cache_bytes`` and ``host_cache_bytes`` (None: ``default_budgets``):
+    a second question about the same video reads no state and rebuilds nothing.
     """
 
     def __init__(
         self,
         library: Library,
         checkpoint: Checkpoint,
-        device_cache_bytes: int = 16 * _GIB,
-        host_cache_bytes: int = 32 * _GIB,
+        device_cache_bytes: int | None = None,
+        host_cache_bytes: int | None = None,
     ) -> None:
         self._library = library
         self._checkpoint = checkpoint
         self._compressor = checkpoint.compressor
         self._answerer = checkpoint.answerer
-        self._tiers = KvTiers(self._compressor.device, device_cache_bytes, host_cache_bytes)
+        device_bytes, host_bytes = default_budgets(self._compressor.device)
+        self._tiers = KvTiers(
+            self._compressor.device,
+            device_bytes if device_cache_bytes is None else device_cache_bytes,
+            host_bytes if host_cache_bytes is None else host_cache_bytes,
+        )
         self._restorer = Restorer(library, self._compressor, self._tiers)
 
     @property

@@ -5,6 +5,7 @@ The unit is a slab: the segments that were restored together. A slab is found by
 
 from __future__ import annotations
 
+import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -21,6 +22,15 @@ class SegmentKey:
     video_id: str
     generation: str
     index: int
+
+
+def default_budgets(device: torch.device) -> tuple[int, int]:
+    """(device bytes, host bytes): half of what the GPU has free once the model is loaded, a quarter of the RAM."""
+    ram_quarter = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    if device.type != "cuda":
+        return ram_quarter, 0
+    free, _ = torch.cuda.mem_get_info(device)
+    return free // 2, ram_quarter
 
 
 class KvTiers:
