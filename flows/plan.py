@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from flows.result import IndexResult
+from flows.result import IndexResult, committed
 from storage.records import FailureRecord, Source, VideoRecord
 
 FETCH = "fetch"  # stage of a failure to read a source at all: it may be there again, so it is tried each time
@@ -13,10 +13,15 @@ FETCH = "fetch"  # stage of a failure to read a source at all: it may be there a
 
 @dataclass(frozen=True)
 class Task:
-    """A source to index. ``known``: the same file as committed under another model or spec, so its content is known."""
+    """A source to index.
+
+    ``known``: the same file as committed under another model or spec, so its content is known. ``before``: what the
+    library has under this name and model; the file has been written to since.
+    """
 
     source: Source
     known: VideoRecord | None = None
+    before: VideoRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -51,27 +56,13 @@ def make_plan(found: Sequence[Source], known: Known, roots: Sequence[str], retry
         if result is not None:
             settled.append(result)
         else:
-            tasks.append(Task(source, _same(source, others.get(source.uri))))
+            tasks.append(Task(source, _same(source, others.get(source.uri)), mine.get(source.uri)))
     return Plan((*settled, *_gone(mine.values(), found, roots)), tuple(tasks))
-
-
-def unchanged(record: VideoRecord) -> IndexResult:
-    """The result of a video that is in the library already."""
-    return IndexResult(
-        uri=record.uri,
-        status="unchanged",
-        video_id=record.video_id,
-        warnings=record.facts.warnings,
-        segments=record.segments,
-        frames=record.frames,
-        duration_s=record.facts.duration_s,
-        state_bytes=record.states_part.size,
-    )
 
 
 def _settled(source: Source, record: VideoRecord | None, failure: FailureRecord | None) -> IndexResult | None:
     if record is not None and _same(source, record):
-        return unchanged(record)
+        return committed("unchanged", record)
     if failure is not None and failure.stage != FETCH and _stamp(source) == _stamp(failure.source):
         return IndexResult(source.uri, "failed-before", reason=failure.reason)
     return None

@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+from storage.records import VideoRecord
+
 Status = Literal["indexed", "unchanged", "duplicate", "failed", "failed-before", "pending", "gone"]
 
 
@@ -28,6 +30,21 @@ class IndexResult:
     def to_json(self) -> dict[str, object]:
         """The line of ``index --json`` (DESIGN §5)."""
         return {**asdict(self), "warnings": list(self.warnings)}
+
+
+def committed(status: Status, record: VideoRecord, seconds: float = 0.0) -> IndexResult:
+    """The result of a video that is in the library."""
+    return IndexResult(
+        uri=record.uri,
+        status=status,
+        video_id=record.video_id,
+        warnings=record.facts.warnings,
+        segments=record.segments,
+        frames=record.frames,
+        duration_s=record.facts.duration_s,
+        state_bytes=record.states_part.size,
+        seconds=seconds,
+    )
 
 
 @dataclass(frozen=True)

@@ -18,9 +18,9 @@ from pathlib import Path
 from typing import Protocol
 
 from flows.plan import FETCH, Plan, Task
-from flows.result import IndexResult
+from flows.result import IndexResult, committed
 from flows.stage import Indexer, Origin
-from storage import Content, Source, VideoRecord, Writer, fetch
+from storage import Content, Source, Writer, fetch
 from storage.sources import DEFAULT_MAX_BYTES
 from tempo_core.errors import (
     CheckpointError,
@@ -81,27 +81,38 @@ class Run:
             return self._failed(task.source, error, began)
 
     def _index(self, task: Task, began: float) -> IndexResult:
+        """From what is kept of the content if that is known and sound, else from the file."""
+        if task.known is not None:
+            content = self.writer.find_content(task.known.video_id, self.prints)
+            if content is not None and (result := self._kept(task, task.source, content, began)):
+                return result
+        return self._fetched(task, began)
+
+    def _fetched(self, task: Task, began: float) -> IndexResult:
         """Commits only when the source has been let go: by then it is known not to have changed meanwhile."""
-        content = self.writer.find_content(task.known.video_id, self.prints) if task.known else None
-        if content is not None:
-            return self._kept(task.source, content, began)
         with ExitStack() as unfinished:
             with fetch(task.source.uri, self.scratch, max_bytes=_most(task.source.uri, self.scratch)) as fetched:
                 content = self.writer.find_content(fetched.sha256, self.prints)
-                if content is None:
-                    video = unfinished.enter_context(self.writer.begin(fetched.sha256, self.prints))
-                    facts = self.indexer.index_video(video, Origin(path=fetched.path), self.progress.frames)
-            if content is not None:
-                return self._kept(fetched.source, content, began)
-            return _result("indexed", video.commit(fetched.source, facts), began)
+                if content is not None and (result := self._kept(task, fetched.source, content, began)):
+                    return result
+                video = unfinished.enter_context(self.writer.begin(fetched.sha256, self.prints))
+                facts = self.indexer.index_video(video, Origin(path=fetched.path), self.progress.frames)
+            return committed("indexed", video.commit(fetched.source, facts), time.monotonic() - began)
 
-    def _kept(self, source: Source, content: Content, began: float) -> IndexResult:
-        """A content the library has something of: a copy, or states or frames to go on from."""
+    def _kept(self, task: Task, source: Source, content: Content, began: float) -> IndexResult | None:
+        """A copy, or states or frames to go on from; None if those are damaged, so that the file is read again."""
         if content.committed is not None:
-            return _result("duplicate", self.writer.commit_copy(source, content), began)
-        with self.writer.begin(content.video_id, self.prints) as video:
-            facts = self.indexer.index_video(video, Origin(None, content.frames, content.states), self.progress.frames)
-            return _result("indexed", video.commit(source, facts), began)
+            same = task.before is not None and task.before.video_id == content.video_id
+            record = self.writer.commit_copy(source, content)
+            return committed("unchanged" if same else "duplicate", record, time.monotonic() - began)
+        try:
+            with self.writer.begin(content.video_id, self.prints) as video:
+                origin = Origin(frames=content.frames, states=content.states)
+                facts = self.indexer.index_video(video, origin, self.progress.frames)
+                return committed("indexed", video.commit(source, facts), time.monotonic() - began)
+        except CorruptPart as error:
+            log.warning("%s: what is kept of it is damaged, so the file is read again: %s", source.uri, error)
+            return None
 
     def _failed(self, source: Source, error: Exception, began: float) -> IndexResult:
         if not isinstance(error, TempoError):
@@ -132,17 +143,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TempoError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"
-
-
-def _result(status: str, record: VideoRecord, began: float) -> IndexResult:
-    return IndexResult(
-        uri=record.uri,
-        status="duplicate" if status == "duplicate" else "indexed",
-        video_id=record.video_id,
-        warnings=record.facts.warnings,
-        segments=record.segments,
-        frames=record.frames,
-        duration_s=record.facts.duration_s,
-        state_bytes=record.states_part.size,
-        seconds=time.monotonic() - began,
-    )

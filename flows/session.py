@@ -60,7 +60,7 @@ def run_index(
         plan = _plan(wish, found, library, checkpoint, spec)
         if plan.tasks:
             cost = model_cost(checkpoint, spec)
-            check_space(estimate(plan.tasks, spec, checkpoint.geometry, cost), library.status().free_bytes, library.uri)
+            check_space(estimate(plan.tasks, spec, checkpoint.geometry, cost), library.store.free_bytes(), library.uri)
         prints = checkpoint.fingerprints(spec)
         run = Run(Indexer(library, checkpoint, spec), writer, prints, view, wish.until)
         results = []
@@ -78,7 +78,8 @@ def plan_only(wish: Wish, say: Say) -> tuple[Plan, Estimate]:
     model, spec = _defaults(library, wish)
     checkpoint = load_model(model, say)
     plan = _plan(wish, found, library, checkpoint, spec)
-    return plan, estimate(plan.tasks, spec, checkpoint.geometry, model_cost(checkpoint, spec, timed=True))
+    cost = model_cost(checkpoint, spec, timed=bool(plan.tasks))
+    return plan, estimate(plan.tasks, spec, checkpoint.geometry, cost)
 
 
 def library_model(library: Library | None) -> str | None:

@@ -9,7 +9,9 @@ model sees the frames as they are kept, JPEG and all, so that a later encoding f
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,8 +19,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
-from storage.records import VideoFacts, VideoRecord
+from storage.records import Part, VideoFacts, VideoRecord
 from tempo_core.decoding import SegmentReader, VideoInfo, probe, read_segments
+from tempo_core.errors import CorruptPart
 from tempo_core.pixels import decode_jpeg, encode_jpeg, patchify
 from tempo_core.sampling import SegmentSpan, segment_spans
 from tempo_core.spec import IndexSpec
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
     from tempo_core import Checkpoint
 
 Item = TypeVar("Item")
+READ_BYTES = 1 << 23
 BATCH_SEGMENTS = 16  # one forward pass: 16 segments of 512x256 are 100 MB of pixels
 
 Progress = Callable[[int, int], None]  # (frames done, frames in all)
@@ -54,8 +58,8 @@ class Indexer:
     def index_video(self, video: VideoWriter, origin: Origin, progress: Progress) -> VideoFacts:
         """Write frames, states and features of one video; the facts to commit it with.
 
-        VideoError where the file is no usable video. Nothing is visible yet, and memory stays bounded whatever the
-        video's length: ``BATCH_SEGMENTS`` at a time.
+        VideoError where the file is no usable video, CorruptPart where what was kept is damaged. Nothing is visible
+        yet, and memory stays bounded whatever the video's length: ``BATCH_SEGMENTS`` at a time.
         """
         if origin.states is not None:
             return self._from_states(video, origin.states, progress)
@@ -74,6 +78,7 @@ class Indexer:
             return self._facts(info, (*info.warnings, *reader.warnings))
 
     def _from_frames(self, video: VideoWriter, record: VideoRecord, progress: Progress) -> VideoFacts:
+        _require_sound(self.library, record.frames_part)
         video.reuse_frames(record)
         spans = [segment.span for segment in self.library.segments(record)]
         kept = (jpegs for _, jpegs, _ in self.library.read_frames(record))
@@ -87,7 +92,7 @@ class Indexer:
         features, done = [], 0
         for batch in _batches(segments):
             indices = [segment.index for segment in batch]
-            features.append(self._features(self.library.read_states(record, indices, segments=segments)))
+            features.append(self._features(self.library.read_states(record, indices, segments=segments, verify=True)))
             done += sum(segment.span.count for segment in batch)
             progress(done, record.frames)
         video.add_features(np.concatenate(features), [segment.span for segment in segments])
@@ -132,6 +137,16 @@ def _kept(video: VideoWriter, reader: SegmentReader, jpeg_quality: int) -> Itera
         jpegs = encode_jpeg(segment.pixels, jpeg_quality)
         video.add_frames(segment.index, jpegs, segment.times_s)
         yield jpegs
+
+
+def _require_sound(library: Library, part: Part) -> None:
+    """CorruptPart unless the part is what was written: a flipped bit would become states that no one can tell."""
+    digest = hashlib.sha256()
+    with suppress(FileNotFoundError), library.store.open(part.path) as file:
+        while block := file.read(READ_BYTES):
+            digest.update(block)
+    if digest.hexdigest() != part.sha256:
+        raise CorruptPart(f"{library.uri}/{part.path} is not what was written; `tempo verify` tells what else is")
 
 
 def _pixels(jpegs: Sequence[bytes], span: SegmentSpan) -> SegmentPixels:

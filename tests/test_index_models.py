@@ -99,3 +99,20 @@ def test_another_index_spec_is_indexed_beside_the_first(tmp_path: Path, archive:
     assert statuses(index(library, archive, "--spec", "dense")) == {"talk.mp4": "indexed"}
     assert [record.facts.spec.name for record in records(library)] == ["paper", "dense"]
     assert statuses(index(library, archive, "--spec", "paper")) == {"talk.mp4": "unchanged"}
+
+
+@pytest.mark.parametrize(("kind", "changed"), [("frames_part", "visual."), ("states_part", "language_model.")])
+def test_what_is_kept_but_damaged_is_made_again_from_the_file(
+    kind: str, changed: str, tmp_path: Path, archive: Path
+) -> None:
+    library, fresh, model = tmp_path / "library", tmp_path / "fresh", other_model(tmp_path / "other", changed)
+    index(library, archive)
+    part = library / getattr(records(library)[0], kind).path
+    data = bytearray(part.read_bytes())
+    data[len(data) // 2] ^= 1
+    part.write_bytes(data)
+    assert statuses(index(library, archive, "--model", model)) == {"talk.mp4": "indexed"}
+    index(fresh, archive, "--model", model)
+    mended, expected = records(library)[1], records(fresh)[0]
+    assert mended.frames_part.sha256 == expected.frames_part.sha256
+    assert mended.states_part.sha256 == expected.states_part.sha256

@@ -109,10 +109,12 @@ def _show_summary(summary: RunSummary) -> None:
 
 
 def _show_plan(plan: Plan, estimate: Estimate, as_json: bool) -> None:
+    from flows.result import summarize
     from flows.view import size, span
 
     if as_json:
-        print_json({"tasks": [task.source.uri for task in plan.tasks], **estimate.to_json()})
+        counts = summarize(plan.settled, 0.0).counts
+        print_json({"tasks": [task.source.uri for task in plan.tasks], "counts": counts, **estimate.to_json()})
         return
     page = Page()
     for task in plan.tasks:
