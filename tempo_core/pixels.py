@@ -49,6 +49,7 @@ def decode_jpeg(files: Sequence[bytes]) -> ByteArray:
 
 
 def _encoded(frame: ByteArray, quality: int) -> bytes:
+    # 4:2:0 saves a third of the bytes, but stays below 45 dB at any quality, where 4:4:4 has 49 to 51 (golden frames).
     buffer = io.BytesIO()
     Image.fromarray(frame).save(buffer, "JPEG", quality=quality, subsampling="4:4:4", optimize=True)
     return buffer.getvalue()

@@ -81,6 +81,11 @@ def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:
     assert refusal(path) == "no video stream that can be decoded (its codec is unknown)"
 
 
+def test_a_raw_stream_without_times_is_refused(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.h264", size=SMALL)
+    assert refusal(path).startswith("files of the kind 'h264' are not read")
+
+
 # --- cut short --------------------------------------------------------------------------------------------------------
 
 
@@ -231,7 +236,7 @@ def listener() -> Iterator[socket.socket]:
 )
 @pytest.mark.parametrize("kind", ["hls", "concat", "dash", "sdp", "image"])
 def test_a_file_that_names_other_files_or_the_network_is_refused(
-    tmp_path: Path, listener: socket.socket, name: str, kind: str
+    tmp_path: Path, listener: socket.socket, kind: str, name: str
 ) -> None:
     secret = make_video(tmp_path / "secret.ts", frames=5, size=(32, 32), codec="mpeg4")
     host, port = listener.getsockname()
@@ -246,7 +251,7 @@ def test_a_file_that_names_other_files_or_the_network_is_refused(
         "image": "P3\n1 1\n255\n0 0 0\n",
     }[kind]
     reason = refusal(written(tmp_path / name, content.encode()))
-    assert "is not read" in reason or "no video" in reason
+    assert "are not read" in reason or "no video" in reason
     with pytest.raises(BlockingIOError):
         listener.accept()
 

@@ -21,30 +21,33 @@ from tempo_core.decoding.timeline import PACKET_FIELDS, Timeline, timeline
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import SourceError, VideoError
 
-# Containers that hold their own pictures. Playlists (hls, dash, concat), image patterns and devices are left out:
-# they make FFmpeg read other files or the network.
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gif,h264,hevc,m4v,mpegvideo,yuv4mpegpipe"
+# Containers that hold their own pictures and times. Playlists (hls, dash, concat), image patterns and devices are left
+# out, since they make FFmpeg read other files or the network; raw streams, since they have no times.
+FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gif,yuv4mpegpipe"
 
 _WORKER = Path(__file__).with_name("probe_worker.py")
+_LEAST_DEADLINE_S, _SLOWEST_BYTES_S = 120.0, 20e6
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _CLAIM_SLACK_S = 0.5
 _CLAIM_SLACK_SHARE = 0.01
 _MISCOUNTED_FRAMES = 16  # muxers forget reordered frames of a variable rate at the end
+_LONGEST_STILL_S = 3600  # a last frame said to be shown longer is damage
 _DEFAULT_RATE = Fraction(25)
 _DTS_ONLY_FORMATS = ("avi",)  # these carry decoding times only; guesses from them are wrong where frames reorder
-_ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf", "h264", "hevc", "m4v", "mpegvideo")  # no duration in the header
+_ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf")  # no duration in the header
 
 
-def probe(path: str | os.PathLike[str], *, deadline_s: float = 120.0) -> VideoInfo:
+def probe(path: str | os.PathLike[str], *, deadline_s: float | None = None) -> VideoInfo:
     """Reads every packet of ``path`` (decodes only the first frame) and tells its true times and size.
 
-    SourceError where the file cannot be opened; VideoError with the reason where it is no usable video;
-    DecodeTimeout past ``deadline_s``.
+    ``deadline_s`` defaults to two minutes, and more for files over 2.4 GB. SourceError where the file cannot be
+    opened; VideoError with the reason where it is no usable video; DecodeTimeout past the deadline.
     """
     name = os.path.abspath(os.fspath(path))
-    _check_file(name)
+    size = _checked_size(name)
+    allowed_s = max(_LEAST_DEADLINE_S, size / _SLOWEST_BYTES_S) if deadline_s is None else deadline_s
     command = [sys.executable, "-P", str(_WORKER), FORMATS, name]
-    with Child(command, Deadline(deadline_s, deadline_s), "the packet scan") as child:
+    with Child(command, Deadline(allowed_s, allowed_s), "the packet scan") as child:
         output = bytearray()
         while chunk := child.read():
             output += chunk
@@ -58,7 +61,7 @@ def probe(path: str | os.PathLike[str], *, deadline_s: float = 120.0) -> VideoIn
     return video_info(facts, np.frombuffer(rows, np.int64).reshape(-1, PACKET_FIELDS))
 
 
-def _check_file(name: str) -> None:
+def _checked_size(name: str) -> int:
     try:
         found = Path(name).stat()
         if not stat.S_ISREG(found.st_mode):
@@ -68,6 +71,7 @@ def _check_file(name: str) -> None:
         raise SourceError(f"cannot open {name}: {getattr(error, 'strerror', None) or error}") from error
     if not found.st_size:
         raise VideoError("the file is empty (0 bytes)")
+    return found.st_size
 
 
 def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoInfo:
@@ -112,7 +116,7 @@ def _open_reason(name: str, facts: dict[str, Any], messages: list[str]) -> str:
     if facts["error"] == "no video stream":
         return f"no video stream that can be decoded ({_what_else(facts)})"
     if refused := re.search(r"\[(\S+) @ \S+\] Format not on whitelist", text):
-        return f"a file of the kind {refused[1]!r} is not read: it is no video, or names other files or the network"
+        return f"files of the kind {refused[1]!r} are not read: playlists, pictures and raw streams are no containers"
     if "moov atom not found" in text and _begins_as_mp4(name):
         return "the file has no index (moov atom not found): it was cut short or never finished"
     return f"no video that can be read: {facts['error']}"
@@ -133,7 +137,7 @@ def _begins_as_mp4(name: str) -> bool:
 
 def _last_length(facts: dict[str, Any], found: Timeline, time_base: Fraction) -> int:
     """Ticks for which the last frame is shown: as the file says, else as long as the others."""
-    if found.last_length > 0:
+    if 0 < found.last_length * time_base <= _LONGEST_STILL_S:
         return found.last_length
     if len(found.ticks) > 1:
         return max(1, round(float(np.median(np.diff(found.ticks)))))

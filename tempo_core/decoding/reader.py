@@ -59,7 +59,9 @@ class _Shown:
 class SegmentReader:
     """An iterator of SegmentFrames, in order. ``close`` (or leaving a ``with``) stops ffmpeg early.
 
-    After the end: ``missing_samples``, the samples for which another frame stands in, and ``warnings``.
+    Each sample shows the last frame presented at or before it. Where that frame did not decode, the latest one that
+    did and was read stands in (at the beginning the next one, whose time is then later than the sample's). After the
+    end: ``missing_samples``, how many such samples there were, and ``warnings`` (beside those of the VideoInfo).
     """
 
     def __init__(
