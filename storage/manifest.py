@@ -6,7 +6,8 @@ import json
 import time
 from dataclasses import asdict, dataclass, replace
 
-from storage.migrations import MIGRATIONS, schema_version
+from storage import migrations
+from storage.migrations import schema_version
 from storage.store import LEASE_FILE, LIBRARY_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, SchemaError, UsageError
@@ -72,7 +73,7 @@ def _upgrade(store: Store) -> None:
     """One migration after the other; the version is written after each, so a killed upgrade goes on where it was."""
     manifest = read_manifest(store)
     tables = Tables(store.tables_uri, store.table_options, store.free_bytes)
-    for migrate in MIGRATIONS[max(0, manifest.schema - 1) :]:
+    for migrate in migrations.MIGRATIONS[max(0, manifest.schema - 1) :]:
         migrate(store, tables)
         manifest = replace(manifest, schema=manifest.schema + 1)
         write_manifest(store, manifest)

@@ -9,6 +9,7 @@ import numpy as np
 
 from storage.records import FeatureArray, SegmentHit, VideoRecord
 from storage.schemas import segments_table
+from storage.space import table_errors
 from storage.tables import Tables, one_of
 
 INDEX_FROM_ROWS = 100_000  # brute force takes 0.2 s there (1,024 numbers), the index 10 ms
@@ -30,7 +31,7 @@ def search_segments(
     present = tables.count(name)
     ask = limit
     while committed and present and limit > 0:
-        rows = _nearest(tables.open(name), vector, min(ask, present), sorted(committed) if some else None)
+        rows = _nearest(tables, name, vector, min(ask, present), sorted(committed) if some else None)
         hits = [_hit(row) for row in rows if row["generation"] in committed]
         if len(hits) >= limit or len(rows) < ask:
             return hits[:limit]
@@ -40,20 +41,24 @@ def search_segments(
 
 def build_index(tables: Tables, name: str) -> bool:
     """Index the features of a segments table once it is large; whether one was built now."""
-    table = tables.open(name)
-    if table is None or table.count_rows() < INDEX_FROM_ROWS or table.list_indices():
+    if tables.count(name) < INDEX_FROM_ROWS or tables.is_indexed(name):
         return False
-    table.create_index(metric="cosine", vector_column_name="vector", index_type="IVF_RQ")
+    tables.build_index(name, "vector")
     return True
 
 
-def _nearest(table: Any, vector: FeatureArray, limit: int, generations: Sequence[str] | None) -> list[dict[str, Any]]:
-    query = table.search(np.asarray(vector, np.float32), vector_column_name="vector").distance_type("cosine")
+def _nearest(
+    tables: Tables, name: str, vector: FeatureArray, limit: int, generations: Sequence[str] | None
+) -> list[dict[str, Any]]:
+    query = (
+        tables.ensure(name).search(np.asarray(vector, np.float32), vector_column_name="vector").distance_type("cosine")
+    )
     if generations is not None:
         query = query.where(one_of("generation", generations), prefilter=True)
         # With the default probes a filtered query comes back short, silently.
         query = query.bypass_vector_index() if len(generations) <= FEW_VIDEOS else query.maximum_nprobes(0)
-    rows: list[dict[str, Any]] = query.refine_factor(REFINE_FACTOR).select(_COLUMNS).limit(limit).to_list()
+    with table_errors(tables.uri):
+        rows: list[dict[str, Any]] = query.refine_factor(REFINE_FACTOR).select(_COLUMNS).limit(limit).to_list()
     return rows
 
 

@@ -1,4 +1,4 @@
-"""The LanceDB tables of a library, as plain verbs over Arrow tables. All that knows LanceDB's ways is here."""
+"""The LanceDB tables of a library, as plain verbs over Arrow tables. LanceDB's ways are known here (and in search.py)."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ class Tables:
     """
 
     def __init__(self, uri: str, options: Mapping[str, str], room: Callable[[], int | None]) -> None:
-        self._uri, self._options, self._room = uri, dict(options), room
+        self.uri, self._options, self._room = uri, dict(options), room
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
         self._appends = 0
 
     def names(self) -> list[str]:
         """The tables there are."""
-        with table_errors(self._uri):
+        with table_errors(self.uri):
             return sorted(self._connect().list_tables(limit=10_000).tables)
 
     def open(self, name: str) -> Any | None:
@@ -44,16 +44,21 @@ class Tables:
         if name not in self._handles:
             if name not in self.names():
                 return None
-            with table_errors(self._uri):
+            with table_errors(self.uri):
                 self._handles[name] = self._connect().open_table(name)
         return self._handles[name]
 
-    def ensure(self, name: str, schema: pa.Schema) -> Any:
-        """The table, created if need be; keyed tables declare their key, without which a merge can duplicate it."""
+    def ensure(self, name: str, schema: pa.Schema | None = None) -> Any:
+        """The table, created if need be: with ``schema``, or as one of the keyed tables.
+
+        A keyed table declares its key: without that, two merges of one new key can commit it twice.
+        """
         table = self.open(name)
-        with table_errors(self._uri):
+        with table_errors(self.uri):
             if table is None:
-                table = self._handles[name] = self._connect().create_table(name, schema=schema, exist_ok=True)
+                table = self._handles[name] = self._connect().create_table(
+                    name, schema=KEYED.get(name, schema), exist_ok=True
+                )
             if name in KEYED and not _has_key(table.schema):
                 table.set_unenforced_primary_key(KEY)
         return table
@@ -63,7 +68,7 @@ class Tables:
         table = self.open(name)
         if table is None:
             return []
-        with table_errors(self._uri):
+        with table_errors(self.uri):
             query = table.search()
             query = query.where(where) if where else query
             query = query.select(list(columns)) if columns else query
@@ -72,14 +77,14 @@ class Tables:
     def count(self, name: str, where: str | None = None) -> int:
         """Rows in a table, 0 where there is none."""
         table = self.open(name)
-        with table_errors(self._uri):
+        with table_errors(self.uri):
             return 0 if table is None else int(table.count_rows(where))
 
     def upsert(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
         """Insert or replace by key, all rows in one commit."""
         data = pa.Table.from_pylist([dict(row) for row in rows], schema=KEYED[name])
         where = one_of(KEY, data[KEY].to_pylist())
-        with self._commit(self.ensure(name, KEYED[name]), data.nbytes, where) as table:
+        with self._commit(self.ensure(name), data.nbytes, where) as table:
             table.merge_insert(KEY).when_matched_update_all().when_not_matched_insert_all().execute(data)
 
     def add(self, name: str, data: pa.Table) -> None:
@@ -100,7 +105,7 @@ class Tables:
     def drop(self, name: str) -> None:
         """Remove a whole table."""
         self._handles.pop(name, None)
-        with table_errors(self._uri):
+        with table_errors(self.uri):
             self._connect().drop_table(name, ignore_missing=True)
 
     def optimize(self, name: str, keep_s: float, delete_unverified: bool) -> None:
@@ -113,14 +118,28 @@ class Tables:
             return
         with self._commit(table, int(table.stats()["total_bytes"]), where="true"):
             table.optimize(cleanup_older_than=_NEVER)  # nothing is lost yet if the compacted files are cut short
-        with table_errors(self._uri):
+        with table_errors(self.uri):
             keep = timedelta(seconds=max(keep_s, 0.001))
             table.optimize(cleanup_older_than=keep, delete_unverified=delete_unverified)
+
+    def is_indexed(self, name: str) -> bool:
+        """Whether any column of the table has an index."""
+        table = self.open(name)
+        with table_errors(self.uri):
+            return table is not None and bool(table.list_indices())
+
+    def build_index(self, name: str, column: str) -> None:
+        """An approximate index by cosine: 1 bit a number, re-ranked by the exact vectors when asked."""
+        from lancedb.index import IvfRq
+
+        table = self.ensure(name)
+        with self._commit(table, int(table.stats()["total_bytes"])):
+            table.create_index(column, config=IvfRq(distance_type="cosine"))
 
     def fragments(self, name: str) -> int:
         """Fragments of a table: what compaction brings down."""
         table = self.open(name)
-        with table_errors(self._uri):
+        with table_errors(self.uri):
             return 0 if table is None else int(table.stats()["fragment_stats"]["num_fragments"])
 
     @contextmanager
@@ -131,21 +150,21 @@ class Tables:
         """
         room = self._room()
         if room is not None and room < RESERVE_BYTES + 2 * size:
-            raise NoSpace(f"only {room} bytes are free at {self._uri}: free some, or run `tempo prune`")
-        with table_errors(self._uri):
+            raise NoSpace(f"only {room} bytes are free at {self.uri}: free some, or run `tempo prune`")
+        with table_errors(self.uri):
             before = table.version
             yield table
         if room is not None and not _reads_back(table, where):
-            with table_errors(self._uri):
+            with table_errors(self.uri):
                 table.restore(before)
-            raise NoSpace(f"no space left at {self._uri}: the last commit was cut short and undone; free some")
+            raise NoSpace(f"no space left at {self.uri}: the last commit was cut short and undone; free some")
 
     def _connect(self) -> Any:
         if self._connection is None:
             import lancedb  # a second of imports: only who reads a table pays it
 
             self._connection = lancedb.connect(
-                self._uri, storage_options=self._options or None, read_consistency_interval=timedelta(0)
+                self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0)
             )
         return self._connection
 

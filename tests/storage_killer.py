@@ -7,17 +7,20 @@ import multiprocessing.process
 import os
 import random
 import signal
+import sys
 import threading
-import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
+from multiprocessing import forkserver
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from storage import Library, Writer, open_library
 from storage.part_file import HashingFile
 from storage_harness import PRINTS, index, put, source_of, tiny_video
 
-warnings.filterwarnings("ignore", "lancedb fork support", RuntimeWarning)  # nothing is open when the server forks
 _CONTEXT = multiprocessing.get_context("forkserver")
 _CONTEXT.set_forkserver_preload(["storage_killer", "lancedb", "pyarrow.parquet"])
 
@@ -27,9 +30,23 @@ Victim = multiprocessing.process.BaseProcess
 
 def start(target: Callable[..., None], *args: Any) -> Victim:
     """A child process; killed by itself or by the caller."""
+    _start_server()
     process = _CONTEXT.Process(target=target, args=args, daemon=True)
     process.start()
     return process
+
+
+@cache
+def _start_server() -> None:
+    """The process that children are forked from: with our modules loaded, and nothing open that a fork could break."""
+    surroundings = {
+        "PYTHONPATH": os.pathsep.join(sys.path),
+        "PYTHONWARNINGS": "ignore:lancedb fork support:RuntimeWarning",
+    }
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in surroundings.items():
+            patch.setenv(name, value)
+        forkserver.ensure_running()
 
 
 def run_killed(uri: str, wanted: Mapping[str, int], removed: Sequence[str], writes: int) -> bool:
@@ -130,7 +147,7 @@ def _catalog_first(library: Library, writer: Writer, uri: str, seed: int) -> Non
     """Wrong: the video is in the catalog before its segments are in their table."""
     tables = library.tables
     add, held = tables.add, []
-    tables.add = lambda *args: held.append(args)  # type: ignore[method-assign, assignment, return-value]
+    tables.add = lambda *args: held.append(args)  # type: ignore[method-assign]
     put(writer, uri, seed)
     tables.add = add  # type: ignore[method-assign]
     for args in held:

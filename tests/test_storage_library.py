@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from storage import Library, open_library
-from storage.schemas import CATALOG, CATALOG_SCHEMA
+from storage.schemas import CATALOG
 from storage.video_writer import new_generation
 from storage_harness import (
     FEATURES,
@@ -138,7 +138,7 @@ def test_changed_content_replaces_the_row(library: Library) -> None:
 
 def test_copies_move_together_to_a_new_generation(library: Library) -> None:
     index(library, {"/a.mp4": 1, "/b.mp4": 1})
-    catalog = library.tables.ensure(CATALOG, CATALOG_SCHEMA)
+    catalog = library.tables.ensure(CATALOG)
     version = catalog.version
     with library.writer() as writer:
         record = put(writer, "/a.mp4", 1)
