@@ -158,6 +158,23 @@ def test_each_float32_operation_is_done_in_the_published_order(problem: Problem)
     assert problem.solved().tolist() == restated(problem)
 
 
+@pytest.mark.parametrize(
+    ("scores", "budget", "tokens"),
+    [
+        ([0.484375, 0.796875, 0.125, 0.375, 0.21875], 108, [27, 48, 4, 19, 10]),
+        ([0.875, 0.78125, 0.890625, 0.234375, 0.828125], 202, [52, 44, 53, 4, 49]),
+        ([0.703125, 0.75, 0.8125], 72, [4, 21, 47]),
+        ([0.203125, 1.0, 0.015625, 0.90625, 0.640625], 235, [18, 83, 4, 76, 54]),
+    ],
+)
+def test_another_order_or_precision_would_give_other_tokens(
+    scores: list[float], budget: int, tokens: list[int]
+) -> None:
+    """Scores at which z * spare / sum(z), z * (spare / sum(z)) and float64 all differ from the published order."""
+    assert restated(Problem(scores, budget, 4, 128)) == tokens
+    assert allocate(scores, budget).tolist() == tokens
+
+
 def test_minimum_gives_way_where_the_budget_cannot_hold_it() -> None:
     assert allocate([0.1, 0.9, 0.5, 0.2], 9).tolist() == [2, 3, 2, 2]
     assert allocate([0.1, 0.9, 0.5, 0.2], 4).tolist() == [1, 1, 1, 1]
