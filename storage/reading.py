@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -73,8 +75,10 @@ def _fill(store: Store, video: VideoRecord, segments: Sequence[SegmentRecord], p
 
 
 def _verify(video: VideoRecord, segments: Sequence[SegmentRecord], pieces: Sequence[ByteArray]) -> None:
-    for segment, piece in zip(segments, pieces, strict=True):
-        if checksum(piece.data) != segment.state.checksum:
+    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+        found = list(threads.map(checksum, (piece.data for piece in pieces)))
+    for segment, crc in zip(segments, found, strict=True):
+        if crc != segment.state.checksum:
             raise CorruptPart(
                 f"{video.states_part.path}: segment {segment.index} does not match its checksum; "
                 "remove the video and index it again"

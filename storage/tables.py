@@ -1,4 +1,4 @@
-"""The LanceDB tables of a library, as plain verbs over Arrow tables. LanceDB's ways are known here (and in search.py)."""
+"""The LanceDB tables of a library, as plain verbs over Arrow tables. LanceDB's ways are known here and in search.py."""
 
 from __future__ import annotations
 
