@@ -7,10 +7,8 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from rich.cells import cell_len, set_cell_size
-
 from flows.output import Page
-from flows.view import bar, clock, one_line, span, strip
+from flows.view import bar, clock, shortened, span, strip
 
 if TYPE_CHECKING:
     from serving.answer import Answer, AskedSegment, Citation, SearchHit
@@ -46,7 +44,7 @@ def _moments(page: Page, citations: Sequence[Citation]) -> None:
 def _moment(page: Page, start_s: float, end_s: float, share: float, name: str) -> None:
     times = f"{clock(start_s)}{page.glyphs.dash}{clock(end_s)}"
     room = max(0, min(MOST_NAME, page.width - len(times) - BAR_WIDTH - 12))
-    page.line(f"  {times}  {bar(share, BAR_WIDTH, page.glyphs)} {share:5.3f}  {_short(name, room)}".rstrip())
+    page.line(f"  {times}  {bar(share, BAR_WIDTH, page.glyphs)} {share:5.3f}  {shortened(name, room)}".rstrip())
 
 
 def _allocation(page: Page, segments: Sequence[AskedSegment]) -> None:
@@ -63,7 +61,7 @@ def _one_strip(page: Page, segments: Sequence[AskedSegment]) -> None:
     room = max(8, page.width - len(start) - len(end) - 2 - 2 * MARGIN)
     tokens = [segment.tokens for segment in segments]
     page.line(f"  {start} {strip(tokens, room, page.glyphs)} {end}")
-    page.line(f"  {_short(_name(segments[0].uri), page.width - 20)}, {sum(tokens):,} tokens", style="dim")
+    page.line(f"  {shortened(_name(segments[0].uri), page.width - 20)}, {sum(tokens):,} tokens", style="dim")
 
 
 def _footer(page: Page, answer: Answer) -> None:
@@ -78,8 +76,3 @@ def _footer(page: Page, answer: Answer) -> None:
 
 def _name(uri: str) -> str:
     return uri.rstrip("/").rsplit("/", 1)[-1]
-
-
-def _short(name: str, room: int) -> str:
-    shown = one_line(name)
-    return shown if cell_len(shown) <= room else set_cell_size(shown, room - 1) + "~" if room > 0 else ""

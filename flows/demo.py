@@ -53,12 +53,12 @@ def _index(library: str, videos: list[Path], checkpoint: Checkpoint, quiet: bool
     wish = Wish(tuple(str(path) for path in videos), library, checkpoint.id, PAPER.name, retry_failed=True)
     failed: list[IndexResult] = []
 
-    def shown(result: IndexResult) -> None:
+    def shown(result: IndexResult, page: Page) -> None:
         failed.extend([result] if result.status == "failed" else [])
         if not quiet:
-            print_result(result)
+            print_result(result, page)
 
-    run_index(wish, notice(), shown, mixed=not quiet, checkpoint=checkpoint)
+    run_index(wish, notice(), shown, readable=not quiet, checkpoint=checkpoint)
     if failed:
         raise VideoError(f"the demo's own video {failed[0].uri} failed: {failed[0].reason}")
 

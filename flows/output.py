@@ -17,11 +17,16 @@ def print_json(value: Mapping[str, object]) -> None:
     sys.stdout.flush()
 
 
+def plain_console(stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no emoji names, no guessing at what to highlight."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
 class Page:
-    """Readable text on one stream: no markup, no guessing at highlights, nothing that steers the terminal."""
+    """Readable text on one stream, with nothing in it that steers the terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self.console = console or Console(highlight=False, markup=False, emoji=False)
+        self.console = console or plain_console()
 
     @property
     def glyphs(self) -> Glyphs:
@@ -44,7 +49,7 @@ class Page:
 
 def error_page() -> Page:
     """The page on standard error."""
-    return Page(Console(stderr=True, highlight=False, markup=False, emoji=False))
+    return Page(plain_console(stderr=True))
 
 
 def notice(quiet: bool = False) -> Callable[[str], None]:

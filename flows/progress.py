@@ -5,46 +5,51 @@ from __future__ import annotations
 import sys
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, Task, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, Progress, ProgressColumn, Task, TaskID, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from flows.view import one_line
+from flows.output import Page, plain_console
+from flows.view import one_line, shortened
 from storage import Source
 
-MOST_NAME = 28
+NAME_SHARE = 4  # of a line's width, a fourth
 
 
-class RateColumn(TextColumn):
-    """Frames per second of the video under way."""
-
-    def __init__(self) -> None:
-        super().__init__("")
+class FiguresColumn(ProgressColumn):
+    """Frames, segments and frames per second of the video under way; nothing while it is only being read."""
 
     def render(self, task: Task) -> Text:
-        """Nothing until it is known."""
-        return Text(f"{task.speed:.0f} frames/s" if task.speed else "")
+        """On a narrow terminal it is the first to be cut."""
+        if task.total is None:
+            return Text("reading")
+        rate = f", {task.speed:.1f} frames/s" if task.speed else ""
+        frames, segments = f"{task.completed:.0f}/{task.total:.0f} frames", task.fields["segments"]
+        return Text(f"{frames}, {segments}{rate}", overflow="ellipsis", no_wrap=True)
 
 
 class RunView:
-    """Draws on standard error if that is a terminal, else nothing; standard output is left alone."""
+    """Draws on standard error if that is a terminal, else nothing.
 
-    def __init__(self, segment_frames: int, mixed: bool) -> None:
-        """``mixed``: readable lines go to standard output meanwhile, so they must be woven in if that is a terminal."""
+    ``page`` is where readable lines go meanwhile: standard output, or above the bars where both are one terminal.
+    """
+
+    def __init__(self, segment_frames: int, readable: bool) -> None:
+        """``readable``: lines for people are shown; JSON on the same terminal would run into the bars."""
         self._segment_frames = segment_frames
+        console = plain_console(stderr=True)
+        self._name_width = max(8, console.width // NAME_SHARE)
         self._bars = Progress(
             TextColumn("{task.description}", markup=False),
-            BarColumn(bar_width=None),
-            TextColumn("{task.completed:.0f}/{task.total:.0f} frames"),
-            TextColumn("{task.fields[segments]}"),
-            RateColumn(),
+            BarColumn(bar_width=10),
+            FiguresColumn(),
             TimeRemainingColumn(compact=True),
-            console=(console := Console(stderr=True)),
-            disable=not console.is_terminal,
+            console=console,
+            disable=not console.is_terminal or (sys.stdout.isatty() and not readable),
             transient=True,
-            redirect_stdout=mixed and sys.stdout.isatty(),
+            redirect_stdout=False,
             redirect_stderr=console.is_terminal,
         )
+        self.page = Page(console if console.is_terminal and sys.stdout.isatty() else None)
         self._current: TaskID | None = None
 
     def __enter__(self) -> RunView:
@@ -59,8 +64,7 @@ class RunView:
     def begin(self, source: Source) -> None:
         """A bar for this video."""
         name = one_line(source.uri.rsplit("/", 1)[-1])
-        shown = name if len(name) <= MOST_NAME else name[: MOST_NAME - 1] + "~"
-        self._current = self._bars.add_task(shown, total=None, segments="")
+        self._current = self._bars.add_task(shortened(name, self._name_width), total=None, segments="")
 
     def frames(self, done: int, total: int) -> None:
         """Move it on."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from flows.estimate import Estimate, check_space, estimate, model_cost
 from flows.models import choose_model, load_model
+from flows.output import Page
 from flows.plan import Known, Plan, make_plan
 from flows.progress import RunView
 from flows.result import IndexResult, RunSummary, summarize
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
 LEASE_WAIT_S = 6 * 3600.0  # another run may take the night
 
 Say = Callable[[str], None]
+Shown = Callable[[IndexResult, Page], None]
 
 
 @dataclass(frozen=True)
@@ -43,20 +45,20 @@ class Wish:
 def run_index(
     wish: Wish,
     say: Say,
-    shown: Callable[[IndexResult], None],
-    mixed: bool = True,
+    shown: Shown,
+    readable: bool = True,
     checkpoint: Checkpoint | None = None,
 ) -> RunSummary:
     """Index what is new; ``shown`` gets each video's result as it is settled. Errors that end the run are raised.
 
-    ``checkpoint``: the model if it is loaded already. ``mixed``: ``shown`` prints readable lines.
+    ``checkpoint``: the model if it is loaded already. ``readable``: ``shown`` prints lines for people.
     """
     began = time.monotonic()
     found = find_sources(wish.sources)
     model, spec = _defaults(_existing(wish.library), wish)
     checkpoint = checkpoint or load_model(model, say)
     library = open_library(wish.library, create=True)
-    with _writer(library, say) as writer, RunView(spec.segment_frames, mixed) as view:
+    with _writer(library, say) as writer, RunView(spec.segment_frames, readable) as view:
         plan = _plan(wish, found, library, checkpoint, spec)
         if plan.tasks:
             cost = model_cost(checkpoint, spec)
@@ -65,7 +67,7 @@ def run_index(
         run = Run(Indexer(library, checkpoint, spec), writer, prints, view, wish.until)
         results = []
         for result in run.results(plan):
-            shown(result)
+            shown(result, view.page)
             results.append(result)
         _serve_when_whole(library, writer, prints.features)
     return summarize(results, time.monotonic() - began)

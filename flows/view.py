@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
+from rich.cells import cell_len, set_cell_size
+
 from tempo_core.errors import UsageError
 
 _TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", re.ASCII)
@@ -102,6 +104,14 @@ def clean(text: str) -> str:
 def one_line(text: str) -> str:
     """``clean``, and on one line."""
     return " ".join(clean(text).split())
+
+
+def shortened(name: str, room: int) -> str:
+    """``one_line``, cut to ``room`` columns of the terminal (a CJK character takes two)."""
+    shown = one_line(name)
+    if cell_len(shown) <= room:
+        return shown
+    return set_cell_size(shown, room - 1) + "~" if room > 0 else ""
 
 
 def _level(share: float, glyphs: Glyphs) -> str:

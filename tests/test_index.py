@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
 
-from tempo_cli import index, small_video, statuses, tempo
+from tempo_cli import ended, index, small_video, start, statuses, tempo
 from videos import make_video
 
 LINE = {
@@ -166,3 +168,40 @@ def test_a_damaged_video_is_indexed_with_a_warning(library: Path, archive: Path)
     assert line["status"] == "indexed"
     assert line["warnings"]
     assert line["duration_s"] < 6
+
+
+TERMINAL = """
+import fcntl, os, pty, struct, subprocess, sys, termios
+master, slave = pty.openpty()
+fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 70, 0, 0))
+out = slave if sys.argv[1] == "both" else subprocess.PIPE
+process = subprocess.Popen([sys.executable, "-m", "flows.cli", *sys.argv[2:]], stdout=out, stderr=slave, text=True)
+os.close(slave)
+drawn = b""
+try:
+    while data := os.read(master, 65536):
+        drawn += data
+except OSError:
+    pass
+print(repr(drawn.decode()))
+print(process.stdout.read() if process.stdout else "")
+sys.exit(process.wait())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("streams", ["both", "errors"])
+def test_a_terminal_gets_bars_and_standard_output_stays_clean(streams: str, library: Path, archive: Path) -> None:
+    small_video(archive / "talk.mp4", seconds=6)
+    json_flag = ["--json"] if streams == "errors" else []
+    command = ["index", str(archive), "--library", str(library), *json_flag]
+    said = ended(start([sys.executable, "-c", TERMINAL, streams, *command], TERM="xterm-256color", COLUMNS="70"))
+    assert said.code == 0, said.out
+    drawn, _, printed = said.out.partition("\n")
+    assert "talk.mp4" in drawn
+    if streams == "errors":
+        assert [set(json.loads(line)) >= {"segments", "frames"} for line in printed.split("\n") if line] == [True] * 2
+    else:
+        assert r"\x1b[2Kindexed       " in drawn  # the bar was wiped before the line was written
+        assert "12/12 frames, 2/2 segments" in drawn
+        assert "1 indexed; 2 segments" in drawn

@@ -69,7 +69,7 @@ def index(
         _show_plan(*plan_only(wish, notice()), as_json)
         return
     shown = print_json_result if as_json else print_result
-    summary = run_index(wish, notice(), shown, mixed=not as_json)
+    summary = run_index(wish, notice(), shown, readable=not as_json)
     if as_json:
         print_json(summary.to_json())
     else:
@@ -78,18 +78,17 @@ def index(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
-def print_json_result(result: IndexResult) -> None:
+def print_json_result(result: IndexResult, _page: Page) -> None:
     """One JSON line."""
     print_json(result.to_json())
 
 
-def print_result(result: IndexResult) -> None:
+def print_result(result: IndexResult, page: Page) -> None:
     """One readable line; what is unchanged is only counted."""
     from flows.view import clock, size, span
 
     if result.status == "unchanged":
         return
-    page = Page()
     if result.status in {"indexed", "duplicate"}:
         told = f"{clock(result.duration_s)}, {result.segments} segments, {size(result.state_bytes)}"
         told += f", {span(result.seconds)}"
@@ -120,7 +119,7 @@ def _show_plan(plan: Plan, estimate: Estimate, as_json: bool) -> None:
     for task in plan.tasks:
         page.line(f"to index      {task.source.uri}  {size(task.source.size)}")
     for result in plan.settled:
-        print_result(result)
+        print_result(result, page)
     spent = f", about {span(estimate.seconds)} of work" if estimate.seconds is not None else ""
     hours = f"{span(estimate.video_hours * 3600)} of video, {estimate.segments:,} segments"
     page.line(f"{len(plan.tasks)} to index: {hours}, about {size(estimate.bytes)}{spent}", style="bold")
