@@ -191,16 +191,16 @@ def main() -> None:
     )
     warm = Engine(library, checkpoint)
     _ask(setting, warm, setting.answer_tokens)
-    for way, measured in {
-        "warm": lambda: asked(setting, lambda: warm, "warm"),
-        "cold": lambda: asked(setting, lambda: cold_engine(setting), "cold"),
-        "recompute": lambda: recompute(setting),
-    }.items():
+    ways: list[Callable[[], Row]] = [
+        lambda: asked(setting, lambda: warm, "warm"),
+        lambda: asked(setting, lambda: cold_engine(setting), "cold"),
+        lambda: recompute(setting),
+    ]
+    for measured in ways:
         if device == "cuda":
             torch.cuda.reset_peak_memory_stats()
         rows.append({**measured(), "peak": peak_memory(device)})
         print(json.dumps(rows[-1]), flush=True)
-        del way
     print(table(rows, record))
     if options.out:
         Path(options.out).write_text(json.dumps({"rows": rows, "frames": record.frames, "segments": record.segments}))

@@ -85,4 +85,5 @@ def _random(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
         return torch.ones(shape, dtype=torch.bfloat16)
     fan_in = int(torch.tensor(shape[1:]).prod())
     values = torch.randn(shape, generator=generator, device=generator.device, dtype=torch.float32) * fan_in**-0.5
-    return values.to(torch.bfloat16).cpu()
+    weights: torch.Tensor = values.to(torch.bfloat16).cpu()
+    return weights

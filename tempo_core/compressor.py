@@ -88,7 +88,7 @@ class Compressor:
         """[B, L, S, D] of segments that share a grid."""
         pixels = torch.from_numpy(np.concatenate(patches)).to(self.device)
         if pixels.dtype == torch.uint8:
-            pixels = pixels.float() / 127.5 - 1.0
+            pixels = (pixels.float() - 127.5) / 127.5  # this order gives the published float32 pixels bit for bit
         grids = torch.tensor([grid] * len(patches), device=self.device)
         out = self._vision(pixels, grid_thw=grids)
         levels = torch.stack([out.pooler_output, *out.deepstack_features])

@@ -20,7 +20,7 @@ def patchify(frames: ByteArray) -> tuple[ByteArray, tuple[int, int, int]]:
     """uint8 [n, height, width, 3] to (uint8 [t*h*w, 1536], (t, h, w)): t frame pairs, h x w patches.
 
     An odd count repeats its last frame. Rows run in merge-block order (2 x 2 patches together); within a row:
-    channel, time, height, width. The tower's values are x / 127.5 - 1. ValueError unless both edges are multiples
+    channel, time, height, width. The tower's values are (x - 127.5) / 127.5. ValueError unless both edges are multiples
     of 32.
     """
     count, height, width, channels = frames.shape

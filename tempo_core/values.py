@@ -37,7 +37,7 @@ class SegmentFrames:
 class SegmentPixels:
     """One segment as the vision tower takes it.
 
-    ``patches``: [t*h*w, 1536], float32 in -1..1, or uint8 that is normalized (x / 127.5 - 1) on the device.
+    ``patches``: [t*h*w, 1536], float32 in -1..1, or uint8 that is normalized ((x - 127.5) / 127.5) on the device.
     ``grid_thw``: (frame pairs, patch rows, patch columns). ``pair_times_s``: one time per frame pair.
     """
 
