@@ -20,12 +20,17 @@ class TempoGroup(TyperGroup):
     """A user's mistake is one line on standard error, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; errors of the drawn tree become exit codes (DESIGN §5)."""
+        """Run the command; errors of the drawn tree, and files that cannot be used, become exit codes (DESIGN §5)."""
         try:
             return super().invoke(ctx)
         except TempoError as error:
             typer.echo(f"tempo: {error}", err=True)
             raise typer.Exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
+        except OSError as error:
+            if error.filename is None or isinstance(error, BrokenPipeError):
+                raise
+            typer.echo(f"tempo: {error.filename}: {error.strerror}", err=True)
+            raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
             typer.echo("tempo: interrupted; what was finished is kept", err=True)
             raise typer.Exit(EXIT_INTERRUPTED) from None

@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
 
 LICENCE_NOTE = "The published Tempo-6B weights are licensed for non-commercial research only."
+
+
+def _place(uri: str) -> str:
+    """A mistyped or foreign address must not become a folder of that name."""
+    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", uri) and not uri.startswith(("s3://", "file:///")):
+        raise typer.BadParameter(f"{uri} is no place for a library; give a folder, or s3://bucket/prefix")
+    return uri
+
 
 LibraryOption = Annotated[
     str,
@@ -14,6 +23,7 @@ LibraryOption = Annotated[
         "--library",
         metavar="URI",
         envvar="TEMPO_LIBRARY",
+        callback=_place,
         help="The library: a folder, or s3://bucket/prefix.",
         show_default=False,
     ),

@@ -68,6 +68,8 @@ def test_the_licence_is_said_where_a_model_is_picked() -> None:
         ["ask", "What?", "--library", "lib", "--token-budget", "0"],
         ["ask", "What?", "--library", "lib", "--token-budget", "many"],
         ["remove", "--library", "lib"],
+        ["status", "--library", "gs://bucket/library"],
+        ["status", "--library", "s3:/bucket/library"],
     ],
     ids=" ".join,
 )
@@ -109,6 +111,15 @@ def test_a_folder_of_other_things_is_not_made_a_library(tmp_path: Path) -> None:
     video = small_video(tmp_path / "talk.mp4")
     assert "not empty" in tempo("index", video, "--library", tmp_path, code=2).err
     assert [path.name for path in tmp_path.iterdir()] == ["talk.mp4"]
+
+
+@pytest.mark.parametrize("command", [["status", "--library"], ["index", ".", "--library"], ["demo", "--keep"]])
+def test_a_place_that_cannot_be_used_is_one_line(command: list[str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    small_video(tmp_path / "talk.mp4")
+    arguments = [str(tmp_path) if argument == "." else argument for argument in command]
+    said = tempo(*arguments, tmp_path / "file", code=1)
+    assert said.err.splitlines()[-1].startswith(f"tempo: {tmp_path / 'file'}")
 
 
 def test_a_plan_does_nothing(tmp_path: Path) -> None:
