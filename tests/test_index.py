@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from flows.models import load_model
+from storage import open_library
 from tempo_cli import ended, index, small_video, start, statuses, tempo
-from videos import make_video
+from tempo_core.pixels import decode_jpeg, patchify
+from tempo_core.values import SegmentPixels
+from videos import frame_number, make_video
 
 LINE = {
     "uri", "status", "video_id", "reason", "warnings", "segments", "frames", "duration_s", "state_bytes", "seconds",
@@ -46,6 +50,24 @@ def test_a_new_video_is_indexed_with_its_true_figures(library: Path, archive: Pa
     }  # fmt: skip
     assert (summary["segments"], summary["frames"]) == (2, 12)
     assert summary["state_bytes"] == video["state_bytes"] > 0
+
+
+def test_what_is_stored_is_what_the_model_sees_of_the_frames_at_their_times(library: Path, archive: Path) -> None:
+    index(library, small_video(archive / "talk.mp4", seconds=6))
+    opened, checkpoint = open_library(str(library)), load_model("embedded", lambda _: None)
+    (record,) = opened.videos()
+    spans, pixels = [segment.span for segment in opened.segments(record)], []
+    for span, (_, jpegs, times) in zip(spans, opened.read_frames(record), strict=True):
+        frames = decode_jpeg(jpegs)
+        assert [frame_number(frame) for frame in frames] == [round(time * 5) for time in times]
+        assert times == [int(5 * (span.first + i) / 2) / 5 for i in range(span.count)]  # the last at or before
+        pixels.append(SegmentPixels(*patchify(frames), span.pair_times_s))
+    states = checkpoint.compressor.encode(pixels, state_dtype="bfloat16")
+    stored = opened.read_states(record)
+    assert all((one.rows == made.rows).all() for one, made in zip(stored, states, strict=True))
+    features = checkpoint.compressor.features(checkpoint.compressor.prefill(states))
+    best = [opened.search(feature, limit=1)[0] for feature in features]
+    assert [(hit.index, round(hit.score, 4)) for hit in best] == [(0, 1.0), (1, 1.0)]
 
 
 def test_an_unchanged_file_is_not_opened(library: Path, archive: Path) -> None:
