@@ -1,7 +1,9 @@
 """The golden cases on any device and dtype: how far from the published values, which are float32 on a CPU.
 
-`PYTHONPATH=tests python -m benchmarks.parity --device cuda --dtype bfloat16`. Tokens are decoded as the answerer decodes on that device
-(on CUDA through the captured graph), and the KV caches go through host memory and back first.
+    PYTHONPATH=tests python -m benchmarks.parity --device cuda --dtype bfloat16
+
+Tokens are decoded as the answerer decodes on that device (on CUDA through the captured graph), and the KV caches go
+through host memory and back first.
 """
 
 from __future__ import annotations
