@@ -106,25 +106,32 @@ def test_an_engine_without_room_for_a_cache_answers_the_same(library: Library, e
     assert small.cache_nbytes == (0, 0)
 
 
-def test_several_videos_are_introduced_by_their_titles_in_order(
-    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    titles: list[dict[int, str]] = []
+@pytest.fixture
+def titles(monkeypatch: pytest.MonkeyPatch) -> list[dict[int, str]]:
+    """The titles that each prompt was given, while the real prompt is made."""
+    given: list[dict[int, str]] = []
     answerer = golden_checkpoint().answerer
     real = answerer.prompt
-    monkeypatch.setattr(answerer, "prompt", lambda *args: (titles.append(args[3]), real(*args))[1])
+
+    def prompt(*args: Any) -> Any:
+        given.append(args[3])
+        return real(*args)
+
+    monkeypatch.setattr(answerer, "prompt", prompt)
+    return given
+
+
+def test_several_videos_are_introduced_by_their_titles_in_order(
+    library: Library, engine: Engine, titles: list[dict[int, str]]
+) -> None:
     answer = engine.ask(QUESTION, _scope(library, "storm.mp4", "lecture.mp4"), max_new_tokens=1)
     assert titles == [{0: "storm.mp4", 6: "lecture.mp4"}]
     assert [segment.index for segment in answer.segments] == [*range(6), *range(9)]
 
 
 def test_one_video_is_asked_about_exactly_as_published_without_a_title(
-    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+    library: Library, engine: Engine, titles: list[dict[int, str]]
 ) -> None:
-    titles: list[dict[int, str]] = []
-    answerer = golden_checkpoint().answerer
-    real = answerer.prompt
-    monkeypatch.setattr(answerer, "prompt", lambda *args: (titles.append(args[3]), real(*args))[1])
     engine.ask(QUESTION, _scope(library, "lecture.mp4"), max_new_tokens=1)
     assert titles == [{}]
 
