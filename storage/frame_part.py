@@ -10,6 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from storage.part_file import PartWriter
+from tempo_core.errors import UsageError
 
 FRAMES_SCHEMA = pa.schema(
     [
@@ -52,5 +53,7 @@ def read_frames(file: BinaryIO, indices: Sequence[int] | None) -> Iterator[tuple
     """(segment index, JPEGs, presentation times) of the wanted segments, all for None, one row group at a time."""
     part = pq.ParquetFile(file, pre_buffer=True)
     for index in range(part.num_row_groups) if indices is None else indices:
+        if not 0 <= index < part.num_row_groups:
+            raise UsageError(f"no segment {index}: the video has {part.num_row_groups}")
         rows = part.read_row_group(index, columns=["time_s", "jpeg"])
         yield index, rows["jpeg"].to_pylist(), rows["time_s"].to_pylist()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
+import pyarrow as pa
+
 from storage.checks import library_status, verify_library
 from storage.frame_part import read_frames
 from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
@@ -17,7 +19,7 @@ from storage.records import (
     SegmentRecord,
     VideoRecord,
 )
-from storage.schemas import CATALOG, FAILURES, failure_record, video_record
+from storage.schemas import CATALOG, FAILURES, failure_record
 from storage.search import search_segments
 from storage.selection import select_videos
 from storage.store import Store, open_store
@@ -38,6 +40,7 @@ class Library:
     def __init__(self, store: Store) -> None:
         self.store = store
         self.tables = Tables(store.tables_uri, store.table_options, store.free_bytes)
+        self._seen: tuple[int | None, list[VideoRecord]] = (None, [])
 
     @property
     def uri(self) -> str:
@@ -50,11 +53,7 @@ class Library:
 
     def fingerprints(self) -> list[Fingerprints]:
         """The chains that videos are committed under: the default first, then by first commit."""
-        columns = ["frames_fingerprint", "states_fingerprint", "features_fingerprint", "indexed_at"]
-        rows = sorted(self.tables.rows(CATALOG, columns=columns), key=lambda row: float(row["indexed_at"]))
-        chains = list(dict.fromkeys(Fingerprints(*(row[name] for name in columns[:3])) for row in rows))
-        default = self.manifest().default
-        return sorted(chains, key=lambda chain: chain.features != default)
+        return self._chains(self._catalog())
 
     def default_fingerprint(self) -> str | None:
         """The features fingerprint that is served unless another is asked for; None for an empty library."""
@@ -66,10 +65,10 @@ class Library:
         ``select`` keeps what is named by URI, by the beginning of the video id (6 hex digits or more), by title or by
         file name, in the order named; UsageError for a name that fits nothing, or different videos.
         """
-        wanted = fingerprint or self.default_fingerprint() or ""
-        where = None if wanted == ALL_MODELS else f"features_fingerprint = {quoted(wanted)}"
-        records = [video_record(row) for row in self.tables.rows(CATALOG, where)]
-        records.sort(key=lambda record: (record.uri, record.fingerprints.features))
+        catalog = self._catalog()
+        if fingerprint is None:
+            fingerprint = next((chain.features for chain in self._chains(catalog)), None)
+        records = [one for one in catalog if fingerprint in {ALL_MODELS, one.fingerprints.features}]
         return select_videos(records, select, self.uri) if select else records
 
     def failures(self, fingerprint: str | None = None) -> list[FailureRecord]:
@@ -110,6 +109,8 @@ class Library:
                 yield from read_frames(file, indices)
         except FileNotFoundError:
             raise CorruptPart(f"{self.uri}/{path} is missing; `tempo verify` tells what else is") from None
+        except pa.ArrowException as error:
+            raise CorruptPart(f"{self.uri}/{path}: {error}; remove the video and index it again") from error
 
     def search(
         self,
@@ -137,6 +138,21 @@ class Library:
         lease = self.store.lease()
         lease.acquire(wait_s)
         return Writer(self, lease)
+
+    def _catalog(self) -> list[VideoRecord]:
+        """All rows of the newest commit, ordered by URI; read again only when there is a newer one."""
+        version = self.tables.version(CATALOG)
+        if version is None or version != self._seen[0]:
+            records = catalog_records(self.tables)
+            records.sort(key=lambda record: (record.uri, record.fingerprints.features))
+            self._seen = (version, records)  # asked before they were read: never taken for newer than they are
+        return self._seen[1]
+
+    def _chains(self, catalog: Sequence[VideoRecord]) -> list[Fingerprints]:
+        by_time = sorted(catalog, key=lambda record: record.indexed_at)
+        chains = list(dict.fromkeys(record.fingerprints for record in by_time))
+        default = self.manifest().default
+        return sorted(chains, key=lambda chain: chain.features != default)
 
     def status(self) -> LibraryStatus:
         """Counts and sizes."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -49,8 +50,9 @@ class LocalLease:
                 raise busy(self._place, told)
             time.sleep(POLL_S)
         self._descriptor = descriptor
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, json.dumps(holder()).encode(), 0)
+        with contextlib.suppress(OSError):  # on a full disk others are told less, but prune must be able to run
+            os.ftruncate(descriptor, 0)
+            os.pwrite(descriptor, json.dumps(holder()).encode(), 0)
 
     def check(self) -> None:
         """A lock cannot be lost; only one that was given back is missing."""

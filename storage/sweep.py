@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from storage.records import VideoRecord
 from storage.schemas import CATALOG, RETIRED, SEGMENTS_PREFIX, segments_table, video_record
@@ -15,6 +16,7 @@ from storage.search import build_index
 from storage.store import PARTS_FOLDER, FileInfo, Store, part_generation
 from storage.tables import Tables
 from storage.video_writer import generation_time
+from tempo_core.errors import NoSpace
 
 DEFAULT_GRACE_S = 3600.0
 
@@ -29,14 +31,19 @@ def sweep(store: Store, tables: Tables, grace_s: float, begun: set[str]) -> int:
     def is_old(generation: str) -> bool:
         return generation not in begun and last_needed(generation, times) <= oldest
 
-    for fingerprint, generations in unreferenced_rows(tables, catalog).items():
-        tables.delete(segments_table(fingerprint), "generation", filter(is_old, generations))
-        _drop_if_unused(tables, fingerprint, catalog)
+    def sweep_rows() -> None:
+        for fingerprint, generations in unreferenced_rows(tables, catalog).items():
+            tables.delete(segments_table(fingerprint), "generation", filter(is_old, generations))
+            _drop_if_unused(tables, fingerprint, catalog)
+
+    with suppress(NoSpace):  # then the files make room for it
+        sweep_rows()
     for file in unreferenced_files(store, catalog):
         generation = part_generation(file.path) or ""
         if generation not in begun and last_needed(generation, times, file.modified) <= oldest:
             store.delete(file.path)
     store.discard_uploads(oldest)
+    sweep_rows()
     tables.delete(RETIRED, "key", filter(is_old, times))
     optimize_tables(tables, grace_s, store.exclusive)
     return max(0, before - sum(file.size for file in store.files("")))
@@ -48,9 +55,10 @@ def optimize_tables(tables: Tables, keep_s: float, exclusive: bool) -> None:
     What killed commits left is removed at once where the lease is ``exclusive``; elsewhere LanceDB takes a week.
     """
     for name in tables.names():
-        if name.startswith(SEGMENTS_PREFIX):
-            build_index(tables, name)
-        tables.optimize(name, keep_s, delete_unverified=exclusive)
+        with suppress(NoSpace):  # it can wait for room
+            if name.startswith(SEGMENTS_PREFIX):
+                build_index(tables, name)
+            tables.optimize(name, keep_s, delete_unverified=exclusive)
 
 
 def retired_times(tables: Tables) -> dict[str, float]:

@@ -26,6 +26,7 @@ from storage.schemas import segment_rows, segments_table
 from storage.state_part import StatesPartWriter
 from storage.store import Store, part_path
 from storage.tables import Tables
+from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.sampling import SegmentSpan
 from tempo_core.values import SegmentState
@@ -55,7 +56,7 @@ class VideoWriter:
         self._features: FeatureArray | None = None
         self._spans: Sequence[SegmentSpan] = ()
         self._published: list[str] = []
-        self.is_open = True  # neither committed nor aborted
+        self.is_open = True  # neither finished nor aborted
 
     def add_frames(self, index: int, jpegs: Sequence[bytes], times_s: Sequence[float]) -> None:
         """The JPEGs of segment ``index`` and the presentation time of each."""
@@ -85,7 +86,10 @@ class VideoWriter:
         self._reused_states = record
 
     def finish(self) -> StagedContent:
-        """Publish the parts, then add the segment rows. ValueError if counts or times do not agree."""
+        """Publish the parts, then add the segment rows. ValueError if counts or times do not agree.
+
+        From then on they wait for a commit: nothing is aborted any more, and what is never committed ``prune`` sweeps.
+        """
         frames_part, frames = self._finish_frames()
         states_part, slices = self._finish_states()
         segments = self._segments(slices)
@@ -95,6 +99,7 @@ class VideoWriter:
                 self._store.publish(self._store.staging(part.path), part.path)
         assert self._features is not None
         self._tables.add(segments_table(self.fingerprints.features), segment_rows(segments, self._features))
+        self.is_open = False
         return StagedContent(
             self.video_id, self.generation, self.fingerprints, frames_part, states_part, len(segments), frames
         )
@@ -103,12 +108,10 @@ class VideoWriter:
         """Finish, then make it visible in one commit."""
         if self._committer is None:
             raise ValueError("staged without a writer: finish(), and let the holder of the lease commit")
-        staged = self.finish()
-        self.is_open = False  # from here on its parts may be in the catalog, whatever the commit says
-        return self._committer(staged, source, facts)
+        return self._committer(self.finish(), source, facts)
 
     def abort(self) -> None:
-        """Remove every trace; nothing happens after a commit."""
+        """Remove every trace; nothing happens once it is finished."""
         if not self.is_open:
             return
         for writer in (self._frames, self._states):
@@ -128,7 +131,9 @@ class VideoWriter:
         if kind is None:
             self.abort()
             return
-        with contextlib.suppress(OSError):  # the error that led here is the one to tell; prune sweeps the rest
+        with contextlib.suppress(
+            OSError, LibraryError
+        ):  # the error that led here is the one to tell; prune sweeps the rest
             self.abort()
 
     def _path(self, kind: str) -> str:

@@ -19,7 +19,7 @@ from storage import Library, VideoRecord, open_library
 from storage.frame_part import FramesPartWriter
 from storage.state_part import STATE_COLUMN, StatesPartWriter
 from storage_harness import PRINTS, SPEC, facts_of, fill, put, source_of, tiny_video
-from tempo_core.errors import CorruptPart, UsageError
+from tempo_core.errors import CorruptPart, NoSpace, UsageError
 from tempo_core.spec import StateDtype
 from tempo_core.values import SegmentState, row_bytes
 
@@ -145,6 +145,8 @@ def test_chosen_segments_come_in_the_order_asked_for(library: Library, video: Vi
 def test_an_index_there_is_not_is_the_callers_mistake(library: Library, video: VideoRecord) -> None:
     with pytest.raises(UsageError, match="no segment 3: the video has 3"):
         library.read_states(video, [3])
+    with pytest.raises(UsageError, match="no segment 3: the video has 3"):
+        list(library.read_frames(video, [3]))
 
 
 def test_states_are_views_of_the_callers_buffer(library: Library, video: VideoRecord) -> None:
@@ -195,7 +197,11 @@ def test_a_short_part_is_corrupt_and_a_missing_one_too(library: Library, video: 
     path.unlink()
     with pytest.raises(CorruptPart, match=f"{path}.*missing"):
         library.read_states(video)
-    Path(library.uri, video.frames_part.path).unlink()
+    frames = Path(library.uri, video.frames_part.path)
+    os.truncate(frames, 100)
+    with pytest.raises(CorruptPart, match=r"frames-.*index it again"):
+        list(library.read_frames(video))
+    frames.unlink()
     with pytest.raises(CorruptPart, match=r"frames-.*missing"):
         list(library.read_frames(video))
 
@@ -207,6 +213,24 @@ def test_an_abandoned_video_leaves_nothing(library: Library) -> None:
         assert list(library.store.files("parts"))
     assert not list(library.store.files("parts"))
     assert not library.videos()
+
+
+def test_nothing_is_committed_into_the_last_bytes_of_a_disk(
+    library: Library, video: VideoRecord, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library.tables, "_room", lambda: 1000)
+    with library.writer() as writer, pytest.raises(NoSpace, match="only 1000 bytes are free"):
+        put(writer, "/second.mp4", seed=2)
+    assert library.videos() == [video]
+    assert {file.path for file in library.store.files("parts")} == {video.frames_part.path, video.states_part.path}
+
+
+def test_prune_makes_room_on_a_full_disk(library: Library, video: VideoRecord, monkeypatch: pytest.MonkeyPatch) -> None:
+    with library.writer() as writer:
+        writer.remove([video.uri])
+        monkeypatch.setattr(library.tables, "_room", lambda: 0)
+        assert writer.prune(grace_s=0) >= video.states_part.size
+    assert library.verify(grace_s=0) == []
 
 
 FULL_DISK = """
