@@ -71,7 +71,8 @@ class RunView:
         if self._current is not None:
             step = self._segment_frames
             segments = f"{-(-done // step)}/{-(-total // step)} segments"
-            self._bars.update(self._current, completed=done, total=total, segments=segments)
+            last = done == total  # short videos are over between two refreshes
+            self._bars.update(self._current, completed=done, total=total, segments=segments, refresh=last)
 
     def end(self) -> None:
         """Take it away."""

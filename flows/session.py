@@ -18,7 +18,7 @@ from flows.run import Run
 from flows.stage import Indexer
 from storage import ALL_MODELS, Library, Source, Writer, discover, open_library, stat_source
 from storage.sources import local_path
-from tempo_core.errors import LibraryBusy, LibraryNotFound, SourceError
+from tempo_core.errors import LibraryBusy, LibraryNotFound, SchemaError, SourceError
 from tempo_core.spec import PAPER, IndexSpec, named_spec
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def run_index(
     """
     began = time.monotonic()
     found = find_sources(wish.sources)
-    model, spec = _defaults(_existing(wish.library), wish)
+    model, spec = _defaults(_existing(wish.library, upgrade=True), wish)
     checkpoint = checkpoint or load_model(model, say)
     library = open_library(wish.library, create=True)
     with _writer(library, say) as writer, RunView(spec.segment_frames, readable) as view:
@@ -125,11 +125,16 @@ def _roots(names: Sequence[str]) -> list[str]:
     return roots
 
 
-def _existing(uri: str) -> Library | None:
+def _existing(uri: str, upgrade: bool = False) -> Library | None:
+    """The library if there is one. ``upgrade``: bring an older schema up to date, as the message about it promises."""
     try:
         return open_library(uri)
     except LibraryNotFound:
         return None
+    except SchemaError:
+        if not upgrade:
+            raise
+        return open_library(uri, create=True)
 
 
 def _defaults(library: Library | None, wish: Wish) -> tuple[str, IndexSpec]:

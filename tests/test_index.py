@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from flows.models import load_model
-from storage import open_library
+from storage import migrations, open_library
 from tempo_cli import ended, index, small_video, start, statuses, tempo
 from tempo_core.pixels import decode_jpeg, patchify
 from tempo_core.values import SegmentPixels
@@ -220,10 +220,20 @@ def test_a_terminal_gets_bars_and_standard_output_stays_clean(streams: str, libr
     said = ended(start([sys.executable, "-c", TERMINAL, streams, *command], TERM="xterm-256color", COLUMNS="70"))
     assert said.code == 0, said.out
     drawn, _, printed = said.out.partition("\n")
-    assert "talk.mp4" in drawn
+    assert "12/12 frames, 2/2 segments" in drawn
     if streams == "errors":
         assert [set(json.loads(line)) >= {"segments", "frames"} for line in printed.split("\n") if line] == [True] * 2
     else:
         assert r"\x1b[2Kindexed       " in drawn  # the bar was wiped before the line was written
-        assert "12/12 frames, 2/2 segments" in drawn
         assert "1 indexed; 2 segments" in drawn
+
+
+def test_a_library_of_an_older_schema_is_upgraded(
+    library: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_video(archive / "talk.mp4")
+    index(library, archive)
+    monkeypatch.setattr(migrations, "MIGRATIONS", (lambda store, tables: None,))
+    assert "`tempo index` brings it up to date" in tempo("status", "--library", library, code=1).err
+    assert statuses(index(library, archive)) == {"talk.mp4": "unchanged"}
+    assert tempo("status", "--library", library, "--json").json[0]["schema"] == 2
