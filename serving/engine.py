@@ -20,9 +20,9 @@ from serving.answer import Answer, AskedSegment, SearchHit, Usage, cite, most_re
 from serving.budget import MIN_TOKENS, BudgetFit, PromptRoom, fit_budget
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
-from serving.selection import Scope, SelectedSegment, distinct, require_videos, select_segments
+from serving.selection import Scope, SelectedSegment, require_videos, select_segments
 from serving.stopwatch import Stopwatch
-from storage import ALL_MODELS, Library, VideoRecord
+from storage import ALL_MODELS, Library, VideoRecord, one_per_content
 from tempo_core.allocation import allocate
 from tempo_core.checkpoint import Checkpoint
 from tempo_core.errors import UsageError
@@ -161,7 +161,7 @@ class Engine:
         default = self._library.default_fingerprint()
         prints = [video.fingerprints.features for video in own]
         chosen = default if default in prints else prints[0]
-        return distinct([video for video in own if video.fingerprints.features == chosen])
+        return one_per_content([video for video in own if video.fingerprints.features == chosen])
 
     def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> _Reading:
         """Reads the question over every segment. What is kept is the question's own KV, not the prefixes'."""
@@ -232,7 +232,7 @@ class Engine:
             )
             for segment, score, memory in zip(prompt.segments, prompt.scores, prompt.memory, strict=True)
         )
-        videos = distinct([segment.video for segment in prompt.segments])
+        videos = one_per_content([segment.video for segment in prompt.segments])
         said = [f"{video.title}: {warning}" for video in videos for warning in video.facts.warnings]
         return Answer(
             answer=text,

@@ -46,11 +46,6 @@ class Scope:
     candidates: int | None = None
 
 
-def distinct(videos: Sequence[VideoRecord]) -> list[VideoRecord]:
-    """One record per content, the first source's: copies would be read twice."""
-    return list({video.video_id: video for video in reversed(videos)}.values())[::-1]
-
-
 def select_segments(
     library: Library, videos: Sequence[VideoRecord], scope: Scope, feature: Callable[[], FloatArray]
 ) -> list[SelectedSegment]:
