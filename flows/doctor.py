@@ -14,10 +14,11 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows.embedded import EMBEDDED_ID, cache_folder
+from flows.embedded import EMBEDDED_ID
 from flows.models import model_notice
 from flows.view import size
 from tempo_core.errors import TempoError
+from tempo_core.user_cache import cache_folder
 
 DEADLINE_S = 30.0
 LEAST_DISK, LEAST_MEMORY = 2 * 10**9, 4 * 10**9

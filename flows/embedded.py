@@ -6,7 +6,6 @@ It runs the whole method in seconds on any machine. Its answers mean nothing: no
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from flows.embedded_tokenizer import tokenizer_files
 from tempo_core.errors import CheckpointError
+from tempo_core.user_cache import cache_folder
 from tempo_core.values import FloatArray
 
 EMBEDDED_ID = "embedded"
@@ -24,11 +24,6 @@ EMBEDDED_NOTICE = (
 _VERSION = 1
 _BASE, _TEMPO = "embedded-base", "embedded"
 _NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja")
-
-
-def cache_folder() -> Path:
-    """Where tempo keeps what it can make again: in XDG_CACHE_HOME, else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tempo"
 
 
 def embedded_folder() -> Path:

@@ -10,7 +10,6 @@ model.vision_tower_aux_list.0.compression_tokens   (1, memory tokens, SVLM hidde
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -29,12 +28,14 @@ from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.prompts import LLM_SYSTEM, SEGMENT_SUMMARY, SVLM_SYSTEM, PromptEncoder
 from tempo_core.spec import FrameGeometry, IndexSpec
+from tempo_core.user_cache import recall, remember
 from tempo_core.weights import WeightFiles, find_folder, read_config, torch_dtype
 
 _TOWER = "model.vision_tower_aux_list.0."
 _VISION, _TEXT = _TOWER + "vlm.model.visual.", _TOWER + "vlm.model.language_model."
 _MEMORY_TOKENS = _TOWER + "compression_tokens"
 _PROJECTOR = "model.mm_projector."
+_HASHES = "weight-hashes.json"
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 _SVLM_TOKENS = (*_CHAT_TOKENS, "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "Yes", "No")
 
@@ -192,31 +193,10 @@ def _projector(
 
 def _weight_hashes(weights: WeightFiles) -> tuple[str, str]:
     """(vision, text) weights' SHA-256, remembered by the files' sizes and times: 4 GB take seconds to hash."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tempo" / "weight-hashes.json"
     key = f"{weights.folder.resolve()}|{weights.stamp()}"
-    known = _remembered(cache)
-    match known.get(key):
+    match recall(_HASHES, key):
         case [str(vision), str(text)]:
             return vision, text
     found = (weights.sha256(_VISION), weights.sha256(_TEXT))
-    _remember(cache, {**known, key: found})
+    remember(_HASHES, key, found)
     return found
-
-
-def _remembered(cache: Path) -> dict[str, Any]:
-    try:
-        known = json.loads(cache.read_text())
-    except (OSError, ValueError):
-        return {}
-    return known if isinstance(known, dict) else {}
-
-
-def _remember(cache: Path, known: dict[str, Any]) -> None:
-    """A cache that cannot be written costs time, not the answer."""
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        partial = cache.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps(known))
-        partial.replace(cache)
-    except OSError:
-        return
