@@ -15,6 +15,7 @@ import torch
 from torch import nn
 from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3_vl
 
+from tempo_core import grouped_attention
 from tempo_core.errors import CheckpointError
 from tempo_core.weights import WeightFiles
 
@@ -73,7 +74,7 @@ def language_model(config: Any) -> nn.Module:
     """An empty Qwen3 causal language model (meta weights, real rotary tables)."""
     from transformers import Qwen3ForCausalLM
 
-    build = partial(Qwen3ForCausalLM._from_config, attn_implementation=_ATTENTION)
+    build = partial(Qwen3ForCausalLM._from_config, attn_implementation=grouped_attention.NAME)
     return _empty(build, config, {"num_hidden_layers": 0, "vocab_size": 1})
 
 
