@@ -98,6 +98,21 @@ def test_one_flipped_time_is_left_out(index: int, error: int, sign: int) -> None
     assert found.restarts == 0
 
 
+@given(st.lists(st.integers(1, 800_000), min_size=8, max_size=40), st.integers(1, 4))
+def test_reordered_stills_of_minutes_are_no_damage(lengths: list[int], depth: int) -> None:
+    times = np.cumsum([0, *lengths])
+    rows = packets(len(times))
+    rows[:, 1] = times
+    rows[:, 0] = np.append(times, times[-1] + 600_000 * np.arange(1, depth + 1))[depth:]  # decoded so many frames early
+    assert ticks(rows) == rows[:, 0].tolist()
+
+
+def test_a_flipped_presentation_time_is_left_out() -> None:
+    rows = packets(60)
+    rows[30, 0] += 2**20
+    assert ticks(rows) == [40 * k for k in range(60) if k != 30]
+
+
 def test_no_packets_make_an_empty_timeline() -> None:
     assert ticks(packets(0)) == []
 

@@ -34,6 +34,13 @@ def test_a_slideshow_of_a_frame_in_five_seconds_keeps_its_times(tmp_path: Path) 
     assert_shows_its_times(path, [5.0 * n for n in range(6)])
 
 
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_slideshow_of_a_frame_a_minute_keeps_every_frame(tmp_path: Path, suffix: str) -> None:
+    path = make_video(tmp_path / f"slides.{suffix}", frames=12, rate="1/60", size=SMALL, options=["-bf", "3"])
+    info = assert_shows_its_times(path, [60.0 * n for n in range(12)], IndexSpec(frames_per_second=0.1))
+    assert info.frame_count == 12 and info.warnings == ()
+
+
 def test_more_samples_than_frames_repeat_frames(tmp_path: Path) -> None:
     path = make_video(tmp_path / "video.mp4", frames=8, rate="4", size=SMALL)
     assert_shows_its_times(path, [n / 4 for n in range(8)], IndexSpec(frames_per_second=10))
@@ -79,6 +86,14 @@ def test_a_timeline_that_restarts_runs_on(tmp_path: Path, codec: str) -> None:
     info = probe(path)
     assert info.frame_count == 150 and float(info.duration) == 6.0
     assert any("jumps: 2" in warning for warning in info.warnings)
+    assert [number for _, number in frames_shown(path)] == [0, 12, 25, 37] * 3
+
+
+def test_a_timeline_that_restarts_with_a_larger_picture_runs_on(tmp_path: Path) -> None:
+    small = make_video(tmp_path / "small.ts", size=SMALL, options=["-bf", "2"]).read_bytes()
+    large = make_video(tmp_path / "large.ts", size=(192, 128), options=["-bf", "2"]).read_bytes()
+    path = tmp_path / "joined.ts"
+    path.write_bytes(small + large * 2)
     assert [number for _, number in frames_shown(path)] == [0, 12, 25, 37] * 3
 
 

@@ -46,7 +46,9 @@ def command(ffmpeg_path: str, path: str, info: VideoInfo, size: tuple[int, int],
 
 def _input(info: VideoInfo) -> Any:
     """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
-    fill_in = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
+    own = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
+    if info.in_order:
+        own["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
     return ffmpeg.input(
         _INPUT,
         noautorotate=None,
@@ -54,7 +56,7 @@ def _input(info: VideoInfo) -> Any:
         format_whitelist=FORMATS,
         protocol_whitelist="file,pipe",
         max_pixels=_MAX_PIXELS,
-        **fill_in,
+        **own,
     )
 
 

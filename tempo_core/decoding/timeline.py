@@ -15,7 +15,8 @@ PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks), fl
 KEY, HIDDEN = 1, 2  # flags, as in probe_worker.py
 
 _BACKWARD_S, _FORWARD_S = 1, 3600  # a timeline that jumps so far has been restarted, not paused
-_REORDERING_S = 60  # no decoder holds a frame back so long; such a presentation time is damage
+_HELD_FRAMES = 17  # the most that a decoder holds back to reorder them (H.264 and HEVC: 16)
+_REORDERING_S = 60  # a presentation time so far from the decoding of as many frames is damage
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +72,24 @@ def _has(flags: TickArray, flag: int) -> npt.NDArray[np.bool_]:
 def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> npt.NDArray[np.bool_]:
     """False for a packet whose times stand alone, its neighbours going on without it: a few flipped bits."""
     pts, dts = packets[:, 0], _filled(packets[:, 1])
-    near, reordering = _ticks(_BACKWARD_S, time_base), _ticks(_REORDERING_S, time_base)
+    near = _ticks(_BACKWARD_S, time_base)
     keep = np.ones(len(packets), np.bool_)
     if len(packets) > 2:
         before, here, after = dts[:-2], dts[1:-1], dts[2:]
         steady = (after >= before) & (after - before <= near)
         keep[1:-1] = ~(steady & ((here < before - near) | (here > after + near)))
     both = (packets[:, 1] != NONE) & (pts != NONE)
-    keep &= ~(both & (np.abs(pts - dts) > reordering))
+    keep &= ~(both & (np.abs(pts - dts) > _reordering(dts, time_base)))
     return keep
+
+
+def _reordering(dts: npt.NDArray[np.int64], time_base: Fraction) -> npt.NDArray[np.int64]:
+    """Ticks between a packet's two times that reordering explains: held back are frames, not seconds, and a slide
+    lasts minutes. How long the last ones wait, no decoding time tells."""
+    ranks, last = np.arange(len(dts)), len(dts) - 1
+    least, most = _ticks(_REORDERING_S, time_base), _ticks(_FORWARD_S, time_base)
+    held = dts[np.minimum(ranks + _HELD_FRAMES, last)] - dts[np.maximum(ranks - _HELD_FRAMES, 0)]
+    return np.where(ranks + _HELD_FRAMES > last, most, np.clip(held, least, most))
 
 
 def _joined(packets: npt.NDArray[np.int64], time_base: Fraction) -> tuple[npt.NDArray[np.int64], int]:
