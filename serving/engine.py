@@ -10,6 +10,7 @@ generate  the LLM's answer, streamed
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -20,7 +21,7 @@ from serving.answer import Answer, AskedSegment, SearchHit, Usage, cite, most_re
 from serving.budget import MIN_TOKENS, BudgetFit, PromptRoom, fit_budget
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
-from serving.selection import Scope, SelectedSegment, require_videos, select_segments
+from serving.selection import Scope, SelectedSegment, left_out, require_videos, select_segments
 from serving.stopwatch import Stopwatch
 from storage import ALL_MODELS, Library, VideoRecord, one_per_content
 from tempo_core.allocation import allocate
@@ -60,6 +61,7 @@ class _Prompt:
     scores: FloatArray
     memory: list[FloatArray]
     fit: BudgetFit
+    warnings: tuple[str, ...]
 
 
 class Engine:
@@ -87,6 +89,7 @@ class Engine:
             host_bytes if host_cache_bytes is None else host_cache_bytes,
         )
         self._restorer = Restorer(library, self._compressor, self._tiers)
+        self._turn = threading.RLock()  # the tiers and the LLM's slab serve one question at a time
 
     @property
     def cache_nbytes(self) -> tuple[int, int]:
@@ -100,8 +103,9 @@ class Engine:
         token_budget: int | None = None,
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     ) -> Answer:
-        """The whole answer at once; see ``stream``."""
-        *_, answer = self.stream(question, scope, token_budget, max_new_tokens)
+        """The whole answer at once; see ``stream``. Other threads that ask wait for their turn."""
+        with self._turn:
+            *_, answer = self.stream(question, scope, token_budget, max_new_tokens)
         assert isinstance(answer, Answer)
         return answer
 
@@ -112,24 +116,16 @@ class Engine:
         token_budget: int | None = None,
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     ) -> Iterator[str | Answer]:
-        """Pieces of text as they are generated, at last the Answer.
+        """Pieces of text as they are generated, at last the Answer. Another question meanwhile ends it: RuntimeError.
 
         ``token_budget``: memory tokens in all; by default 4,096, or what the LLM's context leaves, said in a warning.
         Raises UsageError for a scope with nothing in it and BudgetError for a budget that does not fit.
         """
         if max_new_tokens < 1:
             raise UsageError("max_new_tokens must be at least 1")
-        scope, watch = scope or Scope(), Stopwatch(self._compressor.device)
-        with watch.step("load"):
-            videos = self._videos(scope)
-            segments = select_segments(
-                self._library, videos, scope, lambda: self._compressor.question_feature(question)
-            )
-        reading = self._route(question, segments, watch)
-        fit = fit_budget(token_budget, len(segments), self._room(question, segments, max_new_tokens))
-        kept, tokens = self._allocate(reading.scores, fit)
-        memory = self._compress(reading, tokens, watch)
-        prompt = _Prompt(question, [segments[i] for i in kept], reading.scores[kept], [memory[i] for i in kept], fit)
+        watch = Stopwatch(self._compressor.device)
+        with self._turn:
+            prompt = self._prompt(question, scope or Scope(), token_budget, max_new_tokens, watch)
         yield from self._generate(prompt, max_new_tokens, watch)
 
     def search(self, question: str, scope: Scope | None = None, limit: int = 20) -> list[SearchHit]:
@@ -162,6 +158,24 @@ class Engine:
         prints = [video.fingerprints.features for video in own]
         chosen = default if default in prints else prints[0]
         return one_per_content([video for video in own if video.fingerprints.features == chosen])
+
+    def _prompt(
+        self, question: str, scope: Scope, token_budget: int | None, max_new_tokens: int, watch: Stopwatch
+    ) -> _Prompt:
+        with watch.step("load"):
+            videos = self._videos(scope)
+            segments = select_segments(
+                self._library, videos, scope, lambda: self._compressor.question_feature(question)
+            )
+        # before anything is read: a question that no context holds would fill the memory
+        fit = fit_budget(token_budget, len(segments), self._room(question, segments, max_new_tokens))
+        reading = self._route(question, segments, watch)
+        kept, tokens = self._allocate(reading.scores, fit)
+        memory = self._compress(reading, tokens, watch)
+        said = (*fit.warnings, *left_out(scope, videos))
+        return _Prompt(
+            question, [segments[i] for i in kept], reading.scores[kept], [memory[i] for i in kept], fit, said
+        )
 
     def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> _Reading:
         """Reads the question over every segment. What is kept is the question's own KV, not the prefixes'."""
@@ -239,7 +253,7 @@ class Engine:
             question=prompt.question,
             model=self._checkpoint.id,
             fingerprint=videos[0].fingerprints.features,
-            warnings=(*prompt.fit.warnings, *said),
+            warnings=(*prompt.warnings, *said),
             segments=segments,
             citations=cite(segments),
             usage=usage,

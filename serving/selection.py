@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from serving.kv_tiers import SegmentKey
-from storage import Library, SegmentRecord, VideoRecord
+from storage import Library, SegmentHit, SegmentRecord, VideoRecord
 from tempo_core.errors import LibraryError, UsageError
+from tempo_core.sampling import SegmentSpan
 from tempo_core.values import FloatArray
 
 DEFAULT_CANDIDATES = 64  # segments that the vector search hands to the exact relevance score, over a whole library
@@ -60,36 +61,55 @@ def select_segments(
     if limit is not None and limit < 1:
         raise UsageError("candidates must be at least 1")
     if limit is not None and sum(video.segments for video in videos) > limit:
-        found = _candidates(library, videos, limit, feature())
+        chosen = _candidates(library, videos, scope, limit, feature())
     else:
-        found = [SelectedSegment(video, record) for video in videos for record in library.segments(video)]
-    chosen = [segment for segment in found if _within(segment, scope)]
+        chosen = [one for one in _all(library, videos) if _within(one.video, one.record.span, scope)]
     if not chosen:
         raise UsageError("no segment lies in that range of time; see the videos' durations with `tempo status`")
     return chosen
 
 
+def left_out(scope: Scope, videos: Sequence[VideoRecord]) -> list[str]:
+    """What has to be said of contents that were named and are not among ``videos``."""
+    asked = {video.video_id for video in videos}
+    titles = {video.video_id: video.title for video in scope.videos or () if video.video_id not in asked}
+    return [f"{title} was left out: it is indexed with another model or index spec" for title in titles.values()]
+
+
+def _all(library: Library, videos: Sequence[VideoRecord]) -> list[SelectedSegment]:
+    of_each = zip(videos, library.segments_of(videos), strict=True)
+    return [SelectedSegment(video, record) for video, records in of_each for record in records]
+
+
 def _candidates(
-    library: Library, videos: Sequence[VideoRecord], limit: int, feature: FloatArray
+    library: Library, videos: Sequence[VideoRecord], scope: Scope, limit: int, feature: FloatArray
 ) -> list[SelectedSegment]:
     by_id = {video.video_id: video for video in videos}
-    hits = library.search(feature, videos[0].fingerprints.features, limit, videos=videos)
-    wanted: dict[str, set[int]] = {}
-    for hit in hits:
-        wanted.setdefault(hit.video_id, set()).add(hit.index)
-    return [
-        SelectedSegment(video, record)
-        for video in by_id.values()
-        if video.video_id in wanted
-        for record in library.segments(video)
-        if record.index in wanted[video.video_id]
-    ]
+    nearest = _nearest(library, by_id, scope, limit, feature)
+    wanted = {(hit.video_id, hit.index) for hit in nearest}
+    searched = {video_id for video_id, _ in wanted}
+    found = _all(library, [video for video in videos if video.video_id in searched])
+    return [one for one in found if (one.video.video_id, one.record.index) in wanted]
 
 
-def _within(segment: SelectedSegment, scope: Scope) -> bool:
-    after = scope.from_s is None or segment.player_end_s > scope.from_s
-    before = scope.to_s is None or segment.player_start_s < scope.to_s
-    return after and before
+def _nearest(
+    library: Library, by_id: Mapping[str, VideoRecord], scope: Scope, limit: int, feature: FloatArray
+) -> list[SegmentHit]:
+    """The ``limit`` nearest within the range of time: the search knows none, so it is asked for more."""
+    videos, asked = list(by_id.values()), limit
+    while True:
+        hits = library.search(feature, videos[0].fingerprints.features, asked, videos=videos)
+        within = [hit for hit in hits if _within(by_id[hit.video_id], hit, scope)]
+        if len(within) >= limit or len(hits) < asked:
+            return within[:limit]
+        asked *= 4
+
+
+def _within(video: VideoRecord, span: SegmentHit | SegmentSpan, scope: Scope) -> bool:
+    """Whether a span, in seconds from the video's first frame, lies in the scope's range of player's time."""
+    start_s = video.facts.start_s
+    after = scope.from_s is None or start_s + span.end_s > scope.from_s
+    return after and (scope.to_s is None or start_s + span.start_s < scope.to_s)
 
 
 def require_videos(videos: Sequence[VideoRecord], model: str) -> None:

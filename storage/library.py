@@ -9,7 +9,7 @@ import pyarrow as pa
 from storage.checks import library_status, verify_library
 from storage.frame_part import read_frames
 from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
-from storage.reading import read_states, segment_records, wanted_segments
+from storage.reading import read_states, segment_records, segment_records_of, wanted_segments
 from storage.records import (
     FailureRecord,
     FeatureArray,
@@ -80,6 +80,10 @@ class Library:
     def segments(self, video: VideoRecord) -> list[SegmentRecord]:
         """The video's segments in order: a plain filter, no vector search."""
         return segment_records(self.tables, video)
+
+    def segments_of(self, videos: Sequence[VideoRecord]) -> list[list[SegmentRecord]]:
+        """The segments of each of ``videos``, in one query."""
+        return segment_records_of(self.tables, videos)
 
     def read_states(
         self,

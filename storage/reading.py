@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,16 +13,30 @@ from storage.records import SegmentRecord, VideoRecord
 from storage.schemas import SEGMENT_COLUMNS, segment_record, segments_table
 from storage.state_part import checksum
 from storage.store import ByteRange, Store
-from storage.tables import Tables, quoted
+from storage.tables import Tables, one_of
 from tempo_core.errors import CorruptPart, LibraryError, UsageError
 from tempo_core.values import ByteArray, SegmentState
 
 
 def segment_records(tables: Tables, video: VideoRecord) -> list[SegmentRecord]:
     """The segments of the record's generation, in order; LibraryError if they are not all there."""
-    table = segments_table(video.fingerprints.features)
-    rows = tables.rows(table, f"generation = {quoted(video.generation)}", SEGMENT_COLUMNS)
-    segments = sorted(map(segment_record, rows), key=lambda segment: segment.index)
+    return segment_records_of(tables, [video])[0]
+
+
+def segment_records_of(tables: Tables, videos: Sequence[VideoRecord]) -> list[list[SegmentRecord]]:
+    """The same for each of many videos. One query a model: 200 queries take 1.5 s on a local disk."""
+    generations: dict[str, set[str]] = defaultdict(set)
+    for video in videos:
+        generations[segments_table(video.fingerprints.features)].add(video.generation)
+    found: dict[str, list[SegmentRecord]] = defaultdict(list)
+    for table, wanted in generations.items():
+        for row in tables.rows(table, one_of("generation", sorted(wanted)), SEGMENT_COLUMNS):
+            found[row["generation"]].append(segment_record(row))
+    return [_complete(video, found[video.generation]) for video in videos]
+
+
+def _complete(video: VideoRecord, found: Sequence[SegmentRecord]) -> list[SegmentRecord]:
+    segments = sorted(found, key=lambda segment: segment.index)
     if [segment.index for segment in segments] != list(range(video.segments)):
         raise LibraryError(
             f"{video.uri}: {len(segments)} of {video.segments} segments found; "
