@@ -41,8 +41,8 @@ class KvTiers:
 
     def __init__(self, device: torch.device, device_bytes: int, host_bytes: int) -> None:
         self._device_name = device
-        self._device_bytes = device_bytes
-        self._host_bytes = 0 if device.type == "cpu" else host_bytes
+        self._device_bytes = max(0, device_bytes)
+        self._host_bytes = 0 if device.type == "cpu" else max(0, host_bytes)
         self._device: OrderedDict[int, PrefixCache] = OrderedDict()
         self._host: OrderedDict[int, PrefixCache] = OrderedDict()
         self._keys: dict[int, dict[SegmentKey, int]] = {}  # slab -> its segments' rows

@@ -6,6 +6,7 @@ Eager launches of the same kernels take about 34 ms (1,115 ms for 33 tokens), so
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from typing import Any
 
@@ -59,33 +60,40 @@ class DecodeStep:
         self._slab: _Slab | None = None
         self._graph: Any = None
         self._prompts = 0  # prefilled so far: tells a stream that the slab is no longer its own
+        self._lock = threading.RLock()  # a step of one thread inside another's would mix their answers
 
     @torch.inference_mode()
     def prefill(self, embeds: torch.Tensor, room: int = 0) -> torch.Tensor:
         """Logits (vocabulary,) of the first token behind ``embeds`` [length, hidden]; keeps room for more tokens."""
-        self._prompts += 1
-        slab = self._reserve(len(embeds) + room, embeds)
-        slab.prefilling = True
-        positions = torch.arange(len(embeds), device=embeds.device)[None]
-        logits = self._logits(embeds[None], positions, None, slab)
-        slab.start(len(embeds))
-        return logits
+        with self._lock:
+            self._prompts += 1
+            slab = self._reserve(len(embeds) + room, embeds)
+            slab.prefilling = True
+            positions = torch.arange(len(embeds), device=embeds.device)[None]
+            logits = self._logits(embeds[None], positions, None, slab)
+            slab.start(len(embeds))
+            return logits
 
     @torch.inference_mode()
     def greedy(self, embeds: torch.Tensor, max_new_tokens: int) -> Iterator[int]:
         """Up to ``max_new_tokens`` token ids; the caller stops at the end of turn."""
         if max_new_tokens < 1:
             return
-        first = self.prefill(embeds, room=max_new_tokens).argmax()
-        assert self._slab is not None
-        slab, prompt = self._slab, self._prompts
-        slab.token.fill_(first)
+        with self._lock:
+            first = self.prefill(embeds, room=max_new_tokens).argmax()
+            assert self._slab is not None
+            slab, prompt = self._slab, self._prompts
+            slab.token.fill_(first)
         yield int(first)
         for _ in range(max_new_tokens - 1):
+            yield self._next(slab, prompt)
+
+    def _next(self, slab: _Slab, prompt: int) -> int:
+        with self._lock:
             if self._prompts != prompt:
                 raise RuntimeError("another prompt took the LLM's KV slab before this answer was at its end")
             self._advance(slab)
-            yield int(slab.token)
+            return int(slab.token)
 
     def _advance(self, slab: _Slab) -> None:
         if not slab.kv.is_cuda:

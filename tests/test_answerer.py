@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import islice
 from typing import Any
@@ -209,6 +210,19 @@ def test_a_stream_that_another_answer_interrupted_says_so() -> None:
     used.generate(*asked("d"), max_new_tokens=2)
     with pytest.raises(RuntimeError, match="another prompt"):
         list(stream)
+
+
+def test_answers_in_several_threads_are_whole_or_say_so() -> None:
+    used = answerer()
+
+    def told(name: str) -> bool:
+        try:
+            return used.generate(*asked(name), max_new_tokens=12).token_ids == golden_case(name).generated.tolist()
+        except RuntimeError as interrupted:
+            return "another prompt" in str(interrupted)
+
+    with ThreadPoolExecutor(3) as threads:
+        assert all(threads.map(told, ["c", "d", "b"] * 4))
 
 
 def test_asking_for_logits_changes_no_later_answer() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -226,3 +227,21 @@ def test_timings_add_up_to_the_total(library: Library, engine: Engine) -> None:
     assert isinstance(timings, dict)
     assert set(timings) == {"load", "restore", "route", "compress", "generate", "total"}
     assert sum(timings.values()) <= 2 * timings["total"] + 1e-6
+
+
+def test_questions_from_several_threads_get_their_own_answers(library: Library, engine: Engine) -> None:
+    questions = ["What color?", "Which way does it move, and when?", "?"]
+    alone = [engine.ask(question, max_new_tokens=24).answer for question in questions]
+    fresh = Engine(library, golden_checkpoint())
+    with ThreadPoolExecutor(len(questions)) as threads:
+        asked = threads.map(lambda question: fresh.ask(question, max_new_tokens=24).answer, questions * 3)
+        assert list(asked) == alone * 3
+
+
+def test_a_question_longer_than_the_context_is_refused_before_it_is_read(
+    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read = _counting(monkeypatch, golden_checkpoint().compressor, "read")
+    with pytest.raises(BudgetError, match="no room"):
+        engine.ask("word " * 20_000, _scope(library, "lecture.mp4"))
+    assert read == []

@@ -66,6 +66,12 @@ def test_what_leaves_the_device_waits_in_host_memory_and_comes_back() -> None:
     assert tiers.holds(_keys(2))
 
 
+def test_a_budget_below_nothing_is_nothing() -> None:
+    tiers = KvTiers(CPU, -1, -1)
+    tiers.put(_keys(1), _slab(1))
+    assert tiers.nbytes == (0, 0)
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 9)), max_size=40), st.integers(0, 40))
 def test_budgets_hold_and_every_answer_is_the_right_segments(steps: list[tuple[bool, int]], budget: int) -> None:
     tiers = KvTiers(CPU, budget, 0)
