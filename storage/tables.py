@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -40,13 +40,14 @@ class Tables:
             return sorted(self._connect().list_tables(limit=10_000).tables)
 
     def open(self, name: str) -> Any | None:
-        """The handle of a table, None where there is none."""
-        if name not in self._handles:
-            if name not in self.names():
-                return None
-            with table_errors(self.uri):
+        """The handle of a table, None where there is none.
+
+        Nor is there one where only its folder is: a kill or a full disk cut short its making, before its first commit.
+        """
+        if name not in self._handles and name in self.names():
+            with table_errors(self.uri), suppress(ValueError):  # LanceDB's "was not found"
                 self._handles[name] = self._connect().open_table(name)
-        return self._handles[name]
+        return self._handles.get(name)
 
     def ensure(self, name: str, schema: pa.Schema | None = None) -> Any:
         """The table, created if need be: with ``schema``, or as one of the keyed tables.

@@ -1,0 +1,34 @@
+"""The tables of a library where making one was cut short: what is left has no commit, so it is no table yet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storage import Library, open_library
+from storage.schemas import CATALOG, FAILURES, RETIRED, segments_table
+from storage_harness import PRINTS, index
+
+
+@pytest.mark.parametrize("left", ["", "_versions", "_transactions"])
+@pytest.mark.parametrize("name", [CATALOG, FAILURES, RETIRED, segments_table(PRINTS.features)])
+def test_a_table_cut_short_while_it_was_made_is_made_again(tmp_path: Path, name: str, left: str) -> None:
+    open_library(str(tmp_path), create=True)
+    (tmp_path / "tables" / f"{name}.lance" / left).mkdir(parents=True)
+    assert usable(open_library(str(tmp_path))) == []
+    index(library := open_library(str(tmp_path)), {"/a.mp4": 1})
+    with library.writer() as writer:
+        writer.remove(["/a.mp4"])
+    index(library, {"/a.mp4": 1})
+    assert usable(library) == ["/a.mp4"]
+
+
+def usable(library: Library) -> list[str]:
+    """The videos, once everything that reads or sweeps the tables has run."""
+    assert library.failures() == []
+    assert library.verify() == []
+    library.status()
+    with library.writer() as writer:
+        writer.prune()
+    return [record.uri for record in library.videos()]
