@@ -42,7 +42,7 @@ class LocalLease:
     def acquire(self, wait_s: float) -> None:
         """Poll for the lock; LibraryBusy after ``wait_s``."""
         deadline = time.monotonic() + wait_s
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         while not _try_lock(descriptor):
             if time.monotonic() >= deadline:
                 told = os.pread(descriptor, 4096, 0).decode(errors="replace")

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -41,12 +41,12 @@ class LocalStore:
         """Written beside, synced, renamed."""
         with space_errors(self.uri):
             _make_folders(self.root / PARTS_FOLDER)  # where prune looks for what a killed writer left
-            handle, name = tempfile.mkstemp(suffix=STAGED_SUFFIX, dir=self.root / PARTS_FOLDER)
-            with os.fdopen(handle, "wb") as file:
+            staged = self.root / PARTS_FOLDER / f"{secrets.token_hex(8)}{STAGED_SUFFIX}"
+            with staged.open("xb") as file:  # no mkstemp: who may read the folder may read the file
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self.publish(Path(name), path)
+            self.publish(staged, path)
 
     def staging(self, path: str) -> Path:
         """Beside the final file, so that publishing is one rename."""

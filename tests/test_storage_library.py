@@ -260,3 +260,10 @@ def test_features_are_kept_as_they_were(library: Library) -> None:
     kept = np.asarray([row["vector"] for row in sorted(rows, key=lambda row: int(row["index"]))], np.float32)
     assert kept.shape == (3, FEATURES)
     np.testing.assert_array_equal(kept, tiny_video(1).features)
+
+
+def test_whoever_may_read_new_files_may_read_the_library(tmp_path: Path) -> None:
+    (plain := tmp_path / "plain").touch()
+    index(open_library(str(tmp_path / "library"), create=True), {"/a.mp4": 1})
+    modes = {file: file.stat().st_mode for file in (tmp_path / "library").rglob("*") if file.is_file()}
+    assert {file.name for file, mode in modes.items() if mode != plain.stat().st_mode} == set()
