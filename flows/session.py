@@ -18,6 +18,7 @@ from flows.run import Run
 from flows.stage import Indexer
 from storage import ALL_MODELS, Library, Source, Writer, discover, open_library, stat_source
 from storage.sources import local_path
+from tempo_core.decoding import check_ffmpeg
 from tempo_core.errors import LibraryBusy, LibraryNotFound, SchemaError, SourceError
 from tempo_core.spec import PAPER, IndexSpec, named_spec
 
@@ -61,6 +62,7 @@ def run_index(
     with _writer(library, say) as writer, RunView(spec.segment_frames, readable) as view:
         plan = _plan(wish, found, library, checkpoint, spec)
         if plan.tasks:
+            check_ffmpeg()
             cost = model_cost(checkpoint, spec)
             check_space(estimate(plan.tasks, spec, checkpoint.geometry, cost), library.store.free_bytes(), library.uri)
         prints = checkpoint.fingerprints(spec)

@@ -126,6 +126,17 @@ def test_a_bad_file_costs_its_own_entry_only(library: Path, archive: Path) -> No
     assert (failure["uri"], failure["reason"]) == (str(archive / "a.mp4"), lines[0]["reason"])
 
 
+@pytest.mark.parametrize(("ffmpeg", "reason"), [("/nowhere", "no program that can be run"), ("false", "does not run")])
+def test_an_ffmpeg_that_does_not_run_is_no_videos_failure(
+    ffmpeg: str, reason: str, library: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_video(archive / "talk.mp4")
+    with monkeypatch.context() as broken:
+        broken.setenv("TEMPO_FFMPEG", ffmpeg)
+        assert reason in tempo("index", archive, "--library", library, code=1).err
+    assert statuses(index(library, archive)) == {"talk.mp4": "indexed"}
+
+
 def test_what_failed_is_left_out_until_a_retry_or_a_change(library: Path, archive: Path) -> None:
     path = archive / "a.mp4"
     path.write_text("this is no video")

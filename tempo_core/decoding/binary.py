@@ -31,6 +31,11 @@ def find_ffmpeg() -> str:
     return found
 
 
+def check_ffmpeg() -> None:
+    """TempoError unless there is an ffmpeg that runs: asked before a run, since without it every video would fail."""
+    filters_of(find_ffmpeg())
+
+
 def _runnable(named: str) -> str:
     found = shutil.which(str(Path(named).expanduser()))
     if found is None:
