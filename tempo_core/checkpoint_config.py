@@ -14,6 +14,7 @@ from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen3Config, Qwen3VLConfig
 
 from tempo_core.errors import CheckpointError
+from tempo_core.pixels import MERGE, PAIR, PATCH
 from tempo_core.spec import FrameGeometry
 from tempo_core.weights import read_config
 
@@ -36,7 +37,13 @@ def svlm_config(base: Path) -> Any:
         raise CheckpointError(
             f"{base / 'config.json'}: model_type is {config.get('model_type')!r}, but the base must be a qwen3_vl"
         )
-    return _parsed(Qwen3VLConfig, config, base)
+    parsed = _parsed(Qwen3VLConfig, config, base)
+    for key, ours in {"patch_size": PATCH, "temporal_patch_size": PAIR, "spatial_merge_size": MERGE}.items():
+        if (theirs := getattr(parsed.vision_config, key)) != ours:
+            raise CheckpointError(
+                f"{base / 'config.json'}: vision_config.{key} is {theirs!r}, only {ours} is supported"
+            )
+    return parsed
 
 
 def llm_config(config: dict[str, Any], folder: Path) -> Qwen3Config:
@@ -54,7 +61,15 @@ def frame_geometry(config: dict[str, Any], folder: Path) -> FrameGeometry:
     for key, value in own.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or value <= 0 or value != round(value):
             raise CheckpointError(f"{folder / 'config.json'}: frame_geometry.{key} is {value!r}, not a whole number")
-    return FrameGeometry(**{key: type(known[key])(value) for key, value in own.items()})
+    geometry = FrameGeometry(**{key: type(known[key])(value) for key, value in own.items()})
+    if geometry.patch_multiple % (PATCH * MERGE):
+        raise CheckpointError(
+            f"{folder / 'config.json'}: frame_geometry.patch_multiple is {geometry.patch_multiple}, "
+            f"not a multiple of {PATCH * MERGE}"
+        )
+    if geometry.min_area > geometry.max_area:
+        raise CheckpointError(f"{folder / 'config.json'}: frame_geometry.min_area is above max_area")
+    return geometry
 
 
 def context_tokens(config: dict[str, Any], llm: Qwen3Config, folder: Path) -> int:

@@ -7,6 +7,7 @@ fingerprints (``fingerprints.py``) change with it.
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from math import inf
 from typing import Literal
 
 from tempo_core.errors import UsageError
@@ -49,8 +50,10 @@ class IndexSpec:
     state_dtype: StateDtype = "bfloat16"
 
     def __post_init__(self) -> None:
-        if self.frames_per_second <= 0:
+        if not 0 < self.frames_per_second < inf:
             raise UsageError(f"index spec {self.name!r}: frames_per_second must be positive")
+        if self.min_frames < 1:
+            raise UsageError(f"index spec {self.name!r}: min_frames must be at least 1")
         if self.segment_frames < 2 or self.segment_frames % 2:
             raise UsageError(f"index spec {self.name!r}: segment_frames must be even and at least 2")
         if self.max_frames is not None and self.max_frames < self.min_frames:

@@ -131,6 +131,8 @@ def test_base_that_is_not_tied_needs_its_head(copy: Copy) -> None:
         ({"frame_geometry": {"longest_edge": "large"}}, "frame_geometry.longest_edge"),
         ({"frame_geometry": {"patch_multiple": 0}}, "frame_geometry.patch_multiple"),
         ({"frame_geometry": [512]}, "frame_geometry"),
+        ({"frame_geometry": {"patch_multiple": 48}}, "patch_multiple is 48, not a multiple of 32"),
+        ({"frame_geometry": {"min_area": 10**6}}, "min_area is above max_area"),
     ],
 )
 def test_config_that_cannot_be_meant_is_named(changes: dict[str, object], reason: str, copy: Copy) -> None:
@@ -138,6 +140,14 @@ def test_config_that_cannot_be_meant_is_named(changes: dict[str, object], reason
     with pytest.raises(CheckpointError, match=reason) as caught:
         load_checkpoint(copy.tempo)
     assert str(copy.tempo) in str(caught.value)
+
+
+@pytest.mark.parametrize("key", ["patch_size", "temporal_patch_size", "spatial_merge_size"])
+def test_a_vision_tower_of_other_patches_is_refused(key: str, copy: Copy) -> None:
+    vision = json.loads((copy.base / "config.json").read_text())["vision_config"]
+    edit_config(copy.base, vision_config=vision | {key: 4})
+    with pytest.raises(CheckpointError, match=rf"vision_config\.{key} is 4"):
+        load_checkpoint(copy.tempo)
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "\x00"])

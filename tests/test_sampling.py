@@ -112,6 +112,9 @@ def test_an_unknown_spec_is_answered_with_the_names_there_are() -> None:
         ({"segment_frames": 3}, "must be even"),
         ({"segment_frames": 0}, "must be even"),
         ({"max_frames": 3}, "below min_frames"),
+        ({"frames_per_second": float("nan")}, "must be positive"),
+        ({"frames_per_second": float("inf")}, "must be positive"),
+        ({"min_frames": 0}, "min_frames must be at least 1"),
     ],
 )
 def test_a_spec_that_cannot_be_meant_is_refused(wrong: dict[str, float], reason: str) -> None:
