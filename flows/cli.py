@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import sys
+from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any
 
@@ -20,16 +22,17 @@ class TempoGroup(TyperGroup):
     """A user's mistake is one line on standard error, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; errors of the drawn tree, and files that cannot be used, become exit codes (DESIGN §5)."""
+        """Run the command; errors of the drawn tree, and of the system, become exit codes (DESIGN §5)."""
         try:
             return super().invoke(ctx)
         except TempoError as error:
             typer.echo(f"tempo: {error}", err=True)
             raise typer.Exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
+        except BrokenPipeError:
+            raise
         except OSError as error:
-            if error.filename is None or isinstance(error, BrokenPipeError):
-                raise
-            typer.echo(f"tempo: {error.filename}: {error.strerror}", err=True)
+            named = f"{error.filename}: " if error.filename is not None else ""
+            typer.echo(f"tempo: {named}{error.strerror or error}", err=True)
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
             typer.echo("tempo: interrupted; what was finished is kept", err=True)
@@ -88,6 +91,9 @@ app.command("demo")(demo.demo)
 def main() -> None:
     """Entry point of the ``tempo`` program. A polite kill ends like ctrl-C: at once, and clean."""
     signal.signal(signal.SIGTERM, _interrupt)
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a name that the terminal cannot show is no reason to stop
     app()
 
 

@@ -12,8 +12,9 @@ from flows.view import Glyphs, clean, glyphs_for
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    """One JSON object on one line, at once."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=False, allow_nan=False) + "\n")
+    """One JSON object on one line, at once; with escapes where the stream cannot hold every character."""
+    escaped = not sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, ensure_ascii=escaped, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

@@ -175,6 +175,25 @@ def test_a_process_of_its_own_says_json_and_nothing_else(library: Path) -> None:
     assert "random weights" in said.err
 
 
+def test_a_stream_that_cannot_hold_a_name_gets_an_escape(tmp_path: Path) -> None:
+    (video := tmp_path / "ünï日本🎬.mp4").write_text("no video")
+    index(tmp_path / "library", video, code=3)
+    arguments, environment = ("status", "--library", tmp_path / "library"), {"PYTHONIOENCODING": "ascii"}
+    said, shown = start_tempo(*arguments, "--json", **environment), start_tempo(*arguments, **environment)
+    assert ended(said).json[0]["failures"][0]["uri"] == str(video)
+    assert r"\u65e5\u672c\U0001f3ac.mp4" in ended(shown).out
+
+
+@pytest.mark.parametrize("flags", [[], ["--json"]])
+def test_an_output_that_is_full_is_one_line(library: Path, flags: list[str]) -> None:
+    command = [sys.executable, "-m", "flows.cli", "status", "--library", str(library), *flags]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(command, cwd=ROOT, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0
+    assert done.stderr.splitlines()[0] == "tempo: No space left on device"
+    assert "flows" not in done.stderr
+
+
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
 def test_shells_complete_commands(shell: str) -> None:
     words = {"COMP_WORDS": "tempo st", "COMP_CWORD": "1", "_TYPER_COMPLETE_ARGS": "tempo st"}
