@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows.plan import Task
+from storage.sources import local_path
 from tempo_core.decoding import probe
 from tempo_core.errors import NoSpace, TempoError
 from tempo_core.geometry import frame_size, visual_tokens
@@ -142,7 +143,7 @@ def _probed(task: Task) -> Shape | None:
     if task.source.uri.startswith("s3://"):
         return None
     try:
-        info = probe(task.source.uri)
+        info = probe(local_path(task.source.uri))
     except TempoError:  # it will be said when the file's turn comes
         return None
     duration_s = float(info.duration)

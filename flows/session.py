@@ -123,7 +123,7 @@ def _roots(names: Sequence[str]) -> list[str]:
         if name.startswith("s3://"):
             roots.append(name.rstrip("/") + "/")
         elif (path := local_path(name)).is_dir():
-            roots.append(f"{path}/")
+            roots += [f"{path}/", f"{path.as_uri()}/"]
     return roots
 
 

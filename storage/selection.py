@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 from storage.records import VideoRecord
+from storage.sources import local_path, local_uri
 from tempo_core.errors import UsageError
 
 SHORTEST_ID = 6
@@ -33,7 +34,7 @@ def one_per_content(records: Sequence[VideoRecord]) -> list[VideoRecord]:
 
 
 def _named(records: Sequence[VideoRecord], name: str, place: str) -> list[VideoRecord]:
-    uris = {name, str(Path(name).absolute())}
+    uris = {name, local_uri(local_path(name))}
     by_uri = [record for record in records if record.uri in uris]
     found = by_uri or [record for record in records if _fits(record, name)]
     if not found:

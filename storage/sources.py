@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
 from storage.records import Source
 from tempo_core.errors import SourceError
@@ -39,7 +40,7 @@ def discover(sources: Sequence[str]) -> list[str]:
     """
     found: set[str] = set()
     for name in sources:
-        uris = _discover_s3(name) if name.startswith("s3://") else _discover_local(name.removeprefix("file://"))
+        uris = set(_discover_s3(name) if name.startswith("s3://") else map(local_uri, _discover_local(name)))
         if not uris:
             raise SourceError(f"{name}: no video there (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
         found.update(uris)
@@ -58,7 +59,7 @@ def stat_source(uri: str, tags: Sequence[str] = ()) -> Source:
         status = path.stat()
     if not path.is_file():
         raise SourceError(f"{uri} is no file")
-    return Source(str(path), status.st_size, str(status.st_mtime_ns), tuple(tags))
+    return Source(local_uri(path), status.st_size, str(status.st_mtime_ns), tuple(tags))
 
 
 @contextmanager
@@ -90,7 +91,17 @@ def fetch(
 
 def local_path(uri: str) -> Path:
     """The absolute path of a local source; links are kept, they are part of the name."""
-    return Path(uri.removeprefix("file://")).expanduser().absolute()
+    if uri.startswith("file://"):
+        uri = os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
+    return Path(uri).expanduser().absolute()
+
+
+def local_uri(path: Path) -> str:
+    """The path itself; where a name is no UTF-8 text, file:// with its bytes escaped, because tables hold text."""
+    try:
+        return str(path).encode().decode()
+    except UnicodeEncodeError:
+        return path.as_uri()
 
 
 def _discover_s3(name: str) -> list[str]:
@@ -99,16 +110,16 @@ def _discover_s3(name: str) -> list[str]:
     return [uri for uri in list_objects(name) if uri == name or _is_video(uri)]
 
 
-def _discover_local(name: str) -> list[str]:
+def _discover_local(name: str) -> list[Path]:
     path = local_path(name)
     if path.is_file():
-        return [str(path)]
+        return [path]
     if path.is_dir():
-        return [str(Path(parent, file)) for parent, _, files in os.walk(path) for file in files if _is_video(file)]
+        return [Path(parent, file) for parent, _, files in os.walk(path) for file in files if _is_video(file)]
     if not glob.has_magic(name):
         raise SourceError(f"{name}: no such file or folder")
     matches = [Path(match).absolute() for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207 - absolute
-    return [str(match) for match in matches if match.is_file() and _is_video(match.name)]
+    return [match for match in matches if match.is_file() and _is_video(match.name)]
 
 
 def _is_video(name: str) -> bool:

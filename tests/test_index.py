@@ -182,6 +182,21 @@ def test_names_that_try_to_steer_are_only_names(library: Path, archive: Path) ->
     assert "\x1b" not in shown
 
 
+def test_a_name_that_is_no_text_is_kept_with_its_bytes_escaped(library: Path, archive: Path) -> None:
+    good, bad = archive / os.fsdecode(b"caf\xe9 1.mp4"), archive / os.fsdecode(b"\xff.mp4")
+    small_video(archive / "talk.mp4").rename(good)
+    bad.write_text("no video")
+    escaped = f"file://{archive}/caf%E9%201.mp4"
+    first, second = index(library, archive, code=3)
+    assert (first["uri"], first["status"]) == (f"file://{archive}/%FF.mp4", "failed")
+    assert (second["uri"], second["status"]) == (escaped, "indexed")
+    assert statuses(index(library, good)) == statuses(index(library, escaped)) == {"caf%E9%201.mp4": "unchanged"}
+    assert "%FF" in tempo("index", archive, "--library", library, "--plan", "--retry-failed").out
+    good.unlink()
+    assert statuses(index(library, archive)) == {"caf%E9%201.mp4": "gone", "%FF.mp4": "failed-before"}
+    assert tempo("remove", good, "--library", library, "--json").json == [{"uri": escaped, "status": "removed"}]
+
+
 def test_readable_output_names_each_new_video_and_counts_the_rest(library: Path, archive: Path) -> None:
     small_video(archive / "talk.mp4")
     (archive / "broken.mp4").write_text("no video")
