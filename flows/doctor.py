@@ -28,7 +28,7 @@ _PACKAGES = {  # distribution: what it is for
     "lancedb": "features and catalog",
     "pyarrow": "segment states",
     "av": "reading containers",
-    "boto3": "libraries and sources on S3",
+    "s3fs": "libraries and sources on S3",
 }
 _CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video")
 _HARDWARE = ("_cuvid", "_qsv", "_videotoolbox", "_v4l2m2m", "_vaapi")

@@ -1,4 +1,4 @@
-"""Speaking to S3: one client with explicit timeouts, its errors as ours, and reads that survive a broken connection."""
+"""Speaking to S3 through s3fs: one client with explicit timeouts, a deadline on every request, its errors as ours."""
 
 from __future__ import annotations
 
@@ -10,19 +10,17 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-import boto3
-from botocore.config import Config
-from botocore.exceptions import BotoCoreError, ClientError, HTTPClientError
-from botocore.exceptions import ConnectionError as BotoConnectionError
-from urllib3.exceptions import HTTPError
+from botocore.exceptions import BotoCoreError
+from s3fs import S3FileSystem
 
 from tempo_core.errors import TempoError
 
 CONNECT_TIMEOUT_S = 5
 READ_TIMEOUT_S = 20
 TRIES = 5  # of a request, and in a row without a byte of progress in a read
-READ_DEADLINE_S = 600.0
-_CHUNK = 1 << 20
+REQUEST_DEADLINE_S = 150.0  # above what the tries and the pauses between them take
+TRANSFER_DEADLINE_S = 600.0  # and a second for each of:
+SLOWEST_RATE = 10**6  # bytes/s
 
 
 @dataclass(frozen=True)
@@ -31,6 +29,11 @@ class ObjectPlace:
 
     bucket: str
     key: str
+
+    @property
+    def path(self) -> str:
+        """As s3fs names it: bucket/key."""
+        return f"{self.bucket}/{self.key}"
 
     @property
     def uri(self) -> str:
@@ -50,27 +53,56 @@ def endpoint(options: Mapping[str, str]) -> str | None:
     return given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
 
 
-def s3_client(options: Mapping[str, str], tries: int = TRIES, read_timeout_s: int = READ_TIMEOUT_S) -> Any:
-    """The client for these options (LanceDB's names); what is not given comes from the environment."""
+def file_system(options: Mapping[str, str]) -> Any:
+    """The S3FileSystem for these options (LanceDB's names); what is not given comes from the environment."""
     names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
     region = options.get("aws_region") or os.environ.get("AWS_REGION")
-    given = tuple((name, options[name]) for name in names if name in options)
-    return _client(endpoint(options), region, given, tries, read_timeout_s)
+    given = tuple(options.get(name) for name in names)
+    return _file_system(os.getpid(), endpoint(options), region, given)
 
 
 @lru_cache(maxsize=16)
-def _client(
-    url: str | None, region: str | None, given: tuple[tuple[str, str], ...], tries: int, read_timeout_s: int
-) -> Any:
-    config = Config(
-        connect_timeout=CONNECT_TIMEOUT_S,
-        read_timeout=read_timeout_s,
-        retries={"total_max_attempts": tries, "mode": "standard"},
-        max_pool_connections=16,
-        request_checksum_calculation="when_required",  # not every S3 server knows the newer trailing checksums
-        response_checksum_validation="when_required",
+def _file_system(process: int, url: str | None, region: str | None, given: tuple[str | None, ...]) -> Any:  # noqa: ARG001
+    """One for all threads (s3fs would make one for each) of a ``process``: its event loop does not survive a fork."""
+    key, secret, token = given
+    config = {
+        "connect_timeout": CONNECT_TIMEOUT_S,
+        "read_timeout": READ_TIMEOUT_S,
+        "retries": {"total_max_attempts": TRIES, "mode": "standard"},
+        "max_pool_connections": 16,
+        "request_checksum_calculation": "when_required",  # not every S3 server knows the newer trailing checksums
+        "response_checksum_validation": "when_required",
+    }
+    files = S3FileSystem(
+        key=key,
+        secret=secret,
+        token=token,
+        endpoint_url=url,
+        client_kwargs={"region_name": region} if region else {},
+        config_kwargs=config,
+        use_listings_cache=False,
+        skip_instance_cache=True,
     )
-    return boto3.client("s3", endpoint_url=url, region_name=region, config=config, **dict(given))
+    files.retries = 1  # botocore's tries would be multiplied by its own
+    return files
+
+
+def request(files: Any, method: str, place: ObjectPlace, **parameters: Any) -> Any:
+    """The answer to one request about an object; errors as s3fs raises them."""
+    return files.call_s3(method, Bucket=place.bucket, Key=place.key, timeout=REQUEST_DEADLINE_S, **parameters)
+
+
+def transfer_deadline(size: int) -> float:
+    """When, of time.monotonic(), a transfer of that many bytes that begins now has taken too long."""
+    return time.monotonic() + TRANSFER_DEADLINE_S + size / SLOWEST_RATE
+
+
+def time_left(deadline: float) -> float:
+    """Seconds until ``deadline`` of time.monotonic(); TimeoutError past it (to fsspec, no time would be all time)."""
+    left = deadline - time.monotonic()
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 @contextmanager
@@ -78,84 +110,22 @@ def s3_errors(uri: str, kind: type[TempoError]) -> Iterator[None]:
     """S3's errors as ``kind`` naming the URI; an object that is not there is a FileNotFoundError."""
     try:
         yield
-    except ClientError as error:
-        if status_code(error) == 404:
-            raise FileNotFoundError(uri) from error
-        raise kind(f"{uri}: S3 answered {error.response['Error'].get('Code')}: {error}") from error
-    except (BotoCoreError, HTTPError) as error:
+    except BotoCoreError as error:
         raise kind(f"{uri}: {error}") from error
+    except TimeoutError as error:
+        raise kind(f"{uri}: it took too long and was given up") from error
+    except OSError as error:
+        if isinstance(error, FileNotFoundError) or status_code(error) == 404:
+            raise FileNotFoundError(uri) from error
+        raise kind(f"{uri}: {error.__cause__ if status_code(error) else error}") from error
 
 
-def status_code(error: ClientError) -> int:
-    """The HTTP status of an answer."""
-    return int(error.response["ResponseMetadata"]["HTTPStatusCode"])
+def status_code(error: BaseException | None) -> int | None:
+    """The HTTP status of the answer that s3fs turned into this error."""
+    answer = getattr(getattr(error, "__cause__", None), "response", None)
+    return answer and int(answer["ResponseMetadata"]["HTTPStatusCode"])
 
 
-def is_refused_condition(error: ClientError) -> bool:
+def is_refused_condition(error: BaseException | None) -> bool:
     """Whether a conditional request found another state than it named (412), or a race for it (409)."""
     return status_code(error) in {409, 412}
-
-
-def read_object(
-    options: Mapping[str, str],
-    place: ObjectPlace,
-    start: int,
-    end: int,
-    etag: str | None = None,
-    deadline: float | None = None,
-) -> Iterator[bytes]:
-    """The bytes from ``start`` to ``end`` (exclusive) in chunks.
-
-    After a 5xx, a stall or a broken connection it goes on from where it was. EOFError if the object is too short,
-    TimeoutError past ``deadline`` (of time.monotonic(), looked at with every piece that arrives), ClientError (412
-    where ``etag`` no longer fits), and the last error after ``TRIES`` in a row without progress.
-    """
-    deadline = time.monotonic() + READ_DEADLINE_S if deadline is None else deadline
-    failures = 0
-    while start < end:
-        try:
-            for chunk in _chunks(*_open_body(_reader(options, deadline), place, start, end, etag)):
-                start, failures = start + len(chunk), 0
-                yield chunk
-                _check_deadline(place, deadline)
-        except (ClientError, HTTPClientError, BotoConnectionError, HTTPError, ConnectionError) as error:
-            failures += 1
-            _check_deadline(place, deadline)
-            if failures >= TRIES or (isinstance(error, ClientError) and status_code(error) < 500):
-                raise
-            time.sleep(min(0.1 * 2**failures, max(0.0, deadline - time.monotonic())))
-
-
-def _reader(options: Mapping[str, str], deadline: float) -> Any:
-    """A client that tries once and stalls no longer than the deadline is away (but for the last second)."""
-    left = deadline - time.monotonic()
-    return s3_client(options, tries=1, read_timeout_s=next((one for one in (READ_TIMEOUT_S, 5) if one <= left), 1))
-
-
-def _open_body(client: Any, place: ObjectPlace, start: int, end: int, etag: str | None) -> tuple[Any, int]:
-    """The answer's body and how many bytes it holds; EOFError if they are not all of the range."""
-    condition = {"IfMatch": etag} if etag else {}
-    try:
-        answer = client.get_object(Bucket=place.bucket, Key=place.key, Range=f"bytes={start}-{end - 1}", **condition)
-    except ClientError as error:
-        if status_code(error) == 416:  # the range begins behind the end
-            raise EOFError(f"{place.uri} ends before byte {start}") from error
-        raise
-    if int(answer["ContentLength"]) < end - start:
-        raise EOFError(f"{place.uri} ends at byte {start + answer['ContentLength']}, before byte {end}")
-    return answer["Body"], int(answer["ContentLength"])
-
-
-def _chunks(body: Any, expected: int) -> Iterator[bytes]:
-    with body:
-        # read1 gives what has arrived; StreamingBody.read would wait for the whole chunk however slowly it comes.
-        while expected > 0 and (chunk := body._raw_stream.read1(_CHUNK)):
-            expected -= len(chunk)
-            yield chunk
-        if expected > 0:
-            raise ConnectionResetError(f"the connection broke {expected} bytes early")
-
-
-def _check_deadline(place: ObjectPlace, deadline: float) -> None:
-    if time.monotonic() > deadline:
-        raise TimeoutError(f"{place.uri}: reading it took too long and was given up")

@@ -13,10 +13,9 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from botocore.exceptions import BotoCoreError, ClientError
-
 from storage.local_lease import busy, holder
-from storage.s3_client import ObjectPlace, is_refused_condition, s3_errors, status_code
+from storage.s3_client import ObjectPlace, is_refused_condition, request, s3_errors
+from storage.s3_read import read_small
 from tempo_core.errors import LibraryBusy, LibraryError
 
 LEASE_TTL_S = 60.0
@@ -27,8 +26,8 @@ POLL_S = 0.5
 class S3Lease:
     """Conditional puts on one object; ``check`` before each commit fences a holder that lost it."""
 
-    def __init__(self, client: Any, place: ObjectPlace, library: str) -> None:
-        self._client, self._place, self._library = client, place, library
+    def __init__(self, files: Any, place: ObjectPlace, library: str) -> None:
+        self._files, self._place, self._library = files, place, library
         self._id = secrets.token_hex(8)
         self._etag: str | None = None
         self._renewed = 0.0
@@ -64,10 +63,13 @@ class S3Lease:
         if etag is None:
             return
         try:
-            self._client.delete_object(Bucket=self._place.bucket, Key=self._place.key, IfMatch=etag)
-        except ClientError as error:
-            if not is_refused_condition(error) and status_code(error) != 404:
-                raise LibraryError(f"{self._place.uri}: the lease could not be given back: {error}") from error
+            with s3_errors(self._place.uri, LibraryError):
+                request(self._files, "delete_object", self._place, IfMatch=etag)
+        except FileNotFoundError:
+            return
+        except LibraryError as error:
+            if not is_refused_condition(error.__cause__):
+                raise
 
     def _try_acquire(self) -> bool:
         if self._put(IfNoneMatch="*"):
@@ -94,39 +96,32 @@ class S3Lease:
         begun = time.monotonic()
         try:
             with s3_errors(self._place.uri, LibraryError):
-                answer = self._try_put(body, condition)
+                answer = request(self._files, "put_object", self._place, Body=body, **condition)
         except FileNotFoundError:  # nothing there to match
             return False
-        if answer is None:
-            return False
+        except LibraryError as error:
+            if is_refused_condition(error.__cause__):
+                return False
+            raise
         self._etag, self._renewed = answer["ETag"], begun
         return True
-
-    def _try_put(self, body: bytes, condition: dict[str, str | None]) -> Any | None:
-        try:
-            return self._client.put_object(Bucket=self._place.bucket, Key=self._place.key, Body=body, **condition)
-        except ClientError as error:
-            if is_refused_condition(error):
-                return None
-            raise
 
     def _read(self) -> tuple[str, str | None, float]:
         """(what the holder wrote, the object's ETag, its age in seconds by the server's clock)."""
         try:
             with s3_errors(self._place.uri, LibraryError):
-                answer = self._client.get_object(Bucket=self._place.bucket, Key=self._place.key)
-                told = answer["Body"].read().decode(errors="replace")
+                told, answer = read_small(self._files, self._place)
         except FileNotFoundError:
             return "", None, 0.0
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return told, answer["ETag"], (now - answer["LastModified"]).total_seconds()
+        return told.decode(errors="replace"), answer["ETag"], (now - answer["LastModified"]).total_seconds()
 
     def _beat(self) -> None:
         while not self._stop.wait(LEASE_TTL_S / RENEWALS):
             try:
                 if not self._renew():
                     return  # lost: check() tells
-            except (LibraryError, BotoCoreError):
+            except LibraryError:
                 continue  # the next beat tries again; check() refuses to commit on an old lease
 
 

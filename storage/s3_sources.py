@@ -8,10 +8,16 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from botocore.exceptions import ClientError
-
 from storage.records import Source
-from storage.s3_client import is_refused_condition, parse_uri, read_object, s3_client, s3_errors
+from storage.s3_client import (
+    TRANSFER_DEADLINE_S,
+    file_system,
+    is_refused_condition,
+    parse_uri,
+    request,
+    s3_errors,
+)
+from storage.s3_read import read_object
 from storage.scratch import scratch_folder
 from storage.space import space_errors
 from tempo_core.errors import NoSpace, SourceError
@@ -19,9 +25,8 @@ from tempo_core.errors import NoSpace, SourceError
 
 def stat_object(uri: str) -> tuple[int, str]:
     """(bytes, ETag) of an object; SourceError if it cannot be reached."""
-    place = parse_uri(uri)
     with _source_errors(uri):
-        answer = s3_client({}).head_object(Bucket=place.bucket, Key=place.key)
+        answer = request(file_system({}), "head_object", parse_uri(uri))
     return int(answer["ContentLength"]), str(answer["ETag"]).strip('"')
 
 
@@ -29,12 +34,11 @@ def list_objects(uri: str) -> list[str]:
     """The object itself, or those below it as a prefix; SourceError if the bucket cannot be listed."""
     place = parse_uri(uri)
     below = place.key if not place.key or place.key.endswith("/") else place.key + "/"
-    found = []
+    folder, _, name = place.key.rpartition("/")
     with _source_errors(uri):
-        pages = s3_client({}).get_paginator("list_objects_v2")
-        for page in pages.paginate(Bucket=place.bucket, Prefix=place.key):
-            found += [one["Key"] for one in page.get("Contents", ())]
-    return [f"s3://{place.bucket}/{key}" for key in found if key == place.key or key.startswith(below)]
+        found = file_system({}).find(f"{place.bucket}/{folder}", prefix=name, timeout=TRANSFER_DEADLINE_S)
+    keys = [path.removeprefix(f"{place.bucket}/") for path in found]
+    return [f"s3://{place.bucket}/{key}" for key in keys if key == place.key or key.startswith(below)]
 
 
 @contextmanager
@@ -52,9 +56,9 @@ def fetched_object(source: Source, scratch: Path, deadline: float) -> Iterator[t
 
 def _download(source: Source, path: Path, deadline: float) -> str:
     digest = hashlib.sha256()
-    with space_errors(str(path.parent)), path.open("wb", buffering=0) as file:
+    with space_errors(str(path.parent)), path.open("wb") as file:
         place = parse_uri(source.uri)
-        for chunk in read_object({}, place, 0, source.size, f'"{source.modified}"', deadline):
+        for chunk in read_object(file_system({}), place, source.size, f'"{source.modified}"', deadline):
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()
@@ -67,10 +71,9 @@ def _source_errors(uri: str) -> Iterator[None]:
             yield
     except FileNotFoundError:
         raise SourceError(f"{uri}: no such object or bucket") from None
-    except (EOFError, OSError) as error:
+    except EOFError as error:
         raise SourceError(f"{uri}: {error}") from error
     except SourceError as error:
-        cause = error.__cause__
-        if isinstance(cause, ClientError) and is_refused_condition(cause):
+        if is_refused_condition(error.__cause__):
             raise SourceError(f"{uri} changed while it was read; index it again when it is complete") from error
         raise

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import io
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
-from boto3.s3.transfer import S3UploadFailedError, TransferConfig
-
-from storage.s3_client import ObjectPlace, endpoint, parse_uri, read_object, s3_client, s3_errors
+from storage.s3_client import (
+    REQUEST_DEADLINE_S,
+    TRANSFER_DEADLINE_S,
+    ObjectPlace,
+    endpoint,
+    file_system,
+    parse_uri,
+    request,
+    s3_errors,
+    time_left,
+    transfer_deadline,
+)
 from storage.s3_lease import S3Lease
+from storage.s3_read import open_object, read_object, read_ranges, read_small
 from storage.scratch import drop_scratch, make_scratch
 from storage.store import LEASE_FILE, STAGED_SUFFIX, TABLES_FOLDER, ByteRange, FileInfo, Lease
 from tempo_core.errors import LibraryError
 
-READ_THREADS = 8
-RUN_BYTES = 32 << 20  # one GET: large enough that its latency is small, small enough to share among the threads
-RUN_GAP = 64 << 10  # bytes between two ranges that are read along rather than asked around
-_UPLOAD = TransferConfig(multipart_threshold=64 << 20, multipart_chunksize=64 << 20, max_concurrency=4)
+UPLOAD_BYTES = 32 << 20  # one PUT of a larger part; a part of up to twice that is one PUT
+UPLOADS = 4  # at a time, each in memory
 _TABLE_DEFAULTS = {"timeout": "60s", "connect_timeout": "5s", "client_max_retries": "6", "client_retry_timeout": "60"}
 
 
@@ -35,8 +41,7 @@ class S3Store:
         self.tables_uri = f"{self.uri}/{TABLES_FOLDER}"
         self.table_options: Mapping[str, str] = _table_options(options)
         self._base = parse_uri(self.uri)
-        self._options = options
-        self._client = s3_client(options)
+        self._files = file_system(options)
         self._scratch: Path | None = None
 
     def exists(self, path: str) -> bool:
@@ -44,7 +49,7 @@ class S3Store:
         place = self._place(path)
         try:
             with s3_errors(place.uri, LibraryError):
-                self._client.head_object(Bucket=place.bucket, Key=place.key)
+                request(self._files, "head_object", place)
         except FileNotFoundError:
             return False
         return True
@@ -53,13 +58,13 @@ class S3Store:
         """One GET."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):
-            return cast(bytes, self._client.get_object(Bucket=place.bucket, Key=place.key)["Body"].read())
+            return read_small(self._files, place)[0]
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """One PUT."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):
-            self._client.put_object(Bucket=place.bucket, Key=place.key, Body=data)
+            request(self._files, "put_object", place, Body=data)
 
     def staging(self, path: str) -> Path:
         """In a scratch folder of this machine, removed when the store is."""
@@ -71,61 +76,54 @@ class S3Store:
     def publish(self, staged: Path, path: str) -> None:
         """Upload; the object is there only once it is whole."""
         place = self._place(path)
-        try:
-            with s3_errors(place.uri, LibraryError):
-                self._client.upload_file(str(staged), place.bucket, place.key, Config=_UPLOAD)
-        except S3UploadFailedError as error:
-            raise LibraryError(f"{place.uri}: {error}") from error
+        left = time_left(transfer_deadline(staged.stat().st_size))
+        with s3_errors(place.uri, LibraryError):
+            self._files.put_file(str(staged), place.path, chunksize=UPLOAD_BYTES, max_concurrency=UPLOADS, timeout=left)
         staged.unlink()
 
     def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
         """Neighbouring ranges as one GET, several GETs at a time."""
         place = self._place(path)
-        with s3_errors(place.uri, LibraryError), ThreadPoolExecutor(READ_THREADS) as threads:
-            for done in [threads.submit(self._read_run, place, run) for run in _runs(ranges)]:
-                done.result()
+        with s3_errors(place.uri, LibraryError):
+            read_ranges(self._files, place, ranges)
 
-    def blocks(self, path: str) -> Iterator[bytes]:
-        """One GET, as it comes."""
+    def blocks(self, path: str) -> Iterator[bytes | bytearray]:
+        """A few GETs at a time."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):
-            yield from read_object(self._options, place, 0, self._size(place))
+            yield from read_object(self._files, place, self._size(place))
 
     def open(self, path: str) -> BinaryIO:
-        """A GET per read: pyarrow gathers its own."""
+        """A GET per read."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):
-            return cast(BinaryIO, _ObjectFile(self._options, place, self._size(place)))
+            return open_object(self._files, place, self._size(place))
 
     def files(self, folder: str) -> Iterator[FileInfo]:
         """List the prefix."""
-        base = self._place("").key
+        base = self._place("").path
         with s3_errors(self.uri, LibraryError):
-            pages = self._client.get_paginator("list_objects_v2")
-            for page in pages.paginate(
-                Bucket=self._base.bucket, Prefix=self._place(folder + "/" if folder else "").key
-            ):
-                for one in page.get("Contents", ()):
-                    yield FileInfo(one["Key"].removeprefix(base), one["Size"], one["LastModified"].timestamp())
+            found = self._files.find(self._place(folder).path, detail=True, timeout=TRANSFER_DEADLINE_S)
+        for path, one in found.items():
+            if path.startswith(base):  # an empty prefix is taken for the object of its name
+                yield FileInfo(path.removeprefix(base), one["size"], one["LastModified"].timestamp())
 
     def delete(self, path: str) -> None:
         """One DELETE."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):
-            self._client.delete_object(Bucket=place.bucket, Key=place.key)
+            request(self._files, "delete_object", place)
 
     def discard_uploads(self, oldest: float) -> None:
         """Abort multipart uploads that were begun before ``oldest``: what killed writers left, unseen but paid for."""
         with s3_errors(self.uri, LibraryError):
-            pages = self._client.get_paginator("list_multipart_uploads")
-            found = pages.paginate(Bucket=self._base.bucket, Prefix=self._place("").key)
-            uploads = (one for page in found for one in page.get("Uploads", ()))
-            for one in (one for one in uploads if one["Initiated"].timestamp() <= oldest):
-                self._client.abort_multipart_upload(Bucket=self._base.bucket, Key=one["Key"], UploadId=one["UploadId"])
+            for one in [one for one in self._uploads() if one["Initiated"].timestamp() <= oldest]:
+                place = ObjectPlace(self._base.bucket, one["Key"])
+                request(self._files, "abort_multipart_upload", place, UploadId=one["UploadId"])
 
     def lease(self) -> Lease:
         """A lease object."""
-        return S3Lease(self._client, self._place(LEASE_FILE), self.uri)
+        return S3Lease(self._files, self._place(LEASE_FILE), self.uri)
 
     def free_bytes(self) -> int | None:
         """There is no such limit."""
@@ -136,79 +134,17 @@ class S3Store:
         return ObjectPlace(self._base.bucket, prefix + path)
 
     def _size(self, place: ObjectPlace) -> int:
-        return int(self._client.head_object(Bucket=place.bucket, Key=place.key)["ContentLength"])
+        return int(request(self._files, "head_object", place)["ContentLength"])
 
-    def _read_run(self, place: ObjectPlace, run: Sequence[ByteRange]) -> None:
-        """One GET over neighbouring ranges; what lies between them is dropped."""
-        position, end = run[0].offset, run[-1].offset + len(run[-1].target)
-        waiting = list(run)
-        for chunk in read_object(self._options, place, position, end):
-            waiting = _scatter(memoryview(chunk), position, waiting)
-            position += len(chunk)
-
-
-class _ObjectFile(io.RawIOBase):
-    """A seekable reader of one object."""
-
-    def __init__(self, options: Mapping[str, str], place: ObjectPlace, size: int) -> None:
-        self._options, self._object, self._size, self._position = options, place, size, 0
-
-    def readable(self) -> bool:
-        return True
-
-    def seekable(self) -> bool:
-        return True
-
-    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
-        origin = {io.SEEK_SET: 0, io.SEEK_CUR: self._position, io.SEEK_END: self._size}[whence]
-        self._position = origin + offset
-        return self._position
-
-    def tell(self) -> int:
-        return self._position
-
-    def readinto(self, buffer: Any) -> int:
-        target = memoryview(buffer).cast("B")
-        end = min(self._size, self._position + len(target))
-        filled = 0
-        with s3_errors(self._object.uri, LibraryError):
-            for chunk in read_object(self._options, self._object, self._position, end):
-                target[filled : filled + len(chunk)] = chunk
-                filled += len(chunk)
-        self._position += filled
-        return filled
-
-
-def _runs(ranges: Sequence[ByteRange]) -> list[list[ByteRange]]:
-    runs: list[list[ByteRange]] = []
-    for one in sorted(ranges, key=lambda one: one.offset):
-        last = runs[-1] if runs else None
-        if last and _continues(last, one):
-            last.append(one)
-        else:
-            runs.append([one])
-    return runs
-
-
-def _continues(run: Sequence[ByteRange], one: ByteRange) -> bool:
-    gap = one.offset - (run[-1].offset + len(run[-1].target))
-    return 0 <= gap <= RUN_GAP and one.offset + len(one.target) - run[0].offset <= RUN_BYTES
-
-
-def _scatter(chunk: memoryview, position: int, waiting: list[ByteRange]) -> list[ByteRange]:
-    """Copy what of ``chunk``, which begins at byte ``position``, belongs to the waiting ranges; those still waiting."""
-    end = position + len(chunk)
-    while waiting and waiting[0].offset < end:
-        first = waiting[0]
-        start = max(first.offset, position)
-        count = min(len(first.target) - (start - first.offset), end - start)
-        first.target[start - first.offset : start - first.offset + count] = chunk[
-            start - position : start - position + count
-        ]
-        if start + count < first.offset + len(first.target):
-            break
-        waiting = waiting[1:]
-    return waiting
+    def _uploads(self) -> Iterator[Any]:
+        """All uploads below the prefix that have not ended, page by page."""
+        asked = {"Bucket": self._base.bucket, "Prefix": self._place("").key}
+        while True:
+            page = self._files.call_s3("list_multipart_uploads", timeout=REQUEST_DEADLINE_S, **asked)
+            yield from page.get("Uploads", ())
+            if not page.get("IsTruncated"):
+                return
+            asked |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
 
 
 def _table_options(options: Mapping[str, str]) -> dict[str, str]:

@@ -71,7 +71,7 @@ class Store(Protocol):
     def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
         """Fill every range's target; EOFError where the file is too short."""
 
-    def blocks(self, path: str) -> Iterator[bytes]:
+    def blocks(self, path: str) -> Iterator[bytes | bytearray]:
         """The whole file, piece by piece."""
 
     def open(self, path: str) -> BinaryIO:
@@ -107,7 +107,7 @@ def part_generation(path: str) -> str | None:
 def open_store(uri: str, options: Mapping[str, str] | None = None) -> Store:
     """The store at a local path, a file:// or an s3:// URI; nothing is created or contacted yet."""
     if uri.startswith("s3://"):
-        from storage.s3_store import S3Store  # boto3 costs half a second: only who needs S3 pays it
+        from storage.s3_store import S3Store  # s3fs costs a second: only who needs S3 pays it
 
         return S3Store(uri, options or {})
     from storage.local_store import LocalStore

@@ -18,7 +18,7 @@ def checks(code: int = 0) -> dict[str, Record]:
 
 def test_everything_needed_is_found_here() -> None:
     found = checks()
-    assert {"python", "torch", "device", "transformers", "lancedb", "pyarrow", "boto3", "ffmpeg"} <= found.keys()
+    assert {"python", "torch", "device", "transformers", "lancedb", "pyarrow", "s3fs", "ffmpeg"} <= found.keys()
     assert {"decoders", "hardware decoders", "memory", "cache", "scratch", "default model"} <= found.keys()
     assert all(check.keys() == {"name", "ok", "found", "needed", "advice"} for check in found.values())
     assert all(check["ok"] for check in found.values() if check["needed"])

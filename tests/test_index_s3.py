@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy, s3_server
-from storage.s3_client import s3_client
+from storage.s3_client import file_system
 from tempo_cli import small_video, statuses, tempo
 
 pytestmark = pytest.mark.s3
@@ -27,12 +27,12 @@ def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     with fault_proxy(port) as started:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():
             monkeypatch.setenv(name, value)
-        s3_client({}).create_bucket(Bucket=BUCKET)
+        file_system({}).call_s3("create_bucket", Bucket=BUCKET)
         yield started
 
 
 def put(path: Path, key: str) -> None:
-    s3_client({}).put_object(Bucket=BUCKET, Key=key, Body=path.read_bytes())
+    file_system({}).call_s3("put_object", Bucket=BUCKET, Key=key, Body=path.read_bytes())
 
 
 def indexed(source: str, library: str, code: int = 0) -> dict[str, str]:

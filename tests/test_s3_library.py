@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 
 from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy, s3_server
-from storage import Library, open_library, s3_client, s3_lease
-from storage.s3_client import parse_uri
+from storage import Library, open_library, s3_lease
+from storage.s3_client import file_system, parse_uri
 from storage_harness import PRINTS, contents, fill, index, put, tiny_video, video_id
 from tempo_core.errors import CorruptPart, LibraryBusy, LibraryError, LibraryNotFound
 
@@ -34,7 +34,7 @@ def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
         for name, value in CREDENTIALS.items():
             monkeypatch.setenv(name, value)
         monkeypatch.setenv("AWS_ENDPOINT_URL", started.url)
-        client().create_bucket(Bucket=BUCKET)
+        asked("create_bucket")
         started.requests.clear()
         yield started
 
@@ -44,8 +44,8 @@ def library(proxy: Proxy, request: pytest.FixtureRequest) -> Library:
     return open_library(f"s3://{BUCKET}/{request.node.name}", create=True)
 
 
-def client() -> Any:
-    return s3_client.s3_client({})
+def asked(method: str, **parameters: Any) -> Any:
+    return file_system({}).call_s3(method, Bucket=BUCKET, **parameters)
 
 
 def keys(library: Library, folder: str) -> list[str]:
@@ -158,12 +158,12 @@ def test_an_upload_that_fails_leaves_nothing_visible(library: Library, proxy: Pr
 
 def test_uploads_that_were_never_ended_are_swept(library: Library) -> None:
     place = parse_uri(f"{library.uri}/parts/aa/half")
-    client().create_multipart_upload(Bucket=place.bucket, Key=place.key)
+    asked("create_multipart_upload", Key=place.key)
     library.store.discard_uploads(oldest=0)
-    assert client().list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+    assert asked("list_multipart_uploads").get("Uploads")
     with library.writer() as writer:
         writer.prune(grace_s=3600)  # moto says of every upload that it was begun in 2010
-    assert not client().list_multipart_uploads(Bucket=BUCKET).get("Uploads")
+    assert not asked("list_multipart_uploads").get("Uploads")
 
 
 def test_one_writer_at_a_time(library: Library) -> None:
@@ -225,5 +225,5 @@ def test_no_scratch_stays_behind(library: Library, tmp_path: Path, monkeypatch: 
 
 
 def test_the_client_has_timeouts(proxy: Proxy) -> None:
-    config = client().meta.config
+    config = file_system({}).s3.meta.config
     assert (config.connect_timeout, config.read_timeout) == (5, 20)

@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 
 from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy, s3_server
-from storage import discover, fetch, s3_sources, stat_source
-from storage.s3_client import s3_client
+from storage import discover, fetch, s3_read, s3_sources, stat_source
+from storage.s3_client import file_system
 from tempo_core.errors import NoSpace, SourceError
 
 pytestmark = pytest.mark.s3
@@ -35,14 +35,14 @@ def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
     with fault_proxy(port) as started:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():
             monkeypatch.setenv(name, value)
-        s3_client({}).create_bucket(Bucket=BUCKET)
+        file_system({}).call_s3("create_bucket", Bucket=BUCKET)
         put("day one/talk.mp4", DATA)
         started.requests.clear()
         yield started
 
 
 def put(key: str, data: bytes) -> None:
-    s3_client({}).put_object(Bucket=BUCKET, Key=key, Body=data)
+    file_system({}).call_s3("put_object", Bucket=BUCKET, Key=key, Body=data)
 
 
 def left_in(scratch: Path) -> list[str]:
@@ -55,6 +55,13 @@ def test_prefixes_are_searched_for_videos(proxy: Proxy) -> None:
     assert discover([f"s3://{BUCKET}/day one"]) == [f"s3://{BUCKET}/day one/sub/b.MKV", URI]
     assert discover([f"s3://{BUCKET}/day one/", URI]) == [f"s3://{BUCKET}/day one/sub/b.MKV", URI]
     assert discover([f"s3://{BUCKET}/day one/notes.txt"]) == [f"s3://{BUCKET}/day one/notes.txt"]
+    put("day two.mp4", b"x")
+    put("day two.mp4/poster.mp4", b"x")
+    assert discover([f"s3://{BUCKET}/day two.mp4"]) == [
+        f"s3://{BUCKET}/day two.mp4",
+        f"s3://{BUCKET}/day two.mp4/poster.mp4",
+    ]
+    assert len(discover([f"s3://{BUCKET}"])) == 5
     with pytest.raises(SourceError, match=r"s3://videos/nothing"):
         discover([f"s3://{BUCKET}/nothing"])
 
@@ -66,6 +73,16 @@ def test_a_fetched_object_is_hashed_and_gone_afterwards(proxy: Proxy, tmp_path: 
         assert fetched.sha256 == hashlib.sha256(DATA).hexdigest()
         assert fetched.source == stat_source(URI, ["a"])
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_large_object_is_fetched_by_several_ranges(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(s3_read, "PIECE_BYTES", 100_000)
+    with fetch(URI, tmp_path) as fetched:
+        assert fetched.path.read_bytes() == DATA
+        assert fetched.sha256 == hashlib.sha256(DATA).hexdigest()
+    assert proxy.count("GET .*talk.* bytes=") == -(-len(DATA) // 100_000)
 
 
 @pytest.mark.parametrize("kind", ["error", "drop", "slow"])
