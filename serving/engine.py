@@ -21,7 +21,7 @@ from serving.answer import Answer, AskedSegment, SearchHit, Usage, cite, most_re
 from serving.budget import MIN_TOKENS, BudgetFit, PromptRoom, fit_budget
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
-from serving.selection import Scope, SelectedSegment, left_out, require_videos, select_segments
+from serving.selection import Scope, SelectedSegment, left_out, nearest, require_videos, select_segments
 from serving.stopwatch import Stopwatch
 from storage import ALL_MODELS, Library, VideoRecord, one_per_content
 from tempo_core.allocation import allocate
@@ -132,10 +132,9 @@ class Engine:
         """Segments nearest to the question by their features, best first; no KV cache is touched."""
         if limit < 1:
             raise UsageError("limit must be at least 1")
-        videos = {video.video_id: video for video in self._videos(scope or Scope())}
-        feature = self._compressor.question_feature(question)
-        fingerprint = next(iter(videos.values())).fingerprints.features
-        hits = self._library.search(feature, fingerprint, limit, videos=list(videos.values()))
+        scope = scope or Scope()
+        videos = {video.video_id: video for video in self._videos(scope)}
+        hits = nearest(self._library, videos, scope, limit, self._compressor.question_feature(question))
         return [
             SearchHit(
                 video_id=hit.video_id,

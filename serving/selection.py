@@ -85,17 +85,19 @@ def _candidates(
     library: Library, videos: Sequence[VideoRecord], scope: Scope, limit: int, feature: FloatArray
 ) -> list[SelectedSegment]:
     by_id = {video.video_id: video for video in videos}
-    nearest = _nearest(library, by_id, scope, limit, feature)
-    wanted = {(hit.video_id, hit.index) for hit in nearest}
+    wanted = {(hit.video_id, hit.index) for hit in nearest(library, by_id, scope, limit, feature)}
     searched = {video_id for video_id, _ in wanted}
     found = _all(library, [video for video in videos if video.video_id in searched])
     return [one for one in found if (one.video.video_id, one.record.index) in wanted]
 
 
-def _nearest(
+def nearest(
     library: Library, by_id: Mapping[str, VideoRecord], scope: Scope, limit: int, feature: FloatArray
 ) -> list[SegmentHit]:
-    """The ``limit`` nearest within the range of time: the search knows none, so it is asked for more."""
+    """The ``limit`` nearest within the scope's range of time: the library's search knows none, so it is asked for more.
+
+    ``by_id``: the videos, of one features fingerprint.
+    """
     videos, asked = list(by_id.values()), limit
     while True:
         hits = library.search(feature, videos[0].fingerprints.features, asked, videos=videos)

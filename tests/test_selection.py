@@ -43,6 +43,11 @@ def test_candidates_within_a_range_are_as_many_as_asked_for(engine: Engine) -> N
     assert len(answer.segments) == 3 and all(segment.end_s <= 20 for segment in answer.segments)
 
 
+def test_a_search_keeps_to_the_range_of_time(engine: Engine) -> None:
+    hits = engine.search(QUESTION, Scope(from_s=100.0, to_s=110.0), limit=2)
+    assert len(hits) == 2 and all(100 <= hit.start_s < 110 for hit in hits)
+
+
 def test_a_named_video_that_cannot_be_asked_about_together_with_the_others_is_said(
     library: Library, engine: Engine
 ) -> None:
