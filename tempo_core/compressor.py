@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tempo_core.errors import UsageError
+from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.prefix_cache import LayerCache, PrefixCache, QuestionCache, suffix_mask
 from tempo_core.prompts import PrefixTokens, PromptEncoder
 from tempo_core.spec import StateDtype
@@ -155,7 +155,7 @@ class Compressor:
         for start, batch in zip(range(0, len(prefix), self._batch), self._batches(prefix), strict=True):
             hidden = self._last_hidden(batch, suffix, kv[:, :, start : start + len(batch)])
             scores.append(torch.sigmoid(hidden.float() @ self._direction))
-        found = torch.cat(scores).cpu().numpy() if scores else np.zeros(0, np.float32)
+        found = _finite(torch.cat(scores)).numpy() if scores else np.zeros(0, np.float32)
         return QuestionCache(prefix, kv, found, question)
 
     @torch.inference_mode()
@@ -243,5 +243,12 @@ def _check_shapes(segments: Sequence[SegmentPixels]) -> None:
 
 
 def _unit_length(hidden: torch.Tensor) -> FloatArray:
-    unit: FloatArray = nn.functional.normalize(hidden.float(), dim=-1).cpu().numpy()
+    unit: FloatArray = _finite(nn.functional.normalize(hidden.float(), dim=-1)).numpy()
     return unit
+
+
+def _finite(values: torch.Tensor) -> torch.Tensor:
+    """On the CPU; CheckpointError where a weight or an overflow has made them no numbers."""
+    if not bool(values.isfinite().all()):
+        raise CheckpointError("the model computes values that are not finite: its weights are damaged")
+    return values.cpu()

@@ -11,7 +11,7 @@ import pytest
 
 from golden_cases import golden_case, golden_checkpoint, golden_prefix, golden_states, small_segment
 from tempo_core.compressor import Compressor
-from tempo_core.errors import UsageError
+from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.values import FloatArray, SegmentPixels, SegmentState
 
 QUESTION = "What happens here, and when?"
@@ -230,3 +230,13 @@ def test_pixels_that_do_not_fit_their_grid_are_refused() -> None:
     for broken in (replace(segment, patches=segment.patches[:-1]), replace(segment, pair_times_s=(0.5,))):
         with pytest.raises(UsageError, match=r"segment 1: .*grid of 2 frame pairs of 4 x 4 patches"):
             compressor().encode([segment, broken])
+
+
+def test_values_that_are_not_finite_are_the_checkpoints_fault_not_the_users() -> None:
+    damaged = golden_checkpoint().compressor
+    (state,) = golden_states("d")
+    broken = replace(state, rows=np.full(state.visual.shape, np.nan, np.float32).view(np.uint8))
+    with pytest.raises(CheckpointError, match="not finite"):
+        damaged.relevance([broken], "Is it?")
+    with pytest.raises(CheckpointError, match="not finite"):
+        damaged.features([broken])

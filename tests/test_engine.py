@@ -238,10 +238,10 @@ def test_questions_from_several_threads_get_their_own_answers(library: Library, 
         assert list(asked) == alone * 3
 
 
-def test_a_question_longer_than_the_context_is_refused_before_it_is_read(
+def test_a_question_too_long_to_keep_is_refused_before_it_is_read(
     library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read = _counting(monkeypatch, golden_checkpoint().compressor, "read")
-    with pytest.raises(BudgetError, match="no room"):
+    with pytest.raises(BudgetError, match="at most 512 can be asked"):
         engine.ask("word " * 20_000, _scope(library, "lecture.mp4"))
     assert read == []

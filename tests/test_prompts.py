@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLModel
 
 from golden_cases import BASE, TEMPO, golden_checkpoint, small_segment
+from tempo_core.errors import BudgetError
 from tempo_core.prompts import EMPTY_QUESTION, PromptEncoder, time_tag
 
 HOSTILE = [
@@ -27,7 +28,7 @@ HOSTILE = [
     "\x00",
     "\ud800 half a surrogate pair",
     "日本語 Ünï 👩‍👩‍👧 \u202e",
-    "a" * 3000,
+    "a" * 400,
 ]
 even = st.integers(1, 6).map(lambda half: 2 * half)
 grids = st.tuples(st.integers(1, 4), even, even)
@@ -198,3 +199,9 @@ def test_visual_places_are_as_many_as_the_visual_tokens(grid: tuple[int, int, in
 def test_both_tokenizers_of_the_golden_checkpoint_read_alike() -> None:
     other = PromptEncoder(Qwen2Tokenizer.from_pretrained(TEMPO, local_files_only=True))
     assert other.answer_tail("When?") == prompts().answer_tail("When?")
+
+
+@pytest.mark.parametrize("ask", ["question_suffix", "question_summary", "answer_tail"])
+def test_a_question_of_more_than_512_tokens_is_refused_wherever_it_is_read(ask: str) -> None:
+    with pytest.raises(BudgetError, match=r"3,\d\d\d tokens long; at most 512"):
+        getattr(prompts(), ask)("a" * 3000)
