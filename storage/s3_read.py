@@ -53,14 +53,14 @@ def read_ranges(
 
 def read_object(
     files: Any, place: ObjectPlace, size: int, etag: str | None = None, deadline: float | None = None
-) -> Iterator[bytearray]:
-    """The object's ``size`` bytes in large blocks; errors as in ``read_ranges``."""
+) -> Iterator[memoryview]:
+    """The object's ``size`` bytes in large blocks, each good until the next one; errors as in ``read_ranges``."""
     deadline = transfer_deadline(size) if deadline is None else deadline
-    step = PIECE_BYTES * READS // 2
-    for start in range(0, size, step):
-        block = bytearray(min(step, size - start))
+    buffer = memoryview(bytearray(min(size, PIECE_BYTES * READS // 2)))
+    for start in range(0, size, max(1, len(buffer))):
+        block = buffer[: size - start]
         pieces = [
-            [ByteRange(start + offset, memoryview(block)[offset : offset + PIECE_BYTES])]
+            [ByteRange(start + offset, block[offset : offset + PIECE_BYTES])]
             for offset in range(0, len(block), PIECE_BYTES)
         ]
         _read_runs(files, place, pieces, etag, deadline)

@@ -26,7 +26,7 @@ from storage.scratch import drop_scratch, make_scratch
 from storage.store import LEASE_FILE, STAGED_SUFFIX, TABLES_FOLDER, ByteRange, FileInfo, Lease
 from tempo_core.errors import LibraryError
 
-UPLOAD_BYTES = 32 << 20  # one PUT of a larger part; a part of up to twice that is one PUT
+UPLOAD_BYTES = 16 << 20  # one PUT of a larger part; a part of up to twice that is one PUT
 UPLOADS = 4  # at a time, each in memory
 _TABLE_DEFAULTS = {"timeout": "60s", "connect_timeout": "5s", "client_max_retries": "6", "client_retry_timeout": "60"}
 
@@ -87,7 +87,7 @@ class S3Store:
         with s3_errors(place.uri, LibraryError):
             read_ranges(self._files, place, ranges)
 
-    def blocks(self, path: str) -> Iterator[bytes | bytearray]:
+    def blocks(self, path: str) -> Iterator[bytes | memoryview]:
         """A few GETs at a time."""
         place = self._place(path)
         with s3_errors(place.uri, LibraryError):

@@ -71,8 +71,8 @@ class Store(Protocol):
     def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
         """Fill every range's target; EOFError where the file is too short."""
 
-    def blocks(self, path: str) -> Iterator[bytes | bytearray]:
-        """The whole file, piece by piece."""
+    def blocks(self, path: str) -> Iterator[bytes | memoryview]:
+        """The whole file, piece by piece, each good until the next one."""
 
     def open(self, path: str) -> BinaryIO:
         """A seekable reader for pyarrow."""
