@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 
@@ -65,6 +66,17 @@ def test_verify_finds_a_flipped_bit(library: Path) -> None:
     assert not found["ok"]
     assert any(record.states_part.path in problem["subject"] for problem in found["problems"])
     assert "problems" in tempo("verify", "--library", library, code=1).out
+
+
+def test_verify_tells_a_way_out_that_mends_copies_too(library: Path, archive: Path) -> None:
+    (record, *_) = open_library(str(library)).videos()
+    (library / record.states_part.path).unlink()
+    (found,) = tempo("verify", "--library", library, "--json", code=1).json
+    command = re.search(r"`tempo (remove [0-9a-f]+)`", found["problems"][0]["reason"])
+    assert command is not None
+    tempo(*command[1].split(), "--library", library)
+    assert statuses(index(library, archive)) == {"copy.mp4": "indexed", "talk.mp4": "duplicate"}
+    tempo("verify", "--library", library)
 
 
 def test_removing_a_uri_leaves_the_copy(library: Path, archive: Path) -> None:
