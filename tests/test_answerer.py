@@ -217,7 +217,9 @@ def test_answers_in_several_threads_are_whole_or_say_so() -> None:
 
     def told(name: str) -> bool:
         try:
-            return used.generate(*asked(name), max_new_tokens=12).token_ids == golden_case(name).generated.tolist()
+            return bool(
+                used.generate(*asked(name), max_new_tokens=12).token_ids == golden_case(name).generated.tolist()
+            )
         except RuntimeError as interrupted:
             return "another prompt" in str(interrupted)
 
