@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from flows.result import IndexResult, committed
 from storage.records import FailureRecord, Source, VideoRecord
 
-FETCH = "fetch"  # stage of a failure to read a source at all: it may be there again, so it is tried each time
+# Stages of failures that are not the file's: the source may be there again, the memory free. Tried each time.
+FETCH, MEMORY = "fetch", "memory"
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ def make_plan(found: Sequence[Source], known: Known, roots: Sequence[str], retry
 def _settled(source: Source, record: VideoRecord | None, failure: FailureRecord | None) -> IndexResult | None:
     if record is not None and _same(source, record):
         return committed("unchanged", record)
-    if failure is not None and failure.stage != FETCH and _stamp(source) == _stamp(failure.source):
+    if failure is not None and failure.stage not in {FETCH, MEMORY} and _stamp(source) == _stamp(failure.source):
         return IndexResult(source.uri, "failed-before", reason=failure.reason)
     return None
 

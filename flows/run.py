@@ -17,7 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
-from flows.plan import FETCH, Plan, Task
+from flows.plan import FETCH, MEMORY, Plan, Task
 from flows.result import IndexResult, committed
 from flows.stage import Indexer, Origin
 from storage import Content, Source, Writer, fetch
@@ -136,6 +136,8 @@ def _stage(error: Exception) -> str:
     """Where it failed. A source that could not be fetched may be there again tomorrow (``plan.make_plan``)."""
     if isinstance(error, SourceError):
         return FETCH
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without loading torch
+        return MEMORY
     return "decode" if isinstance(error, VideoError) else "encode"
 
 

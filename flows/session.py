@@ -56,7 +56,9 @@ def run_index(
     """
     began = time.monotonic()
     found = find_sources(wish.sources)
-    model, spec = _defaults(_existing(wish.library, upgrade=True), wish)
+    existing = _existing(wish.library, upgrade=True)
+    _expect_something(found, existing, wish.sources)
+    model, spec = _defaults(existing, wish)
     checkpoint = checkpoint or load_model(model, say)
     library = open_library(wish.library, create=True)
     with _writer(library, say) as writer, RunView(spec.segment_frames, readable) as view:
@@ -79,6 +81,7 @@ def plan_only(wish: Wish, say: Say) -> tuple[Plan, Estimate]:
     """What ``run_index`` would do, and what it would take. Nothing is written, no library made."""
     found = find_sources(wish.sources)
     library = _existing(wish.library)
+    _expect_something(found, library, wish.sources)
     model, spec = _defaults(library, wish)
     checkpoint = load_model(model, say)
     plan = _plan(wish, found, library, checkpoint, spec)
@@ -105,6 +108,14 @@ def find_sources(names: Sequence[str]) -> list[Source]:
         except SourceError:
             found.append(Source(uri, 0, ""))
     return found
+
+
+def _expect_something(found: Sequence[Source], library: Library | None, names: Sequence[str]) -> None:
+    """SourceError where there is no video and never was one: empty folders, more likely a slip than a wish."""
+    roots = tuple(_roots(names))
+    known = library.videos(ALL_MODELS) if library is not None else []
+    if not found and not any(record.uri.startswith(roots) for record in known):
+        raise SourceError(f"{', '.join(names)}: no video there; name a folder with videos, or files")
 
 
 def _plan(

@@ -22,8 +22,8 @@ from storage.records import (
 from storage.schemas import CATALOG, FAILURES, failure_record
 from storage.search import search_segments
 from storage.selection import select_videos
-from storage.store import Store, open_store
-from storage.sweep import DEFAULT_GRACE_S, catalog_records
+from storage.store import TABLES_FOLDER, Store, open_store
+from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, catalog_records
 from storage.tables import Tables, quoted
 from storage.video_writer import VideoWriter
 from storage.writer import Writer
@@ -170,7 +170,9 @@ class Library:
         ``progress(path, bytes)`` is called for each part that was read. What nothing refers to is a problem once it
         is older than ``grace_s``: before, a run may be about to commit it, or a reader be at it.
         """
-        return verify_library(self.store, self.tables, catalog_records(self.tables), progress, grace_s)
+        lost = catalog_is_lost(self.manifest().default, self.tables)
+        problems = [Problem(f"{TABLES_FOLDER}/{CATALOG}", LOST_CATALOG)] if lost else []
+        return problems + verify_library(self.store, self.tables, catalog_records(self.tables), progress, grace_s)
 
 
 def open_library(uri: str, create: bool = False, storage_options: Mapping[str, str] | None = None) -> Library:

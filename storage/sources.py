@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import glob
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -18,6 +19,8 @@ from tempo_core.errors import SourceError
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
 )
+log = logging.getLogger(__name__)
+
 DEFAULT_MAX_BYTES = 1 << 40
 _BLOCK = 1 << 20
 
@@ -36,12 +39,12 @@ def discover(sources: Sequence[str]) -> list[str]:
 
     A file is taken whatever its suffix; folders are searched below for video suffixes, S3 prefixes (ending with /, or
     no object themselves) likewise; a pattern with * ? [ ] is a glob (** for any depth). SourceError where a name fits
-    nothing: a slip, more likely than a wish.
+    nothing: a slip, more likely than a wish. A folder may be empty: its videos may all be gone.
     """
     found: set[str] = set()
     for name in sources:
         uris = set(_discover_s3(name) if name.startswith("s3://") else map(local_uri, _discover_local(name)))
-        if not uris:
+        if not uris and not _is_folder(name):
             raise SourceError(f"{name}: no video there (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
         found.update(uris)
     return sorted(found)
@@ -115,11 +118,16 @@ def _discover_local(name: str) -> list[Path]:
     if path.is_file():
         return [path]
     if path.is_dir():
-        return [Path(parent, file) for parent, _, files in os.walk(path) for file in files if _is_video(file)]
+        walk = os.walk(path, onerror=lambda error: log.warning("a folder cannot be searched: %s", error))
+        return [Path(parent, file) for parent, _, files in walk for file in files if _is_video(file)]
     if not glob.has_magic(name):
         raise SourceError(f"{name}: no such file or folder")
     matches = [Path(match).absolute() for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207 - absolute
     return [match for match in matches if match.is_file() and _is_video(match.name)]
+
+
+def _is_folder(name: str) -> bool:
+    return not name.startswith("s3://") and local_path(name).is_dir()
 
 
 def _is_video(name: str) -> bool:

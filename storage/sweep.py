@@ -21,6 +21,17 @@ from tempo_core.errors import NoSpace
 DEFAULT_GRACE_S = 3600.0
 
 
+LOST_CATALOG = (
+    "the table of videos is gone although videos were committed: tables/ was deleted or damaged. Put it back from a "
+    "copy, or index the sources again"
+)
+
+
+def catalog_is_lost(default: str | None, tables: Tables) -> bool:
+    """A default is set only once the catalog's table exists (``Writer``): without it, no part tells whose it is."""
+    return default is not None and tables.open(CATALOG) is None
+
+
 def sweep(store: Store, tables: Tables, grace_s: float, begun: set[str]) -> int:
     """Free what no catalog row needs; ``begun``: generations now being written. Bytes freed."""
     before = sum(file.size for file in store.files(""))

@@ -21,10 +21,10 @@ from storage.schemas import (
     video_row,
 )
 from storage.store import Lease, part_generation
-from storage.sweep import DEFAULT_GRACE_S, optimize_tables, sweep
+from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, optimize_tables, sweep
 from storage.tables import one_of, quoted
 from storage.video_writer import VideoWriter
-from tempo_core.errors import UsageError
+from tempo_core.errors import LibraryError, UsageError
 from tempo_core.fingerprints import Fingerprints
 
 if TYPE_CHECKING:
@@ -124,9 +124,12 @@ class Writer:
     def prune(self, grace_s: float = DEFAULT_GRACE_S, models: Iterable[str] = ()) -> int:
         """Sweep what no row of the catalog refers to and that is older than ``grace_s``; the bytes freed.
 
-        ``models``: features fingerprints to give up altogether, with their rows.
+        ``models``: features fingerprints to give up altogether, with their rows. LibraryError, and nothing swept,
+        where the catalog is lost: then no row refers to any part.
         """
         self._lease.check()
+        if catalog_is_lost(read_manifest(self._store).default, self._tables):
+            raise LibraryError(f"{self._store.uri}: {LOST_CATALOG}")
         for fingerprint in models:
             self._drop_model(fingerprint)
         begun = {video.generation for video in self._begun if video.is_open}
@@ -184,6 +187,7 @@ class Writer:
         manifest = read_manifest(self._store)
         held = {prints.features for prints in self._library.fingerprints()}
         if manifest.default not in held:
+            self._tables.ensure(CATALOG)  # before a default is set: ``catalog_is_lost`` tells by it
             default = self._library.default_fingerprint() or fingerprint
             write_manifest(self._store, replace(manifest, default=default))
         self._default_holds = True

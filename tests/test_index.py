@@ -158,18 +158,17 @@ def test_a_link_that_leads_nowhere_is_tried_again_each_time(library: Path, archi
     assert statuses(index(library, archive)) == {"a.mp4": "indexed", "b.mp4": "unchanged"}
 
 
-def test_a_file_that_is_gone_is_said_and_kept(library: Path, archive: Path) -> None:
+def test_memory_that_ran_out_is_not_the_videos_fault(
+    library: Path, archive: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     small_video(archive / "a.mp4")
-    small_video(archive / "b.mp4", seconds=3)
-    index(library, archive)
-    (archive / "a.mp4").unlink()
-    assert statuses(index(library, archive)) == {"a.mp4": "gone", "b.mp4": "unchanged"}
-    assert tempo("status", "--library", library, "--json").json[0]["videos"] == 2
 
+    def exhausted(*_: object) -> None:
+        raise MemoryError
 
-def test_other_folders_are_not_gone(library: Path, archive: Path, tmp_path: Path) -> None:
-    index(library, small_video(tmp_path / "elsewhere.mp4"))
-    small_video(archive / "a.mp4", seconds=3)
+    with monkeypatch.context() as full:
+        full.setattr("flows.stage.patchify", exhausted)
+        assert statuses(index(library, archive, code=3)) == {"a.mp4": "failed"}
     assert statuses(index(library, archive)) == {"a.mp4": "indexed"}
 
 

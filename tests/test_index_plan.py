@@ -63,8 +63,9 @@ def test_what_failed_is_left_out_while_it_is_the_same() -> None:
     assert planned([source("a")], [], [failure(source("a"))], retry=True)[1] == [Task(source("a"))]
 
 
-def test_what_could_not_be_fetched_is_tried_each_time() -> None:
-    assert planned([source("a")], [], [failure(source("a"), "fetch")])[1] == [Task(source("a"))]
+@pytest.mark.parametrize("stage", ["fetch", "memory"])
+def test_what_was_not_the_files_fault_is_tried_each_time(stage: str) -> None:
+    assert planned([source("a")], [], [failure(source("a"), stage)])[1] == [Task(source("a"))]
 
 
 def test_only_what_was_below_the_named_folders_can_be_gone() -> None:

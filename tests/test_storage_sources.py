@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,13 +37,30 @@ def test_patterns_find_videos_at_any_depth(folder: Path) -> None:
     assert discover([f"{folder}/*.mp4"]) == [f"{folder}/b.mp4"]
 
 
-@pytest.mark.parametrize(
-    ("name", "reason"), [("nothing.mp4", "no such file"), ("*.ogv", "no video there"), ("empty", "no video")]
-)
+@pytest.mark.parametrize(("name", "reason"), [("nothing.mp4", "no such file"), ("*.ogv", "no video there")])
 def test_a_name_that_fits_nothing_is_told(folder: Path, name: str, reason: str) -> None:
-    (folder / "empty").mkdir()
     with pytest.raises(SourceError, match=reason):
         discover([str(folder / "b.mp4"), str(folder / name)])
+
+
+def test_an_empty_folder_costs_the_others_nothing(folder: Path) -> None:
+    (folder / "empty").mkdir()
+    assert discover([str(folder / "empty"), str(folder / "b.mp4")]) == [f"{folder}/b.mp4"]
+
+
+def test_a_folder_that_cannot_be_searched_is_told(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    real = os.scandir
+
+    def refuse(path: str) -> Any:
+        if str(path).endswith("deep"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)  # who runs the tests may be root, whom no folder refuses
+    assert f"{folder}/deep/er/c.webm" not in discover([str(folder)])
+    assert "cannot be searched" in caplog.text
 
 
 def test_a_source_changes_with_size_or_time(folder: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from storage import Library, open_library
 from storage.schemas import CATALOG, FAILURES, RETIRED, segments_table
 from storage_harness import PRINTS, index
+from tempo_core.errors import LibraryError
 
 
 @pytest.mark.parametrize("left", ["", "_versions", "_transactions"])
@@ -32,3 +34,22 @@ def usable(library: Library) -> list[str]:
     with library.writer() as writer:
         writer.prune()
     return [record.uri for record in library.videos()]
+
+
+def test_a_lost_catalog_is_told_and_costs_no_part(tmp_path: Path) -> None:
+    index(open_library(str(tmp_path), create=True), {"/a.mp4": 1})
+    shutil.rmtree(tmp_path / "tables")
+    library = open_library(str(tmp_path))
+    parts = sorted((tmp_path / "parts").rglob("*.parquet"))
+    assert [problem.subject for problem in library.verify()] == ["tables/videos"]
+    with library.writer() as writer, pytest.raises(LibraryError, match="Put it back"):
+        writer.prune(grace_s=0)
+    assert sorted((tmp_path / "parts").rglob("*.parquet")) == parts
+
+
+def test_a_library_whose_videos_were_all_removed_has_lost_nothing(tmp_path: Path) -> None:
+    index(library := open_library(str(tmp_path), create=True), {"/a.mp4": 1})
+    with library.writer() as writer:
+        writer.remove(["/a.mp4"])
+        assert writer.prune(grace_s=0) > 0
+    assert library.verify(grace_s=0) == []
