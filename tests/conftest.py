@@ -12,10 +12,15 @@ import shutil
 import signal
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import settings
+
+if TYPE_CHECKING:
+    from s3_server import Proxy
 
 SEED = 20604  # any fixed number
 REPORTING_OFF = {
@@ -62,3 +67,26 @@ def fixed_seeds() -> None:
         sys.modules["numpy"].random.seed(SEED)
     if "torch" in sys.modules:
         sys.modules["torch"].manual_seed(SEED)
+
+
+@pytest.fixture(scope="module")
+def port() -> Iterator[int]:
+    """An S3 server of the module's own."""
+    from s3_server import s3_server
+
+    with s3_server() as started:
+        yield started
+
+
+@pytest.fixture
+def proxy(port: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Proxy]:
+    """A network to it that fails on demand, the environment that leads there, and the module's ``BUCKET``."""
+    from s3_server import CREDENTIALS, fault_proxy
+    from storage.s3_client import file_system
+
+    with fault_proxy(port) as started:
+        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():
+            monkeypatch.setenv(name, value)
+        file_system({}).call_s3("create_bucket", Bucket=request.module.BUCKET)
+        started.requests.clear()
+        yield started

@@ -3,32 +3,16 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy, s3_server
+from s3_server import Fault, Proxy
 from storage.s3_client import file_system
 from tempo_cli import small_video, statuses, tempo
 
 pytestmark = pytest.mark.s3
 BUCKET = "archive"
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with s3_server() as started:
-        yield started
-
-
-@pytest.fixture
-def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    with fault_proxy(port) as started:
-        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():
-            monkeypatch.setenv(name, value)
-        file_system({}).call_s3("create_bucket", Bucket=BUCKET)
-        yield started
 
 
 def put(path: Path, key: str) -> None:

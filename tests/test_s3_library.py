@@ -6,13 +6,12 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy, s3_server
+from s3_server import Fault, Proxy
 from storage import Library, open_library, s3_lease
 from storage.s3_client import file_system, parse_uri
 from storage_harness import PRINTS, contents, fill, index, put, tiny_video, video_id
@@ -20,23 +19,6 @@ from tempo_core.errors import CorruptPart, LibraryBusy, LibraryError, LibraryNot
 
 pytestmark = pytest.mark.s3
 BUCKET = "archive"
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with s3_server() as started:
-        yield started
-
-
-@pytest.fixture
-def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    with fault_proxy(port) as started:
-        for name, value in CREDENTIALS.items():
-            monkeypatch.setenv(name, value)
-        monkeypatch.setenv("AWS_ENDPOINT_URL", started.url)
-        asked("create_bucket")
-        started.requests.clear()
-        yield started
 
 
 @pytest.fixture

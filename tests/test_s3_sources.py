@@ -7,13 +7,12 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy, s3_server
+from s3_server import Fault, Proxy
 from storage import discover, fetch, s3_read, s3_sources, stat_source
 from storage.s3_client import file_system
 from tempo_core.errors import NoSpace, SourceError
@@ -24,21 +23,11 @@ URI = f"s3://{BUCKET}/day one/talk.mp4"
 DATA = bytes(range(256)) * 4096
 
 
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with s3_server() as started:
-        yield started
-
-
 @pytest.fixture
-def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    with fault_proxy(port) as started:
-        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():
-            monkeypatch.setenv(name, value)
-        file_system({}).call_s3("create_bucket", Bucket=BUCKET)
-        put("day one/talk.mp4", DATA)
-        started.requests.clear()
-        yield started
+def proxy(proxy: Proxy) -> Proxy:
+    put("day one/talk.mp4", DATA)
+    proxy.requests.clear()
+    return proxy
 
 
 def put(key: str, data: bytes) -> None:

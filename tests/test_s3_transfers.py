@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy, s3_server
+from s3_server import Fault, Proxy
 from storage import s3_client, s3_read, s3_store
 from storage.s3_client import file_system
 from storage.store import ByteRange, Store, open_store
@@ -19,21 +18,6 @@ from tempo_core.errors import LibraryError
 pytestmark = pytest.mark.s3
 BUCKET = "archive"
 ROOT = Path(__file__).parent.parent
-
-
-@pytest.fixture(scope="module")
-def port() -> Iterator[int]:
-    with s3_server() as started:
-        yield started
-
-
-@pytest.fixture
-def proxy(port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Proxy]:
-    with fault_proxy(port) as started:
-        for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():
-            monkeypatch.setenv(name, value)
-        file_system({}).call_s3("create_bucket", Bucket=BUCKET)
-        yield started
 
 
 @pytest.fixture
