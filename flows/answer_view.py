@@ -8,7 +8,7 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from flows.output import Page
-from flows.view import bar, clock, shortened, span, strip
+from flows.view import bar, clock, counted, shortened, span, strip
 
 if TYPE_CHECKING:
     from serving.answer import Answer, AskedSegment, Citation, SearchHit
@@ -61,7 +61,7 @@ def _one_strip(page: Page, segments: Sequence[AskedSegment]) -> None:
     room = max(8, page.width - len(start) - len(end) - 2 - 2 * MARGIN)
     tokens = [segment.tokens for segment in segments]
     page.line(f"  {start} {strip(tokens, room, page.glyphs)} {end}")
-    page.line(f"  {shortened(_name(segments[0].uri), page.width - 20)}, {sum(tokens):,} tokens", style="dim")
+    page.line(f"  {shortened(_name(segments[0].uri), page.width - 20)}, {counted(sum(tokens), 'token')}", style="dim")
 
 
 def _footer(page: Page, answer: Answer) -> None:

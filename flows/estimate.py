@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from flows.plan import Task
+from flows.view import counted
 from storage.sources import local_path
 from tempo_core.decoding import probe
 from tempo_core.errors import NoSpace, TempoError
@@ -95,7 +96,8 @@ def check_space(needed: Estimate, free_bytes: int | None, place: str) -> None:
     wanted = needed.bytes + RESERVE_BYTES
     if free_bytes is not None and wanted > free_bytes:
         raise NoSpace(
-            f"about {wanted / 1e9:.1f} GB are needed at {place} for {needed.videos} videos, {free_bytes / 1e9:.1f} GB "
+            f"about {wanted / 1e9:.1f} GB are needed at {place} for {counted(needed.videos, 'video')}, "
+            f"{free_bytes / 1e9:.1f} GB "
             "are free: free some, run `tempo prune`, or index fewer at once"
         )
 

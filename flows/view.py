@@ -57,6 +57,11 @@ def parse_time(text: str) -> float:
     return int(hours or 0) * 3600 + int(minutes or 0) * 60 + float(seconds)
 
 
+def counted(number: int, word: str) -> str:
+    """1 video, 2 videos, 1,024 frames."""
+    return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
 def size(count: float) -> str:
     """Bytes for people: 1.2 GB (powers of 1000)."""
     units = ("B", "kB", "MB", "GB", "TB", "PB")

@@ -41,8 +41,8 @@ def test_status_counts_contents_sources_and_sizes(library: Path) -> None:
     assert (model["model_id"], model["spec"]["name"], model["is_default"]) == ("embedded", "paper", True)
     assert (model["sources"], model["videos"], model["segments"]) == (2, 1, 1)
     shown = tempo("status", "--library", library).out
-    assert "1 videos, 3.0 s" in shown
-    assert "embedded, spec paper: 2 sources of 1 videos" in shown
+    assert "1 video, 3.0 s" in shown
+    assert "embedded, spec paper: 2 sources of 1 video" in shown
 
 
 def test_failures_are_shown_with_their_reasons(library: Path, archive: Path) -> None:

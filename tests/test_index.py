@@ -200,7 +200,7 @@ def test_readable_output_names_each_new_video_and_counts_the_rest(library: Path,
     small_video(archive / "talk.mp4")
     (archive / "broken.mp4").write_text("no video")
     said = tempo("index", archive, "--library", library, code=3)
-    assert "talk.mp4  00:02, 1 segments" in said.out
+    assert "talk.mp4  00:02, 1 segment" in said.out
     assert "broken.mp4" in said.out
     assert "1 indexed, 1 failed" in said.out
     assert "random weights" in said.err

@@ -85,12 +85,12 @@ def print_json_result(result: IndexResult, _page: Page) -> None:
 
 def print_result(result: IndexResult, page: Page) -> None:
     """One readable line; what is unchanged is only counted."""
-    from flows.view import clock, size, span
+    from flows.view import clock, counted, size, span
 
     if result.status == "unchanged":
         return
     if result.status in {"indexed", "duplicate"}:
-        told = f"{clock(result.duration_s)}, {result.segments} segments, {size(result.state_bytes)}"
+        told = f"{clock(result.duration_s)}, {counted(result.segments, 'segment')}, {size(result.state_bytes)}"
         told += f", {span(result.seconds)}"
     else:
         told = result.reason or ""
@@ -101,15 +101,16 @@ def print_result(result: IndexResult, page: Page) -> None:
 
 
 def _show_summary(summary: RunSummary) -> None:
-    from flows.view import span
+    from flows.view import counted, span
 
-    counted = ", ".join(f"{count} {status}" for status, count in summary.counts.items() if count)
-    Page().line(f"{counted or 'nothing to do'}; {summary.segments} segments in {span(summary.seconds)}", style="bold")
+    statuses = ", ".join(f"{count} {status}" for status, count in summary.counts.items() if count)
+    segments = counted(summary.segments, "segment")
+    Page().line(f"{statuses or 'nothing to do'}; {segments} in {span(summary.seconds)}", style="bold")
 
 
 def _show_plan(plan: Plan, estimate: Estimate, as_json: bool) -> None:
     from flows.result import summarize
-    from flows.view import size, span
+    from flows.view import counted, size, span
 
     if as_json:
         counts = summarize(plan.settled, 0.0).counts
@@ -121,7 +122,7 @@ def _show_plan(plan: Plan, estimate: Estimate, as_json: bool) -> None:
     for result in plan.settled:
         print_result(result, page)
     spent = f", about {span(estimate.seconds)} of work" if estimate.seconds is not None else ""
-    hours = f"{span(estimate.video_hours * 3600)} of video, {estimate.segments:,} segments"
+    hours = f"{span(estimate.video_hours * 3600)} of video, {counted(estimate.segments, 'segment')}"
     page.line(f"{len(plan.tasks)} to index: {hours}, about {size(estimate.bytes)}{spent}", style="bold")
     if estimate.probed < estimate.videos:
         error_page().line(f"{estimate.probed} files were read for this; the others are taken to be alike", style="dim")

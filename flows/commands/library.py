@@ -96,17 +96,18 @@ def remove(
 
 
 def _show_status(found: LibraryStatus) -> None:
-    from flows.view import size, span
+    from flows.view import counted, size, span
 
     page = Page()
     page.line(f"{found.uri}  (schema {found.schema})", style="bold")
-    page.line(f"{found.videos} videos, {span(found.hours * 3600)}")
+    page.line(f"{counted(found.videos, 'video')}, {span(found.hours * 3600)}")
     for model in found.models:
         served = "served by default" if model.is_default else "kept beside"
-        counts = f"{model.sources} sources of {model.videos} videos, {model.segments:,} segments"
+        contents = f"{counted(model.sources, 'source')} of {counted(model.videos, 'video')}"
+        counts = f"{contents}, {counted(model.segments, 'segment')}"
         failed = f", {model.failures} failed" if model.failures else ""
         page.line(f"  {model.model_id}, spec {model.spec.name}: {counts}{failed} ({served})")
-    tables = f"tables {size(found.tables_bytes)} in {found.fragments} fragments"
+    tables = f"tables {size(found.tables_bytes)} in {counted(found.fragments, 'fragment')}"
     page.line(f"states {size(found.states_bytes)}, frames {size(found.frames_bytes)}, {tables}")
     page.line(f"to prune {size(found.unreferenced_bytes)}")
     if found.free_bytes is not None:
