@@ -18,7 +18,8 @@ import statistics
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -114,22 +115,14 @@ def recompute(setting: Setting) -> Row:
     return {"way": "recompute", "first_token_s": first, "total_s": sum(steps.values()), "steps_s": steps}
 
 
-def step(steps: dict[str, float], name: str) -> _Step:
+@contextmanager
+def step(steps: dict[str, float], name: str) -> Iterator[None]:
     """Times a block, waiting for the GPU at its end; the last time of a name counts."""
-    return _Step(steps, name)
-
-
-class _Step:
-    def __init__(self, steps: dict[str, float], name: str) -> None:
-        self._steps, self._name = steps, name
-
-    def __enter__(self) -> None:
-        self._begin = time.perf_counter()
-
-    def __exit__(self, *_: object) -> None:
-        if torch.cuda.is_available():
-            torch.cuda.synchronize()
-        self._steps[self._name] = time.perf_counter() - self._begin
+    begin = time.perf_counter()
+    yield
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    steps[name] = time.perf_counter() - begin
 
 
 def asked(setting: Setting, engine: Callable[[], Engine], way: str) -> Row:

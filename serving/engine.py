@@ -169,12 +169,11 @@ class Engine:
         # before anything is read: a question that no context holds would fill the memory
         fit = fit_budget(token_budget, len(segments), self._room(question, segments, max_new_tokens))
         reading = self._route(question, segments, watch)
-        kept, tokens = self._allocate(reading.scores, fit)
+        scores = reading.scores
+        kept, tokens = self._allocate(scores, fit)
         memory = self._compress(reading, tokens, watch)
         said = (*fit.warnings, *left_out(scope, videos))
-        return _Prompt(
-            question, [segments[i] for i in kept], reading.scores[kept], [memory[i] for i in kept], fit, said
-        )
+        return _Prompt(question, [segments[i] for i in kept], scores[kept], [memory[i] for i in kept], fit, said)
 
     def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> _Reading:
         """Reads the question over every segment. What is kept is the question's own KV, not the prefixes'."""
@@ -194,8 +193,11 @@ class Engine:
         return kept, tokens
 
     def _compress(self, reading: _Reading, tokens: npt.NDArray[np.int64], watch: Stopwatch) -> dict[int, FloatArray]:
-        """Memory tokens by position. Groups go backwards: what routing used last is still on the device."""
-        order = list(range(len(reading.groups)))[::-1]
+        """Memory tokens by position, of the groups that were given any.
+
+        Groups go backwards: what routing used last is still on the device.
+        """
+        order = [group for group, positions in enumerate(reading.groups) if tokens[positions].any()][::-1]
         members = [[reading.segments[i] for i in reading.groups[group]] for group in order]
         memory: dict[int, FloatArray] = {}
         for step, cache in self._restorer.caches(members, watch):

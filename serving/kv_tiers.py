@@ -40,7 +40,7 @@ class KvTiers:
     """
 
     def __init__(self, device: torch.device, device_bytes: int, host_bytes: int) -> None:
-        self._device_name = device
+        self._target = device
         self._device_bytes = max(0, device_bytes)
         self._host_bytes = 0 if device.type == "cpu" else max(0, host_bytes)
         self._device: OrderedDict[int, PrefixCache] = OrderedDict()
@@ -75,7 +75,7 @@ class KvTiers:
         number = self._slab_of[keys[0]]
         rows = [self._keys[number][key] for key in keys]
         if number in self._host:
-            self._device[number] = self._host.pop(number).to(self._device_name)
+            self._device[number] = self._host.pop(number).to(self._target)
         self._device.move_to_end(number)
         slab = self._device[number]
         self._shrink()

@@ -5,7 +5,6 @@ Shapes: P patches, T frame pairs, S visual tokens of a segment, L = 1 + deepstac
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,10 +84,3 @@ class SegmentState:
 def row_bytes(hidden_size: int, dtype: StateDtype) -> int:
     """Bytes of one token's row (DESIGN §2, STORAGE "FixedSizeBinary rows")."""
     return hidden_size * _ELEMENT_BYTES[dtype] + (_SCALE_BYTES if dtype == "int8" else 0)
-
-
-def check_one_shape(states: Sequence[SegmentState]) -> None:
-    """ValueError unless all states share shape and dtype, as one video's whole segments do."""
-    shapes = {(state.rows.shape, state.dtype) for state in states}
-    if len(shapes) > 1:
-        raise ValueError(f"segment states of different shapes: {sorted(map(str, shapes))}")

@@ -245,3 +245,11 @@ def test_a_question_too_long_to_keep_is_refused_before_it_is_read(
     with pytest.raises(BudgetError, match="at most 512 can be asked"):
         engine.ask("word " * 20_000, _scope(library, "lecture.mp4"))
     assert read == []
+
+
+def test_segments_that_are_left_out_are_not_restored_again(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.engine.SLAB_SEGMENTS", 1)
+    bare = Engine(library, golden_checkpoint(), device_cache_bytes=0, host_cache_bytes=0)
+    prefills = _counting(monkeypatch, golden_checkpoint().compressor, "prefill")
+    bare.ask(QUESTION, _scope(library, "lecture.mp4"), token_budget=5, max_new_tokens=1)
+    assert len(prefills) == 9 + 5  # every segment to route, the kept ones to compress

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 from golden_cases import golden_case, golden_checkpoint, golden_states, small_segment
 from tempo_core.spec import StateDtype
 from tempo_core.states import pack_rows, unpack_rows
-from tempo_core.values import FloatArray, SegmentState, check_one_shape, row_bytes
+from tempo_core.values import FloatArray, SegmentState, row_bytes
 
 DTYPES: list[StateDtype] = ["float32", "bfloat16", "int8"]
 CPU = torch.device("cpu")
@@ -80,13 +80,6 @@ def test_states_can_be_read_only() -> None:
         np.frombuffer(state.rows.tobytes(), np.uint8).reshape(state.rows.shape), "bfloat16", (1, 4, 4), (0.5,)
     )
     np.testing.assert_array_equal(unpack_rows(frozen, CPU, torch.float32).numpy(), state.visual)
-
-
-def test_states_of_one_shape_are_told_from_mixed_ones() -> None:
-    one, other = (state_of(np.ones((2, count, 8), np.float32), "int8") for count in (3, 4))
-    check_one_shape([one, one])
-    with pytest.raises(ValueError, match="different shapes"):
-        check_one_shape([one, other])
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [("bfloat16", 0.01), ("int8", 0.01)])
