@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
+from flows.snapshot import Snapshot, Spent
 from storage.records import VideoRecord
 
 Status = Literal["indexed", "unchanged", "duplicate", "failed", "failed-before", "pending", "gone"]
@@ -66,6 +67,20 @@ class RunSummary:
     def to_json(self) -> dict[str, object]:
         """The last line of ``index --json``: it has no ``uri``."""
         return asdict(self)
+
+
+@dataclass(frozen=True)
+class RunReport:
+    """What a run leaves to be shown: each video's result, the counts, and how it went over time.
+
+    ``snapshots``: the run at moments from its begin to its end, the last one included; at most a few hundred.
+    ``spent``: seconds of work by stage.
+    """
+
+    results: tuple[IndexResult, ...]
+    summary: RunSummary
+    snapshots: tuple[Snapshot, ...] = ()
+    spent: Spent = Spent()
 
 
 def summarize(results: Iterable[IndexResult], seconds: float) -> RunSummary:
