@@ -202,3 +202,22 @@ def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
     tenfold = make_video(tmp_path / "tenfold.mp4", seconds=240, rate="5", size=SMALL)
     # 480 frames of 384 x 384 would be 200 MiB if they were kept.
     assert peak_mib(tenfold) - peak_mib(short) < 12
+
+
+def decoder_threads(path: Path, threads: int | None) -> int:
+    """How many frame threads ffmpeg's H.264 decoder runs in."""
+    with read_segments(path, probe(path), NAMED_SPECS["dense"], FrameGeometry(), threads=threads) as reader:
+        next(reader)
+        (pid,) = children()
+        names = [(task / "comm").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(name.startswith("av:h264:df") for name in names)
+
+
+def test_the_decoder_uses_as_many_threads_as_it_is_given(long_video: Path) -> None:
+    assert [decoder_threads(long_video, threads) for threads in (1, 2, 5)] == [0, 2, 5]  # one: its own thread
+    assert decoder_threads(long_video, None) > 0
+
+
+def test_a_number_of_threads_that_cannot_be_meant_is_refused(long_video: Path) -> None:
+    with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
+        read_segments(long_video, probe(long_video), PAPER, FrameGeometry(), threads=0)

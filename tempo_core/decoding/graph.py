@@ -26,14 +26,21 @@ def tone_maps(ffmpeg_path: str, info: VideoInfo) -> bool:
     return info.color.is_hdr and filters_of(ffmpeg_path) >= _TONE_FILTERS
 
 
-def command(ffmpeg_path: str, path: str, info: VideoInfo, size: tuple[int, int], select: str | None) -> list[str]:
+def command(
+    ffmpeg_path: str,
+    path: str,
+    info: VideoInfo,
+    size: tuple[int, int],
+    select: str | None,
+    threads: int | None = None,
+) -> list[str]:
     """Arguments that make ffmpeg write the frames that ``select`` passes to standard output, as NUT with rgb24.
 
     ``size``: final (width, height), upright. Times stay the file's own, in ``info.time_base``; where the file has
-    none (``info.in_order``) they are the frames' ranks.
+    none (``info.in_order``) they are the frames' ranks. ``threads``: of the decoder; None: as many as ffmpeg likes.
     """
     clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
-    stream = _input(info)[str(info.stream_index)].filter("settb", clock)
+    stream = _input(info, threads)[str(info.stream_index)].filter("settb", clock)
     if info.in_order:
         stream = stream.filter("setpts", "N")
     if select is not None:
@@ -44,11 +51,13 @@ def command(ffmpeg_path: str, path: str, info: VideoInfo, size: tuple[int, int],
     return [ffmpeg_path, "-hide_banner", "-nostdin", "-loglevel", "error", *arguments]
 
 
-def _input(info: VideoInfo) -> Any:
+def _input(info: VideoInfo, threads: int | None) -> Any:
     """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
     own = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
     if info.in_order:
         own["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
+    if threads is not None:
+        own["threads"] = str(threads)
     return ffmpeg.input(
         _INPUT,
         noautorotate=None,

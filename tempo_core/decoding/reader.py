@@ -38,14 +38,18 @@ def read_segments(
     *,
     deadline_s: float | None = None,
     progress: Progress | None = None,
+    threads: int | None = None,
 ) -> SegmentReader:
     """Frames of ``path`` as ``spec`` samples them, at the size that ``geometry`` gives. Iterate over the result.
 
     ``deadline_s`` bounds the time spent waiting for ffmpeg; by default ten times the duration, at least two minutes.
-    ``progress(frames_done, frames_total)`` is called for each segment. VideoError where fewer than half of the
+    ``progress(frames_done, frames_total)`` is called for each segment. ``threads``: how many the decoder may use; None
+    leaves it to ffmpeg, which takes one per core; the pixels are the same. VideoError where fewer than half of the
     samples can be decoded, DecodeTimeout where ffmpeg hangs; both may come after some segments were given.
     """
-    return SegmentReader(os.path.abspath(os.fspath(path)), info, spec, geometry, deadline_s, progress)
+    if threads is not None and threads < 1:
+        raise ValueError(f"threads must be at least 1, not {threads}")
+    return SegmentReader(os.path.abspath(os.fspath(path)), info, spec, geometry, deadline_s, progress, threads)
 
 
 @dataclass(frozen=True)
@@ -72,13 +76,14 @@ class SegmentReader:
         geometry: FrameGeometry,
         deadline_s: float | None,
         progress: Progress | None,
+        threads: int | None,
     ) -> None:
         self.info, self.spec = info, spec
         self.sampling: Sampling = info.sampling(spec)
         self.size = frame_size(info.width, info.height, geometry)
         self.missing_samples = 0
         self.warnings: tuple[str, ...] = ()
-        self._path, self._progress = path, progress
+        self._path, self._progress, self._threads = path, progress, threads
         self._deadline = _deadline(self.sampling, deadline_s)
         self._segments = self._run()
 
@@ -102,7 +107,7 @@ class SegmentReader:
 
     def _run(self) -> Generator[SegmentFrames, None, None]:
         ffmpeg, plan = find_ffmpeg(), schedule(self.info, self.sampling)
-        arguments = command(ffmpeg, self._path, self.info, self.size, selection(self.info, plan))
+        arguments = command(ffmpeg, self._path, self.info, self.size, selection(self.info, plan), self._threads)
         with Child(arguments, self._deadline, "ffmpeg") as child:
             frames = timed_frames(child, self.info, self.size)
             yield from self._segmented(_shown_frames(frames, self.info, plan), child)
