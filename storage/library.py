@@ -39,7 +39,7 @@ class Library:
 
     def __init__(self, store: Store) -> None:
         self.store = store
-        self.tables = Tables(store.tables_uri, store.table_options, store.free_bytes)
+        self.tables = Tables(store)
         self._seen: tuple[int | None, list[VideoRecord]] = (None, [])
 
     @property

@@ -34,8 +34,8 @@ def busy(place: str, told: str) -> LibraryBusy:
 class LocalLease:
     """flock on a file that also tells who holds it."""
 
-    def __init__(self, path: Path, place: str) -> None:
-        self._path = path
+    def __init__(self, path: Path, place: str, poll_s: float = POLL_S) -> None:
+        self._path, self._poll_s = path, poll_s
         self._place = place
         self._descriptor: int | None = None
 
@@ -48,7 +48,7 @@ class LocalLease:
                 told = os.pread(descriptor, 4096, 0).decode(errors="replace")
                 os.close(descriptor)
                 raise busy(self._place, told)
-            time.sleep(POLL_S)
+            time.sleep(self._poll_s)
         self._descriptor = descriptor
         with contextlib.suppress(OSError):  # on a full disk others are told less, but prune must be able to run
             os.ftruncate(descriptor, 0)

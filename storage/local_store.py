@@ -7,14 +7,25 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from storage.local_lease import LocalLease
 from storage.space import space_errors
-from storage.store import LEASE_FILE, PARTS_FOLDER, STAGED_SUFFIX, TABLES_FOLDER, ByteRange, FileInfo, Lease
+from storage.store import (
+    COMMIT_LOCK,
+    LEASE_FILE,
+    PARTS_FOLDER,
+    STAGED_SUFFIX,
+    TABLES_FOLDER,
+    ByteRange,
+    FileInfo,
+    Lease,
+)
 
 READ_THREADS = min(8, os.cpu_count() or 1)  # one thread copies about 10 GB/s from the page cache, two 15 GB/s
+COMMIT_WAIT_S = 120.0  # a commit takes milliseconds, compaction of large tables seconds
 READ_PIECE = 16 << 20  # bytes of one pread: small enough to share one segment among the threads
 
 
@@ -102,6 +113,16 @@ class LocalStore:
         """A lock on the lease file."""
         _make_folders(self.root)
         return LocalLease(self.root / LEASE_FILE, self.uri)
+
+    @contextmanager
+    def commit_lock(self) -> Iterator[None]:
+        """A lock on a file of its own: the processes of one run commit segment rows at the same time."""
+        lock = LocalLease(self.root / COMMIT_LOCK, self.uri, poll_s=0.005)
+        lock.acquire(COMMIT_WAIT_S)
+        try:
+            yield
+        finally:
+            lock.release()
 
     def free_bytes(self) -> int | None:
         """Free space of the file system the folder is, or would be, on."""

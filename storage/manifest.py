@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from storage import migrations
 from storage.migrations import schema_version
-from storage.store import LEASE_FILE, LIBRARY_FILE, STAGED_SUFFIX, Store
+from storage.store import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, SchemaError, UsageError
 
@@ -72,7 +72,7 @@ def create_or_upgrade(store: Store) -> None:
 def _upgrade(store: Store) -> None:
     """One migration after the other; the version is written after each, so a killed upgrade goes on where it was."""
     manifest = read_manifest(store)
-    tables = Tables(store.tables_uri, store.table_options, store.free_bytes)
+    tables = Tables(store)
     for migrate in migrations.MIGRATIONS[max(0, manifest.schema - 1) :]:
         migrate(store, tables)
         manifest = replace(manifest, schema=manifest.schema + 1)
@@ -84,5 +84,5 @@ def _refuse_foreign_folder(store: Store) -> None:
     if store.exists(LIBRARY_FILE):
         return
     for file in store.files(""):
-        if file.path != LEASE_FILE and not file.path.endswith(STAGED_SUFFIX):
+        if file.path not in {LEASE_FILE, COMMIT_LOCK} and not file.path.endswith(STAGED_SUFFIX):
             raise UsageError(f"{store.uri} is no library, and not empty ({file.path}); name a new or empty place")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -124,6 +125,10 @@ class S3Store:
     def lease(self) -> Lease:
         """A lease object."""
         return S3Lease(self._files, self._place(LEASE_FILE), self.uri)
+
+    def commit_lock(self) -> AbstractContextManager[None]:
+        """Nothing: a commit to S3 is never undone."""
+        return nullcontext()
 
     def free_bytes(self) -> int | None:
         """There is no such limit."""

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
 LIBRARY_FILE = "library.json"
 LEASE_FILE = "lease.json"
+COMMIT_LOCK = "commit.lock"
 PARTS_FOLDER = "parts"
 TABLES_FOLDER = "tables"
 STAGED_SUFFIX = ".staged"
@@ -88,6 +90,9 @@ class Store(Protocol):
 
     def lease(self) -> Lease:
         """The writer's lease, not yet held."""
+
+    def commit_lock(self) -> AbstractContextManager[None]:
+        """Held around a commit that may have to be undone, so that nobody else's commit is undone with it."""
 
     def free_bytes(self) -> int | None:
         """Bytes that can still be written, None where there is no such limit."""

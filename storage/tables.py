@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
 from typing import Any
@@ -11,6 +11,7 @@ import pyarrow as pa
 
 from storage.schemas import CATALOG, CATALOG_SCHEMA, FAILURES, FAILURES_SCHEMA, KEY, RETIRED, RETIRED_SCHEMA
 from storage.space import table_errors
+from storage.store import Store
 from tempo_core.errors import NoSpace
 
 KEYED = {CATALOG: CATALOG_SCHEMA, FAILURES: FAILURES_SCHEMA, RETIRED: RETIRED_SCHEMA}
@@ -23,13 +24,13 @@ _REOPEN_AFTER = 100  # appends through one handle: it grew by 0.4 MB each in STO
 class Tables:
     """One connection. Every read sees the newest commit (LanceDB's default would not look for it).
 
-    ``room``: bytes that can still be written, None where there is no limit. LanceDB 0.40 does not see an error of the
-    last write of a local data file, so a disk that fills at that moment commits a truncated file and the whole table
-    becomes unreadable. Hence no commit without a reserve, and each is read back and undone if it cannot be read.
+    LanceDB 0.40 does not see an error of the last write of a local data file, so a disk that fills at that moment
+    commits a truncated file and the whole table becomes unreadable. Hence, where space is limited, no commit without a
+    reserve, one commit at a time, and each is read back and undone if it cannot be read.
     """
 
-    def __init__(self, uri: str, options: Mapping[str, str], room: Callable[[], int | None]) -> None:
-        self.uri, self._options, self._room = uri, dict(options), room
+    def __init__(self, store: Store) -> None:
+        self.uri, self._store = store.tables_uri, store
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
         self._appends = 0
@@ -155,23 +156,26 @@ class Tables:
 
         What is read back: the rows that fit ``where``, else the last one (its data file is then the new one).
         """
-        room = self._room()
+        room = self._store.free_bytes()
         if room is not None and room < RESERVE_BYTES + 2 * size:
             raise NoSpace(f"only {room} bytes are free at {self.uri}: free some, or run `tempo prune`")
-        with table_errors(self.uri):
-            before = table.version
-            yield table
-        if room is not None and not _reads_back(table, where):
+        with self._store.commit_lock():
             with table_errors(self.uri):
-                table.restore(before)
-            raise NoSpace(f"no space left at {self.uri}: the last commit was cut short and undone; free some")
+                before = table.version
+                yield table
+            if room is not None and not _reads_back(table, where):
+                with table_errors(self.uri):
+                    table.restore(before)
+                raise NoSpace(f"no space left at {self.uri}: the last commit was cut short and undone; free some")
 
     def _connect(self) -> Any:
         if self._connection is None:
             import lancedb  # a second of imports: only who reads a table pays it
 
             self._connection = lancedb.connect(
-                self.uri, storage_options=self._options or None, read_consistency_interval=timedelta(0)
+                self.uri,
+                storage_options=dict(self._store.table_options) or None,
+                read_consistency_interval=timedelta(0),
             )
         return self._connection
 
