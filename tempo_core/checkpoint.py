@@ -27,8 +27,9 @@ from tempo_core.compressor import Compressor
 from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.prompts import LLM_SYSTEM, SEGMENT_SUMMARY, SVLM_SYSTEM, PromptEncoder
-from tempo_core.spec import FrameGeometry, IndexSpec
+from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
 from tempo_core.user_cache import recall, remember
+from tempo_core.values import row_bytes
 from tempo_core.weights import WeightFiles, find_folder, read_config, torch_dtype
 
 _TOWER = "model.vision_tower_aux_list.0."
@@ -41,20 +42,48 @@ _SVLM_TOKENS = (*_CHAT_TOKENS, "<|vision_start|>", "<|vision_end|>", "<|video_pa
 
 
 @dataclass(frozen=True)
-class Checkpoint:
-    """A loaded Tempo model. ``compressor`` reads videos, ``answerer`` answers; ``id`` is the name it was asked by."""
+class ModelIdentity:
+    """What identifies a Tempo model without loading it. ``id`` is the name it was asked by.
+
+    ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
+    """
 
     id: str
-    compressor: Compressor
-    answerer: Answerer
     geometry: FrameGeometry
     vision_sha256: str
     text_sha256: str
+    state_levels: int
+    state_hidden: int
 
     def fingerprints(self, spec: IndexSpec) -> Fingerprints:
         """The chain of identities of what this model computes under ``spec`` (DESIGN §5)."""
         suffix = SVLM_SYSTEM + SEGMENT_SUMMARY
         return fingerprints(spec, self.geometry, self.vision_sha256, self.text_sha256, suffix)
+
+    def token_bytes(self, state_dtype: StateDtype) -> int:
+        """Bytes that one visual token takes in a states part."""
+        return self.state_levels * row_bytes(self.state_hidden, state_dtype)
+
+
+@dataclass(frozen=True)
+class Checkpoint(ModelIdentity):
+    """A loaded Tempo model. ``compressor`` reads videos, ``answerer`` answers."""
+
+    compressor: Compressor
+    answerer: Answerer
+
+
+def identify_checkpoint(
+    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None = None
+) -> ModelIdentity:
+    """What ``load_checkpoint`` would give, less the model: its files are hashed (once), no module is built.
+
+    CheckpointError where config or weights cannot be read.
+    """
+    folder = find_folder(path_or_hub_id)
+    config = read_config(folder)
+    base_folder = find_folder(base) if base is not None else find_folder(base_name(config, folder), folder)
+    return _identity(str(path_or_hub_id), WeightFiles(folder), config, svlm_config(base_folder))
 
 
 def load_checkpoint(
@@ -72,13 +101,25 @@ def load_checkpoint(
     config = read_config(folder)
     base_folder = find_folder(base) if base is not None else find_folder(base_name(config, folder), folder)
     weights, target = WeightFiles(folder), (torch_dtype(dtype), _device(device))
-    svlm, llm, geometry = svlm_config(base_folder), llm_config(config, folder), frame_geometry(config, folder)
+    svlm, llm = svlm_config(base_folder), llm_config(config, folder)
     _refuse_unknown(weights, llm)
     compressor = _load_compressor(weights, svlm, base_folder, *target)
     projector = _projector(weights, config, (svlm.text_config.hidden_size, llm.hidden_size), *target)
     answerer = _load_answerer(weights, llm, projector, context_tokens(config, llm, folder), *target)
+    identity = _identity(str(path_or_hub_id), weights, config, svlm)
+    return Checkpoint(**vars(identity), compressor=compressor, answerer=answerer)
+
+
+def _identity(name: str, weights: WeightFiles, config: dict[str, Any], svlm: Any) -> ModelIdentity:
     vision, text = _weight_hashes(weights)
-    return Checkpoint(str(path_or_hub_id), compressor, answerer, geometry, vision, text)
+    return ModelIdentity(
+        id=name,
+        geometry=frame_geometry(config, weights.folder),
+        vision_sha256=vision,
+        text_sha256=text,
+        state_levels=1 + len(svlm.vision_config.deepstack_visual_indexes),
+        state_hidden=svlm.vision_config.out_hidden_size,
+    )
 
 
 def _device(name: str) -> torch.device:
