@@ -43,9 +43,9 @@ def open_files() -> int:
 
 
 def children() -> list[int]:
-    """Child processes of this one, zombies included."""
-    found = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
-    return [int(pid) for pid in found]
+    """Child processes of this one's threads, zombies included."""
+    found = (task.joinpath("children").read_text().split() for task in Path("/proc/self/task").iterdir())
+    return [int(pid) for pids in found for pid in pids]
 
 
 def alive(pid: int) -> bool:

@@ -2,7 +2,7 @@
 
 It has its own process group, which is killed as a whole; its standard error is drained by a thread that keeps the
 first and last lines only; reading its output has two deadlines, and only time spent waiting for it counts, so that
-a slow consumer (a busy GPU) is no reason to kill it.
+a slow consumer (a busy GPU) is no reason to kill it. On Linux it dies with its caller (``spawn.py``).
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
 
+from tempo_core.decoding.spawn import spawn
 from tempo_core.errors import DecodeTimeout
 
 _KEPT_LINES = 20
@@ -42,13 +43,7 @@ class Child:
     def __init__(self, command: Sequence[str], deadline: Deadline, name: str) -> None:
         self._deadline, self._name = deadline, name
         self._waited_s = 0.0
-        self._process = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            start_new_session=True,
-        )
+        self._process = spawn(command)
         assert self._process.stdout is not None and self._process.stderr is not None
         self._output = self._process.stdout.fileno()
         self._messages = _Messages(self._process.stderr)
