@@ -20,25 +20,29 @@ from storage.s3_client import (
 from storage.s3_read import read_object
 from storage.scratch import scratch_folder
 from storage.space import space_errors
-from tempo_core.errors import NoSpace, SourceError
+from tempo_core.errors import NoSpace, SourceChanged, SourceError
 
 
 def stat_object(uri: str) -> tuple[int, str]:
     """(bytes, ETag) of an object; SourceError if it cannot be reached."""
     with _source_errors(uri):
         answer = request(file_system({}), "head_object", parse_uri(uri))
-    return int(answer["ContentLength"]), str(answer["ETag"]).strip('"')
+    return int(answer["ContentLength"]), _mark(answer["ETag"])
 
 
-def list_objects(uri: str) -> list[str]:
-    """The object itself, or those below it as a prefix; SourceError if the bucket cannot be listed."""
+def list_below(uri: str) -> list[Source]:
+    """The object itself, and those below it as a prefix; SourceError if the bucket cannot be listed."""
+    below = uri if uri.endswith("/") or not parse_uri(uri).key else f"{uri}/"
+    return [one for one in list_beginning(uri) if one.uri == uri or one.uri.startswith(below)]
+
+
+def list_beginning(uri: str) -> list[Source]:
+    """All objects whose URI begins so, with size and ETag as listed; SourceError if the bucket cannot be listed."""
     place = parse_uri(uri)
-    below = place.key if not place.key or place.key.endswith("/") else place.key + "/"
     folder, _, name = place.key.rpartition("/")
     with _source_errors(uri):
-        found = file_system({}).find(f"{place.bucket}/{folder}", prefix=name, timeout=TRANSFER_DEADLINE_S)
-    keys = [path.removeprefix(f"{place.bucket}/") for path in found]
-    return [f"s3://{place.bucket}/{key}" for key in keys if key == place.key or key.startswith(below)]
+        found = file_system({}).find(f"{place.bucket}/{folder}", prefix=name, detail=True, timeout=TRANSFER_DEADLINE_S)
+    return [Source(f"s3://{path}", int(one["size"]), _mark(one["ETag"])) for path, one in found.items()]
 
 
 @contextmanager
@@ -52,6 +56,10 @@ def fetched_object(source: Source, scratch: Path, deadline: float) -> Iterator[t
         with _source_errors(source.uri):
             sha256 = _download(source, path, deadline)
         yield path, sha256
+
+
+def _mark(etag: object) -> str:
+    return str(etag).strip('"')
 
 
 def _download(source: Source, path: Path, deadline: float) -> str:
@@ -75,5 +83,5 @@ def _source_errors(uri: str) -> Iterator[None]:
         raise SourceError(f"{uri}: {error}") from error
     except SourceError as error:
         if is_refused_condition(error.__cause__):
-            raise SourceError(f"{uri} changed while it was read; index it again when it is complete") from error
+            raise SourceChanged(f"{uri} changed while it was read; index it again when it is complete") from error
         raise

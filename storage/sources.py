@@ -1,10 +1,8 @@
-"""The videos that are to be indexed: what there is, whether it changed, and its bytes as a local file."""
+"""The sources of videos: whether one changed, and its bytes as a local file."""
 
 from __future__ import annotations
 
-import glob
 import hashlib
-import logging
 import os
 import time
 from collections.abc import Iterator, Sequence
@@ -14,12 +12,7 @@ from pathlib import Path
 from urllib.parse import unquote_to_bytes
 
 from storage.records import Source
-from tempo_core.errors import SourceError
-
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
-)
-log = logging.getLogger(__name__)
+from tempo_core.errors import SourceChanged, SourceError
 
 DEFAULT_MAX_BYTES = 1 << 40
 _BLOCK = 1 << 20
@@ -35,18 +28,14 @@ class FetchedSource:
 
 
 def discover(sources: Sequence[str]) -> list[str]:
-    """URIs of the videos that ``sources`` name, sorted and once each.
+    """URIs of the videos that ``sources`` name, sorted and once each; SourceError where a name fits nothing."""
+    from storage.places import look_up
 
-    A file is taken whatever its suffix; folders are searched below for video suffixes, S3 prefixes (ending with /, or
-    no object themselves) likewise; a pattern with * ? [ ] is a glob (** for any depth). SourceError where a name fits
-    nothing: a slip, more likely than a wish. A folder may be empty: its videos may all be gone.
-    """
     found: set[str] = set()
-    for name in sources:
-        uris = set(_discover_s3(name) if name.startswith("s3://") else map(local_uri, _discover_local(name)))
-        if not uris and not _is_folder(name):
-            raise SourceError(f"{name}: no video there (looked for {' '.join(sorted(VIDEO_SUFFIXES))})")
-        found.update(uris)
+    for place in map(look_up, sources):
+        if place.nothing is not None:
+            raise SourceError(place.nothing)
+        found.update(video.uri for video in place.videos)
     return sorted(found)
 
 
@@ -73,7 +62,7 @@ def fetch(
 
     A local file is used where it is. An S3 object is brought below ``scratch`` and removed at the end, whatever
     happens (what a killed process left is removed by the next fetch). SourceError if it is larger than ``max_bytes``,
-    takes longer than ``deadline_s`` seconds, cannot be read, or changes before the context ends.
+    takes longer than ``deadline_s`` seconds or cannot be read; SourceChanged if it changes before the context ends.
     """
     before = stat_source(uri, tags)
     if before.size > max_bytes:
@@ -107,34 +96,6 @@ def local_uri(path: Path) -> str:
         return path.as_uri()
 
 
-def _discover_s3(name: str) -> list[str]:
-    from storage.s3_sources import list_objects
-
-    return [uri for uri in list_objects(name) if uri == name or _is_video(uri)]
-
-
-def _discover_local(name: str) -> list[Path]:
-    path = local_path(name)
-    if path.is_file():
-        return [path]
-    if path.is_dir():
-        walk = os.walk(path, onerror=lambda error: log.warning("a folder cannot be searched: %s", error))
-        return [Path(parent, file) for parent, _, files in walk for file in files if _is_video(file)]
-    if not glob.has_magic(name):
-        raise SourceError(f"{name}: no such file or folder")
-    matches = [Path(match).absolute() for match in glob.iglob(str(path), recursive=True)]  # noqa: PTH207 - absolute
-    return [match for match in matches if match.is_file() and _is_video(match.name)]
-
-
-def _is_folder(name: str) -> bool:
-    return not name.startswith("s3://") and local_path(name).is_dir()
-
-
-def _is_video(name: str) -> bool:
-    file = name.rsplit("/", 1)[-1]
-    return not file.startswith(".") and os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - or a URI
-
-
 def _hash(path: Path, uri: str, deadline: float) -> str:
     digest = hashlib.sha256()
     with _source_errors(uri), path.open("rb", buffering=0) as file:
@@ -148,7 +109,7 @@ def _hash(path: Path, uri: str, deadline: float) -> str:
 def _expect_unchanged(before: Source) -> None:
     after = stat_source(before.uri)
     if (after.size, after.modified) != (before.size, before.modified):
-        raise SourceError(f"{before.uri} changed while it was read; index it again when it is complete")
+        raise SourceChanged(f"{before.uri} changed while it was read; index it again when it is complete")
 
 
 @contextmanager

@@ -5,6 +5,7 @@ TempoError
 │   └── BudgetError       a token budget or context that cannot hold what was asked
 ├── CheckpointError       a checkpoint that is missing, incomplete or not of the published layout
 ├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
+│   └── SourceChanged     a source that was written to while it was read: it waits for the next run
 ├── VideoError            a file that is no usable video: becomes an index failure
 │   └── DecodeTimeout     the decoder did not finish before its deadline
 └── LibraryError          the library itself
@@ -36,6 +37,10 @@ class CheckpointError(TempoError):
 
 class SourceError(TempoError):
     """The source cannot be read; the message names its URI."""
+
+
+class SourceChanged(SourceError):
+    """The source was written to while it was read: no fault of it, so it waits for the next run."""
 
 
 class VideoError(TempoError):
