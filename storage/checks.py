@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from storage.manifest import Manifest
+from storage.pending import read_pending
 from storage.reading import read_states, segment_records
 from storage.records import FailureRecord, LibraryStatus, ModelStatus, Part, Problem, VideoRecord
 from storage.schemas import segments_table
@@ -40,6 +41,7 @@ def library_status(
         tables_bytes=sum(file.size for file in store.files(TABLES_FOLDER)),
         unreferenced_bytes=sum(file.size for file in unreferenced_files(store, catalog)),
         fragments=sum(tables.fragments(name) for name in tables.names()),
+        pending=len(read_pending(store)),
         free_bytes=store.free_bytes(),
     )
 

@@ -9,6 +9,7 @@ import pyarrow as pa
 from storage.checks import library_status, verify_library
 from storage.frame_part import read_frames
 from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
+from storage.pending import read_pending
 from storage.reading import read_states, segment_records, segment_records_of, wanted_segments
 from storage.records import (
     FailureRecord,
@@ -76,6 +77,10 @@ class Library:
         where = f"fingerprint = {quoted(fingerprint)}" if fingerprint else None
         records = [failure_record(row) for row in self.tables.rows(FAILURES, where)]
         return sorted(records, key=lambda record: (record.source.uri, record.fingerprint))
+
+    def pending(self) -> list[str]:
+        """URIs that the last runs left undone, first those that are to go first."""
+        return read_pending(self.store)
 
     def segments(self, video: VideoRecord) -> list[SegmentRecord]:
         """The video's segments in order: a plain filter, no vector search."""

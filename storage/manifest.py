@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from storage import migrations
 from storage.migrations import schema_version
-from storage.store import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, STAGED_SUFFIX, Store
+from storage.store import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, SchemaError, UsageError
 
@@ -84,5 +84,5 @@ def _refuse_foreign_folder(store: Store) -> None:
     if store.exists(LIBRARY_FILE):
         return
     for file in store.files(""):
-        if file.path not in {LEASE_FILE, COMMIT_LOCK} and not file.path.endswith(STAGED_SUFFIX):
+        if file.path not in {LEASE_FILE, COMMIT_LOCK, PENDING_FILE} and not file.path.endswith(STAGED_SUFFIX):
             raise UsageError(f"{store.uri} is no library, and not empty ({file.path}); name a new or empty place")

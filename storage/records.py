@@ -194,7 +194,10 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class LibraryStatus:
-    """Sizes by kind in bytes; ``unreferenced_bytes`` is what ``prune`` could free sooner or later."""
+    """Sizes by kind in bytes; ``unreferenced_bytes`` is what ``prune`` could free sooner or later.
+
+    ``pending``: sources that the last runs left undone.
+    """
 
     uri: str
     schema: int
@@ -206,4 +209,5 @@ class LibraryStatus:
     tables_bytes: int
     unreferenced_bytes: int
     fragments: int
+    pending: int
     free_bytes: int | None

@@ -11,6 +11,7 @@ from typing import BinaryIO, Protocol
 
 LIBRARY_FILE = "library.json"
 LEASE_FILE = "lease.json"
+PENDING_FILE = "pending.json"
 COMMIT_LOCK = "commit.lock"
 PARTS_FOLDER = "parts"
 TABLES_FOLDER = "tables"

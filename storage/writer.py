@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from storage.manifest import read_manifest, write_manifest
+from storage.pending import write_pending
 from storage.records import Content, FailureRecord, Source, StagedContent, VideoFacts, VideoRecord
 from storage.schemas import (
     CATALOG,
@@ -16,6 +17,7 @@ from storage.schemas import (
     RETIRED,
     failure_record,
     failure_row,
+    segments_table,
     source_key,
     video_record,
     video_row,
@@ -73,6 +75,14 @@ class Writer:
         self._upsert(record)
         return record
 
+    def discard(self, staged: StagedContent) -> None:
+        """Remove a staged content that will not be committed: its rows, and the parts that are its own."""
+        self._lease.check()
+        self._tables.delete(segments_table(staged.fingerprints.features), "generation", [staged.generation])
+        for part in (staged.frames_part, staged.states_part):
+            if part_generation(part.path) == staged.generation:
+                self._store.delete(part.path)
+
     def commit_copy(self, source: Source, content: Content) -> VideoRecord:
         """Another source of a committed content: a row of the catalog, nothing else."""
         if content.committed is None:
@@ -120,6 +130,11 @@ class Writer:
         if all(prints.features != fingerprint for prints in self._library.fingerprints()):
             raise UsageError(f"{self._library.uri} holds no videos under {fingerprint}")
         write_manifest(self._store, replace(read_manifest(self._store), default=fingerprint))
+
+    def set_pending(self, uris: Sequence[str]) -> None:
+        """Remember what a run left undone, in this order; it replaces what was remembered before."""
+        self._lease.check()
+        write_pending(self._store, uris)
 
     def prune(self, grace_s: float = DEFAULT_GRACE_S, models: Iterable[str] = ()) -> int:
         """Sweep what no row of the catalog refers to and that is older than ``grace_s``; the bytes freed.

@@ -109,6 +109,8 @@ def _show_status(found: LibraryStatus) -> None:
         page.line(f"  {model.model_id}, spec {model.spec.name}: {counts}{failed} ({served})")
     tables = f"tables {size(found.tables_bytes)} in {counted(found.fragments, 'fragment')}"
     page.line(f"states {size(found.states_bytes)}, frames {size(found.frames_bytes)}, {tables}")
+    if found.pending:
+        page.line(f"{counted(found.pending, 'source')} left undone by the last runs: first in the next")
     page.line(f"to prune {size(found.unreferenced_bytes)}")
     if found.free_bytes is not None:
         page.line(f"free on the disk {size(found.free_bytes)}")
