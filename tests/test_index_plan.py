@@ -7,12 +7,17 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from flows.discovery import Found, Unsettled
 from flows.estimate import RESERVE_BYTES, TYPICAL_BYTES_PER_S, ModelCost, check_space, estimate
 from flows.plan import Known, Task, make_plan
 from flows.result import IndexResult, summarize
 from flows.session import Wish, run_index
-from storage import FailureRecord, Part, Source, VideoFacts, VideoRecord
+from storage import FailureRecord, Part, Source, VideoFacts, VideoRecord, open_library
+from storage.patterns import Selection
+from storage.places import Place
 from tempo_cli import contents, index, small_video
 from tempo_core.errors import NoSpace
 from tempo_core.fingerprints import Fingerprints
@@ -23,7 +28,7 @@ FACTS = VideoFacts(60.0, 1920, 1080, "model", PAPER)
 
 
 def source(name: str, size: int = 100, modified: str = "1") -> Source:
-    return Source(f"/archive/{name}", size, modified)
+    return Source(f"/archive/{name}.mp4", size, modified)
 
 
 def record(of: Source, prints: Fingerprints = MINE) -> VideoRecord:
@@ -34,11 +39,17 @@ def failure(of: Source, stage: str = "decode") -> FailureRecord:
     return FailureRecord(of, MINE.features, "broken", stage, 1, 0.0)
 
 
+def seen(*sources: Source, unsettled: tuple[Source, ...] = (), exclude: tuple[str, ...] = ()) -> Found:
+    """What a search of /archive found."""
+    waiting = tuple(Unsettled(one, "still being written: changed 3 s ago") for one in unsettled)
+    return Found(sources, waiting, (Place("/archive", "/archive", "/archive/"),), Selection(exclude=exclude))
+
+
 def planned(
     found: list[Source], records: list[VideoRecord], failures: list[FailureRecord], retry: bool = False
 ) -> tuple[dict[str, str], list[Task]]:
-    plan = make_plan(found, Known(records, failures, MINE.features), ["/archive/"], retry)
-    return {Path(result.uri).name: result.status for result in plan.settled}, list(plan.tasks)
+    plan = make_plan(seen(*found), Known(records, failures, MINE.features), retry)
+    return {Path(result.uri).stem: result.status for result in plan.settled}, list(plan.tasks)
 
 
 def test_same_size_and_time_is_unchanged() -> None:
@@ -48,30 +59,61 @@ def test_same_size_and_time_is_unchanged() -> None:
 @pytest.mark.parametrize("now", [source("a", size=101), source("a", modified="2")])
 def test_another_size_or_time_is_to_be_read_again(now: Source) -> None:
     before = record(source("a"))
-    assert planned([now], [before], []) == ({}, [Task(now, None, before)])
+    assert planned([now], [before], []) == ({}, [Task(now, None, before, "changed")])
 
 
 def test_the_same_file_under_another_model_has_a_known_content() -> None:
     other = record(source("a"), OTHER)
-    assert planned([source("a")], [other], []) == ({}, [Task(source("a"), known=other)])
-    assert planned([source("a", size=5)], [other], []) == ({}, [Task(source("a", size=5))])
+    assert planned([source("a")], [other], []) == ({}, [Task(source("a"), known=other, why="other model")])
+    assert planned([source("a", size=5)], [other], [])[1] == [Task(source("a", size=5), why="other model")]
 
 
 def test_what_failed_is_left_out_while_it_is_the_same() -> None:
-    assert planned([source("a")], [], [failure(source("a"))]) == ({"a": "failed-before"}, [])
-    assert planned([source("a", size=5)], [], [failure(source("a"))])[1] == [Task(source("a", size=5))]
-    assert planned([source("a")], [], [failure(source("a"))], retry=True)[1] == [Task(source("a"))]
+    known = [failure(source("a"))]
+    assert planned([source("a")], [], known) == ({"a": "failed-before"}, [])
+    assert planned([source("a", size=5)], [], known)[1] == [Task(source("a", size=5), why="changed")]
+    assert planned([source("a")], [], known, retry=True)[1] == [Task(source("a"), why="asked again")]
 
 
 @pytest.mark.parametrize("stage", ["fetch", "memory"])
 def test_what_was_not_the_files_fault_is_tried_each_time(stage: str) -> None:
-    assert planned([source("a")], [], [failure(source("a"), stage)])[1] == [Task(source("a"))]
+    assert planned([source("a")], [], [failure(source("a"), stage)])[1] == [Task(source("a"), why="tried again")]
 
 
-def test_only_what_was_below_the_named_folders_can_be_gone() -> None:
-    elsewhere = dataclasses.replace(source("c"), uri="/elsewhere/c")
+def test_only_what_was_asked_for_can_be_gone() -> None:
+    elsewhere = dataclasses.replace(source("c"), uri="/elsewhere/c.mp4")
     records = [record(source("a")), record(source("b")), record(elsewhere), record(source("d"), OTHER)]
     assert planned([source("a")], records, [])[0] == {"a": "unchanged", "b": "gone"}
+
+
+def test_what_is_excluded_is_not_gone() -> None:
+    records = [record(source("raw/a")), record(source("b"))]
+    plan = make_plan(seen(exclude=("raw",)), Known(records, [], MINE.features))
+    assert [(result.uri, result.status) for result in plan.settled] == [("/archive/b.mp4", "gone")]
+
+
+def test_a_file_that_is_being_written_is_neither_a_task_nor_gone() -> None:
+    records = [record(source("a", size=1)), record(source("same"))]
+    plan = make_plan(seen(unsettled=(source("a"), source("same"))), Known(records, [], MINE.features))
+    assert [(Path(one.uri).stem, one.status, one.reason) for one in plan.settled] == [
+        ("a", "pending", "still being written: changed 3 s ago"),
+        ("same", "unchanged", None),
+    ]
+    assert (plan.tasks, plan.waiting) == ((), ("/archive/a.mp4",))
+
+
+@given(st.lists(st.sampled_from("abcdefgh"), unique=True), st.lists(st.sampled_from("abcdefghxyz"), unique=True))
+def test_what_was_left_goes_first_then_the_rest_by_name(found: list[str], left: list[str]) -> None:
+    pending = [source(name).uri for name in left]
+    plan = make_plan(seen(*map(source, found)), Known([], [], MINE.features, pending))
+    order = [Path(task.source.uri).stem for task in plan.tasks]
+    assert order == [name for name in left if name in found] + sorted(set(found) - set(left))
+
+
+def test_what_was_left_elsewhere_still_waits_and_what_is_there_no_more_does_not() -> None:
+    pending = ["/elsewhere/e.mp4", source("a").uri, source("deleted").uri, source("raw/x").uri]
+    plan = make_plan(seen(source("a"), exclude=("raw",)), Known([], [], MINE.features, pending))
+    assert plan.waiting == ("/elsewhere/e.mp4", source("raw/x").uri)
 
 
 def test_a_summary_counts_every_status_and_measures_the_new() -> None:
@@ -99,7 +141,7 @@ def test_an_estimate_follows_from_durations() -> None:
 
 
 def test_what_is_not_probed_is_taken_to_be_alike() -> None:
-    far = [dataclasses.replace(source("x", size=int(TYPICAL_BYTES_PER_S * 600)), uri="s3://bucket/x")] * 3
+    far = [dataclasses.replace(source("x", size=int(TYPICAL_BYTES_PER_S * 600)), uri="s3://bucket/x.mp4")] * 3
     found = estimate([Task(one) for one in far], NAMED_SPECS["dense"], FrameGeometry(), ModelCost(1.0))
     assert (found.videos, found.probed, found.seconds) == (3, 0, None)
     assert found.video_hours == pytest.approx(0.5)
@@ -127,8 +169,10 @@ def test_a_full_disk_is_said_before_anything_is_written() -> None:
 def test_what_the_time_did_not_allow_is_pending_and_done_next_time(tmp_path: Path) -> None:
     video, library, shown = small_video(tmp_path / "talk.mp4"), tmp_path / "library", list[IndexResult]()
     over = datetime.now(UTC) - timedelta(seconds=1)
-    summary = run_index(Wish((str(video),), str(library), until=over), print, lambda result, page: shown.append(result))
+    report = run_index(Wish((str(video),), str(library), until=over), print, lambda result, page: shown.append(result))
     assert [result.status for result in shown] == ["pending"]
-    assert (summary.counts["pending"], summary.failed_now) == (1, False)
+    assert (report.summary.counts["pending"], report.summary.failed_now) == (1, False)
     assert contents(library)["failures"] == set()
+    assert open_library(str(library)).pending() == [str(video)]
     assert [line["status"] for line in index(library, video)] == ["indexed"]
+    assert open_library(str(library)).pending() == []
