@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-from datetime import UTC, datetime
 
 import pytest
 from hypothesis import given
@@ -11,7 +10,6 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from flows.answer_view import show_answer, show_hits
-from flows.clock import next_time
 from flows.output import Page
 from flows.view import ASCII, BLOCKS, bar, clean, clock, glyphs_for, parse_time, size, span, strip
 from serving.answer import Answer, AskedSegment, Citation, SearchHit, Timings, Usage
@@ -85,19 +83,6 @@ def test_no_text_steers_the_terminal(text: str) -> None:
     assert len(left) == len(text)
     assert not any(ord(character) < 32 and character not in "\n\t" for character in left)
     assert "\x7f" not in left and "\x9b" not in left and "\u202e" not in left
-
-
-def test_until_is_the_next_such_moment() -> None:
-    now = datetime(2026, 3, 1, 22, 0, tzinfo=UTC)
-    assert next_time("23:30", now) == now.replace(hour=23, minute=30)
-    assert next_time("06:15", now) == datetime(2026, 3, 2, 6, 15, tzinfo=UTC)
-    assert next_time("22:00", now) == datetime(2026, 3, 2, 22, 0, tzinfo=UTC)
-
-
-@pytest.mark.parametrize("text", ["24:00", "6", "06:60", "0630", "", "6:5"])
-def test_what_is_no_time_of_day_is_said(text: str) -> None:
-    with pytest.raises(UsageError, match="HH:MM"):
-        next_time(text, datetime(2026, 3, 1, tzinfo=UTC))
 
 
 def answer(segments: int = 40, name: str = "a talk with a rather long name about bridges.mp4") -> Answer:
