@@ -27,10 +27,10 @@ import torch
 
 from benchmarks.random_checkpoint import QUESTION, write_checkpoint
 from flows.embedded import embedded_folder
-from flows.stage import Indexer, Origin
+from flows.session import Wish, run_index
 from serving.answer import Answer
 from serving.engine import Engine
-from storage import Library, VideoRecord, fetch, open_library
+from storage import Library, VideoRecord, open_library
 from tempo_core import Checkpoint, IndexSpec, allocate, load_checkpoint
 from tempo_core.decoding import find_ffmpeg, probe, read_segments
 from tempo_core.pixels import patchify
@@ -77,13 +77,10 @@ def make_video(path: Path, seconds: int, size: str) -> None:
 
 
 def index(library: Library, checkpoint: Checkpoint, spec: IndexSpec, path: Path) -> VideoRecord:
-    """The real stage, committed."""
-    indexer = Indexer(library, checkpoint, spec)
-    with tempfile.TemporaryDirectory() as scratch, library.writer() as writer:
-        with fetch(str(path), Path(scratch)) as fetched:
-            video = writer.begin(fetched.sha256, checkpoint.fingerprints(spec))
-            facts = indexer.index_video(video, Origin(path=fetched.path), lambda *_: None)
-        return video.commit(fetched.source, facts)
+    """The real run, in this process."""
+    wish = Wish((str(path),), library.uri, spec=spec.name)
+    run_index(wish, print, lambda *_: None, checkpoint=checkpoint)
+    return library.videos()[0]
 
 
 def recompute(setting: Setting) -> Row:

@@ -25,6 +25,7 @@ from tempo_core.values import SegmentPixels
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint
+    from tempo_core.checkpoint import ModelIdentity
 
 MOST_PROBES, MOST_PROBED_BYTES = 8, 4 * 10**9
 PIXELS_PER_CORE_S = 4.2e8  # H.264 by ffmpeg: 5 minutes of 1080p25 in 18.4 s on two cores
@@ -102,17 +103,18 @@ def check_space(needed: Estimate, free_bytes: int | None, place: str) -> None:
         )
 
 
-def model_cost(checkpoint: Checkpoint, spec: IndexSpec, timed: bool = False) -> ModelCost:
-    """Bytes per visual token from one small segment; ``timed``: seconds, too, from a whole segment, run twice."""
-    small = checkpoint.compressor.encode([_blank(2, TYPICAL, checkpoint.geometry)], state_dtype=spec.state_dtype)[0]
-    per_token = small.nbytes / int(small.rows.shape[1])
-    if not timed:
-        return ModelCost(per_token)
+def model_cost(model: ModelIdentity, spec: IndexSpec) -> ModelCost:
+    """Bytes per visual token."""
+    return ModelCost(model.token_bytes(spec.state_dtype))
+
+
+def timed_cost(checkpoint: Checkpoint, spec: IndexSpec) -> ModelCost:
+    """Bytes and seconds per visual token, from a whole segment that is run twice."""
     segment = _blank(spec.segment_frames, TYPICAL, checkpoint.geometry)
     _index_segment(checkpoint, spec, segment)  # the first pass warms up
     began = time.monotonic()
     tokens = _index_segment(checkpoint, spec, segment)
-    return ModelCost(per_token, (time.monotonic() - began) / tokens)
+    return ModelCost(checkpoint.token_bytes(spec.state_dtype), (time.monotonic() - began) / tokens)
 
 
 def _index_segment(checkpoint: Checkpoint, spec: IndexSpec, segment: SegmentPixels) -> int:

@@ -12,6 +12,7 @@ from flows.options import LICENCE_NOTE
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint
+    from tempo_core.checkpoint import ModelIdentity
 
 Say = Callable[[str], None]
 
@@ -28,6 +29,11 @@ def load_model(model: str, say: Say) -> Checkpoint:
     """
     if notice := model_notice(model):
         say(notice)
+    return open_model(model)
+
+
+def open_model(model: str) -> Checkpoint:
+    """``load_model`` with nothing said: in a worker, whose driver said it."""
     import torch
 
     from tempo_core import load_checkpoint
@@ -37,6 +43,15 @@ def load_model(model: str, say: Say) -> Checkpoint:
         return load_checkpoint(_absolute(model), device=device, dtype=dtype)
     checkpoint = load_checkpoint(embedded_folder(), device=device, dtype="float32")
     return replace(checkpoint, id=EMBEDDED_ID)  # the cache folder's path would name one machine
+
+
+def identify_model(model: str) -> ModelIdentity:
+    """What ``load_model`` would give, less the model."""
+    from tempo_core.checkpoint import identify_checkpoint
+
+    if model != EMBEDDED_ID:
+        return identify_checkpoint(_absolute(model))
+    return replace(identify_checkpoint(embedded_folder()), id=EMBEDDED_ID)
 
 
 def model_notice(model: str) -> str | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from flows.snapshot import Snapshot, Spent
@@ -80,7 +80,7 @@ class RunReport:
     results: tuple[IndexResult, ...]
     summary: RunSummary
     snapshots: tuple[Snapshot, ...] = ()
-    spent: Spent = Spent()
+    spent: Spent = field(default_factory=Spent)
 
 
 def summarize(results: Iterable[IndexResult], seconds: float) -> RunSummary:

@@ -1,31 +1,38 @@
-"""A run from wish to summary: library, model and lease are opened, sources compared with the catalog, then run."""
+"""A run from wish to report: library, model and lease are opened, sources are planned and dispatched."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import AbstractContextManager, closing
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flows.estimate import Estimate, check_space, estimate, model_cost
-from flows.models import choose_model, load_model
+from flows.decode import decode_source
+from flows.discovery import DEFAULT_SETTLE_S, Found, expect_something, find_sources
+from flows.dispatch import Dispatch
+from flows.estimate import Estimate, check_space, estimate, model_cost, timed_cost
+from flows.models import choose_model, identify_model, load_model, model_notice, open_model
+from flows.monitor import Monitor
 from flows.output import Page
 from flows.plan import Known, Plan, make_plan
+from flows.pool import InProcess, Pool
 from flows.progress import RunView
-from flows.result import IndexResult, RunSummary, summarize
-from flows.run import Run
-from flows.stage import Indexer
-from storage import ALL_MODELS, Library, Source, Writer, discover, open_library, stat_source
-from storage.sources import local_path
+from flows.result import IndexResult, RunReport, summarize
+from flows.settle import Settler
+from flows.worker import Worker
+from storage import ALL_MODELS, Library, Writer, open_library
 from tempo_core.decoding import check_ffmpeg
-from tempo_core.errors import LibraryBusy, LibraryNotFound, SchemaError, SourceError
+from tempo_core.errors import LibraryBusy, LibraryNotFound, SchemaError
 from tempo_core.spec import PAPER, IndexSpec, named_spec
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint
+    from tempo_core.checkpoint import ModelIdentity
 
 LEASE_WAIT_S = 6 * 3600.0  # another run may take the night
+FEW_VIDEOS = 8  # what is over before Ray has started and a model is loaded once more
 
 Say = Callable[[str], None]
 Shown = Callable[[IndexResult, Page], None]
@@ -33,59 +40,72 @@ Shown = Callable[[IndexResult, Page], None]
 
 @dataclass(frozen=True)
 class Wish:
-    """What a user asked ``tempo index`` for."""
+    """What a user asked ``tempo index`` for. ``ray``: auto, off, local, or a cluster's address."""
 
     sources: tuple[str, ...]
     library: str
     model: str | None = None
     spec: str | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    settle_s: float = DEFAULT_SETTLE_S
     retry_failed: bool = False
     until: datetime | None = None
+    ray: str = "auto"
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a run works with once its wish is understood."""
+
+    wish: Wish
+    found: Found
+    library: Library
+    model: ModelIdentity
+    spec: IndexSpec
 
 
 def run_index(
-    wish: Wish,
-    say: Say,
-    shown: Shown,
-    readable: bool = True,
-    checkpoint: Checkpoint | None = None,
-) -> RunSummary:
+    wish: Wish, say: Say, shown: Shown, readable: bool = True, checkpoint: Checkpoint | None = None
+) -> RunReport:
     """Index what is new; ``shown`` gets each video's result as it is settled. Errors that end the run are raised.
 
-    ``checkpoint``: the model if it is loaded already. ``readable``: ``shown`` prints lines for people.
+    ``checkpoint``: the model if it is loaded already; then the run stays in this process. ``readable``: ``shown``
+    prints lines for people.
     """
     began = time.monotonic()
-    found = find_sources(wish.sources)
+    found = _found(wish)
     existing = _existing(wish.library, upgrade=True)
-    _expect_something(found, existing, wish.sources)
-    model, spec = _defaults(existing, wish)
-    checkpoint = checkpoint or load_model(model, say)
-    library = open_library(wish.library, create=True)
-    with _writer(library, say) as writer, RunView(spec.segment_frames, readable) as view:
-        plan = _plan(wish, found, library, checkpoint, spec)
-        if plan.tasks:
-            check_ffmpeg()
-            cost = model_cost(checkpoint, spec)
-            check_space(estimate(plan.tasks, spec, checkpoint.geometry, cost), library.store.free_bytes(), library.uri)
-        prints = checkpoint.fingerprints(spec)
-        run = Run(Indexer(library, checkpoint, spec), writer, prints, view, wish.until)
+    expect_something(found, existing, wish.sources)
+    name, spec = _defaults(existing, wish)
+    model = checkpoint or identify_model(name)
+    if checkpoint is None and (notice := model_notice(name)):
+        say(notice)
+    setting = Setting(wish, found, open_library(wish.library, create=True), model, spec)
+    with _writer(setting.library, wish.until, say) as writer, RunView(readable) as view:
+        plan = _plan(setting)
+        _expect_room(plan, setting)
+        monitor = Monitor(len(plan.tasks), sum(task.source.size for task in plan.tasks), [view.update])
         results = []
-        for result in run.results(plan):
-            shown(result, view.page)
-            results.append(result)
-        _serve_when_whole(library, writer, prints.features)
-    return summarize(results, time.monotonic() - began)
+        with _open_pool(setting, len(plan.tasks), checkpoint) as pool:
+            settler = Settler(writer, model.fingerprints(spec))
+            for result in Dispatch(pool, settler, monitor, wish.until).results(plan):
+                shown(result, view.page)
+                results.append(result)
+        _serve_when_whole(setting, writer)
+    summary = summarize(results, time.monotonic() - began)
+    return RunReport(tuple(results), summary, tuple(monitor.kept), monitor.total_spent)
 
 
 def plan_only(wish: Wish, say: Say) -> tuple[Plan, Estimate]:
-    """What ``run_index`` would do, and what it would take. Nothing is written, no library made."""
-    found = find_sources(wish.sources)
+    """What ``run_index`` would do, and what it would take. Nothing is written, no library made, no Ray started."""
+    found = _found(wish)
     library = _existing(wish.library)
-    _expect_something(found, library, wish.sources)
-    model, spec = _defaults(library, wish)
-    checkpoint = load_model(model, say)
-    plan = _plan(wish, found, library, checkpoint, spec)
-    cost = model_cost(checkpoint, spec, timed=bool(plan.tasks))
+    expect_something(found, library, wish.sources)
+    name, spec = _defaults(library, wish)
+    checkpoint = load_model(name, say)
+    plan = _plan_of(wish, found, library, checkpoint, spec)
+    cost = timed_cost(checkpoint, spec) if plan.tasks else model_cost(checkpoint, spec)
     return plan, estimate(plan.tasks, spec, checkpoint.geometry, cost)
 
 
@@ -95,47 +115,52 @@ def library_model(library: Library | None) -> str | None:
     return record.facts.model_id if record is not None else None
 
 
-def find_sources(names: Sequence[str]) -> list[Source]:
-    """The videos that ``names`` stand for, as they are now.
+def _open_pool(setting: Setting, videos: int, checkpoint: Checkpoint | None) -> AbstractContextManager[Pool]:
+    """Where this run's videos are worked on; closed with the context, whatever happens."""
+    wish = setting.wish
+    if checkpoint is None and _wants_ray(wish.ray, videos):
+        from flows.actor import WorkerSetup
+        from flows.cluster import open_actors
 
-    One that cannot even be looked at (a dangling link) is kept with no size, so that its turn comes and its reason is
-    recorded; it costs no other video.
-    """
-    found = []
-    for uri in discover(names):
-        try:
-            found.append(stat_source(uri))
-        except SourceError:
-            found.append(Source(uri, 0, ""))
-    return found
-
-
-def _expect_something(found: Sequence[Source], library: Library | None, names: Sequence[str]) -> None:
-    """SourceError where there is no video and never was one: empty folders, more likely a slip than a wish."""
-    roots = tuple(_roots(names))
-    known = library.videos(ALL_MODELS) if library is not None else []
-    if not found and not any(record.uri.startswith(roots) for record in known):
-        raise SourceError(f"{', '.join(names)}: no video there; name a folder with videos, or files")
+        prints = setting.model.fingerprints(setting.spec)
+        setup = WorkerSetup(setting.model.id, setting.library.uri, setting.spec, prints)
+        sources = [source.uri for source in setting.found.sources]
+        return open_actors(None if wish.ray in {"auto", "local"} else wish.ray, setup, videos, sources)
+    return closing(InProcess(lambda: _worker(setting, checkpoint)))
 
 
-def _plan(
-    wish: Wish, found: Sequence[Source], library: Library | None, checkpoint: Checkpoint, spec: IndexSpec
-) -> Plan:
-    features = checkpoint.fingerprints(spec).features
+def _worker(setting: Setting, checkpoint: Checkpoint | None) -> Worker:
+    return Worker(setting.library, checkpoint or open_model(setting.model.id), setting.spec, decode_source)
+
+
+def _wants_ray(ray: str, videos: int) -> bool:
+    """``auto``: where there are more videos than are over before Ray is up."""
+    return videos > 0 and ray != "off" and (ray != "auto" or videos > FEW_VIDEOS)
+
+
+def _found(wish: Wish) -> Found:
+    return find_sources(wish.sources, wish.include, wish.exclude, wish.settle_s)
+
+
+def _plan(setting: Setting) -> Plan:
+    return _plan_of(setting.wish, setting.found, setting.library, setting.model, setting.spec)
+
+
+def _plan_of(wish: Wish, found: Found, library: Library | None, model: ModelIdentity, spec: IndexSpec) -> Plan:
+    features = model.fingerprints(spec).features
     records = library.videos(ALL_MODELS) if library is not None else []
     failures = library.failures(features) if library is not None else []
-    return make_plan(found, Known(records, failures, features), _roots(wish.sources), wish.retry_failed)
+    pending = library.pending() if library is not None else []
+    return make_plan(found, Known(records, failures, features, pending), wish.retry_failed)
 
 
-def _roots(names: Sequence[str]) -> list[str]:
-    """Beginnings of the URIs below the folders that were named: what is missing there is gone."""
-    roots = []
-    for name in names:
-        if name.startswith("s3://"):
-            roots.append(name.rstrip("/") + "/")
-        elif (path := local_path(name)).is_dir():
-            roots += [f"{path}/", f"{path.as_uri()}/"]
-    return roots
+def _expect_room(plan: Plan, setting: Setting) -> None:
+    """NoSpace, or what is wrong with ffmpeg, before the first video is begun."""
+    if plan.tasks:
+        check_ffmpeg()
+        cost = model_cost(setting.model, setting.spec)
+        needed = estimate(plan.tasks, setting.spec, setting.model.geometry, cost)
+        check_space(needed, setting.library.store.free_bytes(), setting.library.uri)
 
 
 def _existing(uri: str, upgrade: bool = False) -> Library | None:
@@ -160,17 +185,21 @@ def _defaults(library: Library | None, wish: Wish) -> tuple[str, IndexSpec]:
     return choose_model(wish.model, library_model(library)), spec
 
 
-def _writer(library: Library, say: Say) -> Writer:
+def _writer(library: Library, until: datetime | None, say: Say) -> Writer:
+    """Waits for another run to end, but not past the end of the night."""
     try:
         return library.writer()
     except LibraryBusy as error:
+        left_s = LEASE_WAIT_S if until is None else (until - datetime.now(until.tzinfo)).total_seconds()
         say(f"{error}; waiting")
-        return library.writer(wait_s=LEASE_WAIT_S)
+        return library.writer(wait_s=max(0.0, min(LEASE_WAIT_S, left_s)))
 
 
-def _serve_when_whole(library: Library, writer: Writer, features: str) -> None:
-    """The model of this run becomes the library's own when it has every video that the old one has."""
-    old = {record.uri for record in library.videos()}
+def _serve_when_whole(setting: Setting, writer: Writer) -> None:
+    """The model of this run becomes the library's own when it has every video of the old one that is still there."""
+    library, features = setting.library, setting.model.fingerprints(setting.spec).features
+    gone = {result.uri for result in _plan(setting).settled if result.status == "gone"}
+    old = {record.uri for record in library.videos()} - gone
     new = {record.uri for record in library.videos(features)}
     if new and old <= new and library.default_fingerprint() != features:
         writer.set_default(features)

@@ -7,20 +7,22 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class VideoProgress:
-    """A video under way: sampled frames encoded so far, and in all (0 until the file has been read)."""
+    """A video under way: sampled frames encoded so far, and in all (0 until the first is); ``video_s``: the seconds of
+    video that they cover."""
 
     uri: str
     frames: int
     total: int
     segment_frames: int
+    video_s: float = 0.0
 
 
 @dataclass(frozen=True)
 class Spent:
     """Seconds of work, summed over videos and processes: they may overlap, so they can exceed the run's own time.
 
-    ``fetch_s``: bringing and hashing a source; ``decode_s``: ffmpeg and JPEG; ``encode_s``: the model; ``write_s``: parts
-    and segment rows.
+    ``fetch_s``: bringing and hashing a source; ``decode_s``: ffmpeg and JPEG; ``encode_s``: the model; ``write_s``:
+    parts and segment rows.
     """
 
     fetch_s: float = 0.0
@@ -41,8 +43,8 @@ class Spent:
 class Snapshot:
     """A run, ``elapsed_s`` seconds after it began.
 
-    ``settled`` of ``videos`` to do are settled, which took ``source_bytes`` of ``all_source_bytes`` of files;
-    ``segments``, ``video_s`` (seconds of video) and ``state_bytes`` were indexed by them. ``waiting``: videos not begun;
+    ``settled`` of ``videos`` to do are settled; ``source_bytes`` of ``all_source_bytes`` of files are done with.
+    ``segments``, ``video_s`` (seconds of video) and ``state_bytes`` were indexed. ``waiting``: videos not begun;
     ``queued_segments``: decoded, waiting for an encoder. ``encoder_share``: the share of the time since the last
     snapshot that the encoders were computing, 0..1. ``under_way``: the videos in between.
     """

@@ -64,12 +64,12 @@ def index(
     from flows.session import Wish, plan_only, run_index
 
     moment = next_time(until, datetime.now().astimezone()) if until is not None else None
-    wish = Wish(tuple(sources), library, model, spec, retry_failed, moment)
+    wish = Wish(tuple(sources), library, model, spec, retry_failed=retry_failed, until=moment)
     if plan:
         _show_plan(*plan_only(wish, notice()), as_json)
         return
     shown = print_json_result if as_json else print_result
-    summary = run_index(wish, notice(), shown, readable=not as_json)
+    summary = run_index(wish, notice(), shown, readable=not as_json).summary
     if as_json:
         print_json(summary.to_json())
     else:

@@ -1,0 +1,133 @@
+"""What runs in Ray's processes: decoding tasks, and the actors that encode what those read."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Generator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+import ray
+from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
+
+from flows.decode import DecodePlan, Item, Opened, decode_source
+from flows.environment import prepare
+from flows.failure import DecoderDied, Failure
+from flows.pool import Job
+from flows.view import one_line, shortened
+from flows.worker import Staged, Worker, WorkerLoad
+from tempo_core.errors import CheckpointError, DecodeTimeout
+from tempo_core.fingerprints import Fingerprints
+from tempo_core.spec import IndexSpec
+
+ITEMS_AHEAD = 2  # of a decoder, in the object store: 2 MB each at 512x256
+OPEN_DEADLINE_S = 3900.0  # a free CPU, then fetching, which has an hour of its own
+ITEM_DEADLINE_S = 1800.0  # the decoder's own deadlines are shorter; this one is for a process that hangs itself
+CANCEL_WAIT_S = 2.0
+NAME_COLUMNS = 40
+
+
+@dataclass(frozen=True)
+class WorkerSetup:
+    """What an actor needs to begin; ``prints`` is what its model must turn out to be."""
+
+    model: str
+    library: str
+    spec: IndexSpec
+    prints: Fingerprints
+
+
+def decode(uri: str, plan: DecodePlan) -> Generator[Item, None, None]:
+    """``decode_source`` in a process of its own, on any node: what crashes there costs one video."""
+    prepare()
+    yield from decode_source(uri, plan)
+
+
+class EncodingActor:
+    """A ``Worker`` that keeps its model for the whole run. A dead one is replaced by the driver."""
+
+    def ready(self, setup: WorkerSetup) -> None:
+        """Load the model; CheckpointError where this node's weights are not those of the driver."""
+        import torch
+
+        from flows.models import open_model
+        from storage import open_library
+
+        prepare()
+        if not torch.cuda.is_available():
+            torch.set_num_threads(os.cpu_count() or 1)  # Ray leaves one to an actor
+        checkpoint = open_model(setup.model)
+        if checkpoint.fingerprints(setup.spec) != setup.prints:
+            raise CheckpointError(f"{setup.model} on node {os.uname().nodename} has other weights than on the driver's")
+        self._worker = Worker(open_library(setup.library), checkpoint, setup.spec, decode_by_task)
+
+    def open(self, job: Job, threads: int) -> Opened | Failure:
+        """Begin to read a source."""
+        return self._worker.open(job.key, job.uri, threads)
+
+    def index(self, job: Job, prints: Fingerprints) -> Staged | Failure:
+        """Stage a video."""
+        return self._worker.index(job.key, job.uri, job.video_id, prints, job.kept)
+
+    def drop(self, key: int) -> None:
+        """Let go of a source."""
+        self._worker.drop(key)
+
+    @ray.method(concurrency_group="watch")
+    def load(self) -> WorkerLoad:
+        """What it is at, also while all its other threads are busy."""
+        return self._worker.load()
+
+    @ray.method(concurrency_group="watch")
+    def stop(self) -> None:
+        """Let the videos under way end."""
+        self._worker.stop()
+
+
+def decode_by_task(uri: str, plan: DecodePlan) -> Generator[Item, None, None]:
+    """The stream of a decoding task, as ``decode_source`` would give it; the task ends with the generator."""
+    task = DECODE.options(name=task_name("decode", uri), num_cpus=plan.threads or 1).remote(uri, plan)
+    deadline_s = OPEN_DEADLINE_S
+    try:
+        while True:
+            ready, _ = ray.wait([task], timeout=deadline_s)
+            if not ready:
+                _end(task)
+                raise DecodeTimeout(f"nothing was read for {deadline_s:.0f} s, and reading it was given up")
+            try:
+                item = ray.get(next(task))
+            except StopIteration:
+                return
+            yield item
+            deadline_s = ITEM_DEADLINE_S
+    except RayTaskError as error:
+        raise error.cause from None
+    except OutOfMemoryError:
+        raise MemoryError("the process that read it was stopped: this node is short of memory") from None
+    except RayError as error:
+        raise DecoderDied(f"the process that read it died ({type(error).__name__})") from None
+    except GeneratorExit:  # nobody wants the rest
+        _end(task)
+        raise
+
+
+def _end(task: Any) -> None:
+    """Ask the task to end, which it hears between two items; kill its process if it does not (a hanging read)."""
+    deadline = time.monotonic() + CANCEL_WAIT_S
+    with suppress(RayError, StopIteration):
+        ray.cancel(task)
+        while ray.wait([task], timeout=max(0.0, deadline - time.monotonic()))[0]:
+            ray.get(next(task))
+        ray.cancel(task, force=True)
+
+
+def task_name(verb: str, uri: str) -> str:
+    """How a task is called in the dashboard: ``decode talk.mp4``."""
+    return f"{verb} {shortened(one_line(uri.rsplit('/', 1)[-1]), NAME_COLUMNS)}"
+
+
+_remote: Any = ray.remote  # its types know neither streams nor groups of methods
+DECODE = _remote(num_returns="streaming", max_retries=0, _generator_backpressure_num_objects=ITEMS_AHEAD)(decode)
+ENCODING_ACTOR = _remote(max_restarts=0, concurrency_groups={"watch": 1})(EncodingActor)

@@ -1,0 +1,126 @@
+"""One model, many videos: segments that wait at the same time are encoded in one batch, each for its own video.
+
+A video hands over chunks, a chunk is never split, and each answer goes back through the chunk's own future, so that
+an identity cannot be lost. What comes while a batch is computed makes up the next one: no timer, no waiting for a
+batch to fill. A video alone is always cut the same way (the size of a batch may move the last bit of a result).
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from tempo_core.spec import StateDtype
+from tempo_core.values import FloatArray, SegmentPixels, SegmentState
+
+if TYPE_CHECKING:
+    from tempo_core import Checkpoint
+
+BATCH_SEGMENTS = 16  # one forward pass: 16 segments of 512x256 are 50 MB of pixels
+
+
+@dataclass(frozen=True, eq=False)
+class Encoded:
+    """States of a chunk's segments in order; ``features``: float32 [segments, D]; ``seconds`` of the model for them."""
+
+    states: Sequence[SegmentState]
+    features: FloatArray
+    seconds: float
+
+
+@dataclass(eq=False)
+class _Chunk:
+    pixels: Sequence[SegmentPixels]
+    encoded: Encoded | None = None
+    failed_with_others: bool = False
+
+    @property
+    def is_encoded(self) -> bool:
+        return self.encoded is not None
+
+
+@dataclass
+class Encoder:
+    """The only thread that computes with the model. Close it (or leave a ``with``) when no chunk is under way."""
+
+    checkpoint: Checkpoint
+    state_dtype: StateDtype
+    busy_s: float = 0.0
+    segments: int = 0
+    _waiting: deque[_Chunk] = field(default_factory=deque)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="encode"))
+
+    def submit(self, pixels: Sequence[SegmentPixels]) -> Future[Encoded]:
+        """Encode a chunk of at most ``BATCH_SEGMENTS`` segments when its turn comes."""
+        chunk = _Chunk(pixels)
+        with self._lock:
+            self._waiting.append(chunk)
+        return self._thread.submit(self._turn, chunk)
+
+    def features(self, states: Sequence[SegmentState]) -> Future[FloatArray]:
+        """The features of states that are there already."""
+        return self._thread.submit(self._features, states)
+
+    @property
+    def queued_segments(self) -> int:
+        """Segments that wait for their turn."""
+        with self._lock:
+            return sum(len(chunk.pixels) for chunk in self._waiting)
+
+    def close(self) -> None:
+        """Wait for the batch under way; what waits is dropped."""
+        self._thread.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Encoder:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _turn(self, chunk: _Chunk) -> Encoded:
+        """A chunk's turn: an earlier batch may have taken it along. Where a batch fails, each pays for itself."""
+        if not chunk.is_encoded and len(batch := self._batch(chunk)) > 1:
+            try:
+                self._encode(batch)
+            except (RuntimeError, ValueError):  # memory, or one chunk's numbers: whose, only its own turn tells
+                for one in batch:
+                    one.failed_with_others = True
+        if not chunk.is_encoded:
+            self._encode([chunk])
+        assert chunk.encoded is not None
+        return chunk.encoded
+
+    def _batch(self, first: _Chunk) -> list[_Chunk]:
+        """``first`` and the next ones that fit beside it, taken out of the queue."""
+        with self._lock:
+            if first in self._waiting:
+                self._waiting.remove(first)
+            batch, room = [first], BATCH_SEGMENTS - len(first.pixels)
+            while self._waiting and not first.failed_with_others and len(self._waiting[0].pixels) <= room:
+                batch.append(self._waiting.popleft())
+                room -= len(batch[-1].pixels)
+        return batch
+
+    def _encode(self, batch: Sequence[_Chunk]) -> None:
+        began = time.monotonic()
+        pixels = [segment for chunk in batch for segment in chunk.pixels]
+        states = self.checkpoint.compressor.encode(pixels, state_dtype=self.state_dtype)
+        features = self._features(states)
+        seconds = time.monotonic() - began
+        done = 0
+        for chunk in batch:
+            mine = slice(done, done := done + len(chunk.pixels))
+            share = seconds * len(chunk.pixels) / len(pixels)
+            chunk.encoded = Encoded(states[mine], features[mine], share)
+        self.busy_s += seconds
+        self.segments += len(pixels)
+
+    def _features(self, states: Sequence[SegmentState]) -> FloatArray:
+        compressor = self.checkpoint.compressor
+        return compressor.features(compressor.prefill(states))

@@ -1,0 +1,82 @@
+"""What a video's failure is, and the one place where any error of a video becomes one.
+
+A failed video costs its own entry only. What is no video's fault (a full disk, a lost lease, a broken model) ends the
+run; what was committed stays.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TypeVar
+
+from flows.plan import FETCH, MEMORY
+from tempo_core.errors import (
+    CheckpointError,
+    CorruptPart,
+    LibraryError,
+    SourceChanged,
+    SourceError,
+    TempoError,
+    UsageError,
+    VideoError,
+)
+
+log = logging.getLogger(__name__)
+Value = TypeVar("Value")
+
+CHANGED, KEPT, DECODE, ENCODE, CRASH = "changed", "kept", "decode", "encode", "crash"
+
+
+@dataclass(frozen=True)
+class Failure:
+    """Why a video is not indexed. ``stage``: fetch, changed (being written), kept (what the library kept is damaged),
+    decode, encode, memory, or crash (the process that worked on it died)."""
+
+    stage: str
+    reason: str
+
+
+def attempt(uri: str, work: Callable[[], Value]) -> Value | Failure:
+    """The result of ``work`` on one video, or its failure. Errors that end the run are raised."""
+    try:
+        return work()
+    except Exception as error:
+        if _ends_the_run(error):
+            raise
+        if not isinstance(error, TempoError):
+            log.error("%s: unexpected error", uri, exc_info=error)
+        return Failure(_stage(error), _reason(error))
+
+
+def _ends_the_run(error: Exception) -> bool:
+    """No video's fault: the library, the model, the wish. A damaged part costs the videos that stand on it only."""
+    if isinstance(error, CorruptPart):
+        return False
+    return isinstance(error, (LibraryError, CheckpointError, UsageError))
+
+
+def _stage(error: Exception) -> str:
+    """A source that could not be fetched may be there again tomorrow (``plan.make_plan``)."""
+    if isinstance(error, SourceChanged):
+        return CHANGED
+    if isinstance(error, SourceError):
+        return FETCH
+    if isinstance(error, CorruptPart):
+        return KEPT
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":  # torch's, without loading torch
+        return MEMORY
+    if isinstance(error, DecoderDied):
+        return CRASH
+    return DECODE if isinstance(error, VideoError) else ENCODE
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, TempoError):
+        return str(error)
+    return f"unexpected {type(error).__name__}: {error}"
+
+
+class DecoderDied(VideoError):
+    """The process that read a video was killed or crashed; a second time, the video is taken for the cause."""
