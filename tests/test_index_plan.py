@@ -169,7 +169,7 @@ def test_a_full_disk_is_said_before_anything_is_written() -> None:
 def test_what_the_time_did_not_allow_is_pending_and_done_next_time(tmp_path: Path) -> None:
     video, library, shown = small_video(tmp_path / "talk.mp4"), tmp_path / "library", list[IndexResult]()
     over = datetime.now(UTC) - timedelta(seconds=1)
-    report = run_index(Wish((str(video),), str(library), until=over), print, lambda result, page: shown.append(result)).summary
+    report = run_index(Wish((str(video),), str(library), until=over), print, lambda result, page: shown.append(result))
     assert [result.status for result in shown] == ["pending"]
     assert (report.summary.counts["pending"], report.summary.failed_now) == (1, False)
     assert contents(library)["failures"] == set()
