@@ -18,7 +18,7 @@ from storage.records import (
     VideoRecord,
 )
 from storage.selection import one_per_content
-from storage.sources import FetchedSource, discover, fetch, stat_source
+from storage.sources import FetchedSource, fetch, stat_source
 from storage.video_writer import VideoWriter
 from storage.writer import Writer
 
@@ -40,7 +40,6 @@ __all__ = [
     "VideoRecord",
     "VideoWriter",
     "Writer",
-    "discover",
     "fetch",
     "one_per_content",
     "open_library",

@@ -119,8 +119,11 @@ def _searched(files: Iterator[Path], root: str) -> Iterator[Sighting]:
 
 
 def _s3_place(name: str) -> Place:
+    from storage.s3_client import parse_uri
     from storage.s3_sources import list_below
 
+    if glob.has_magic(parse_uri(name).bucket):
+        raise SourceError(f"{name}: the name of a bucket takes no wildcards")
     is_prefix = name.endswith("/")
     root = name if is_prefix else f"{name}/"
     objects = (one for one in list_below(name) if is_video(one.uri) or (one.uri == name and not is_prefix))
@@ -138,8 +141,6 @@ def _s3_glob(name: str) -> Place:
     from storage.s3_sources import list_beginning
 
     root, pattern = split_glob(name)
-    if root.count("/") < 3:
-        raise SourceError(f"{name}: the name of a bucket takes no wildcards")
     videos = tuple(
         Sighting(one.uri, one.uri[len(root) :], searched=True, source=one)
         for one in list_beginning(re.split(r"[*?[]", name, maxsplit=1)[0])

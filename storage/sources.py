@@ -27,18 +27,6 @@ class FetchedSource:
     sha256: str
 
 
-def discover(sources: Sequence[str]) -> list[str]:
-    """URIs of the videos that ``sources`` name, sorted and once each; SourceError where a name fits nothing."""
-    from storage.places import look_up
-
-    found: set[str] = set()
-    for place in map(look_up, sources):
-        if place.nothing is not None:
-            raise SourceError(place.nothing)
-        found.update(video.uri for video in place.videos)
-    return sorted(found)
-
-
 def stat_source(uri: str, tags: Sequence[str] = ()) -> Source:
     """Size and modification mark of a source, without reading it; SourceError if it cannot be reached."""
     if uri.startswith("s3://"):

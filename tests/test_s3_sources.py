@@ -1,4 +1,4 @@
-"""Sources on S3: found, brought to bounded scratch space, hashed on the way, cleaned up whatever happens."""
+"""Sources on S3: brought to bounded scratch space, hashed on the way, cleaned up whatever happens."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from typing import Any
 import pytest
 
 from s3_server import Fault, Proxy
-from storage import discover, fetch, s3_read, s3_sources, stat_source
+from storage import fetch, s3_read, s3_sources, stat_source
 from storage.s3_client import file_system
-from tempo_core.errors import NoSpace, SourceError
+from tempo_core.errors import NoSpace, SourceChanged, SourceError
 
 pytestmark = pytest.mark.s3
 BUCKET = "videos"
@@ -36,23 +36,6 @@ def put(key: str, data: bytes) -> None:
 
 def left_in(scratch: Path) -> list[str]:
     return [str(path) for path in scratch.rglob("*") if path.is_file()]
-
-
-def test_prefixes_are_searched_for_videos(proxy: Proxy) -> None:
-    for key in ("day one/sub/b.MKV", "day one/notes.txt", "day one more/c.mp4"):
-        put(key, b"x")
-    assert discover([f"s3://{BUCKET}/day one"]) == [f"s3://{BUCKET}/day one/sub/b.MKV", URI]
-    assert discover([f"s3://{BUCKET}/day one/", URI]) == [f"s3://{BUCKET}/day one/sub/b.MKV", URI]
-    assert discover([f"s3://{BUCKET}/day one/notes.txt"]) == [f"s3://{BUCKET}/day one/notes.txt"]
-    put("day two.mp4", b"x")
-    put("day two.mp4/poster.mp4", b"x")
-    assert discover([f"s3://{BUCKET}/day two.mp4"]) == [
-        f"s3://{BUCKET}/day two.mp4",
-        f"s3://{BUCKET}/day two.mp4/poster.mp4",
-    ]
-    assert len(discover([f"s3://{BUCKET}"])) == 5
-    with pytest.raises(SourceError, match=r"s3://videos/nothing"):
-        discover([f"s3://{BUCKET}/nothing"])
 
 
 def test_a_fetched_object_is_hashed_and_gone_afterwards(proxy: Proxy, tmp_path: Path) -> None:
@@ -118,7 +101,7 @@ def test_an_object_that_changes_while_it_is_read_is_refused(
         return download(*args)
 
     monkeypatch.setattr(s3_sources, "_download", change_first)
-    with pytest.raises(SourceError, match="changed while it was read"), fetch(URI, tmp_path):
+    with pytest.raises(SourceChanged, match="changed while it was read"), fetch(URI, tmp_path):
         pass
     assert list(tmp_path.iterdir()) == []
 

@@ -1,16 +1,15 @@
-"""Sources on local disk: what counts as a video, what counts as changed, and bytes that stay the same."""
+"""Sources on local disk: what counts as changed, and bytes that stay the same."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from storage import discover, fetch, sources, stat_source
-from tempo_core.errors import SourceError
+from storage import fetch, sources, stat_source
+from tempo_core.errors import SourceChanged, SourceError
 
 
 @pytest.fixture
@@ -19,48 +18,6 @@ def folder(tmp_path: Path) -> Path:
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_bytes(name.encode())
     return tmp_path
-
-
-def test_folders_are_searched_below_for_video_suffixes(folder: Path) -> None:
-    found = [str(Path(uri).relative_to(folder)) for uri in discover([str(folder)])]
-    assert found == ["A.MKV", "b.mp4", "deep/er/c.webm", "odd [1] name;'.mov"]
-
-
-def test_a_file_is_taken_whatever_its_suffix_and_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(folder)
-    assert discover(["notes.txt", "./b.mp4", f"file://{folder}/b.mp4"]) == [f"{folder}/b.mp4", f"{folder}/notes.txt"]
-    assert discover(["odd [1] name;'.mov"]) == [f"{folder}/odd [1] name;'.mov"]
-
-
-def test_patterns_find_videos_at_any_depth(folder: Path) -> None:
-    assert discover([f"{folder}/**/*.webm"]) == [f"{folder}/deep/er/c.webm"]
-    assert discover([f"{folder}/*.mp4"]) == [f"{folder}/b.mp4"]
-
-
-@pytest.mark.parametrize(("name", "reason"), [("nothing.mp4", "no such file"), ("*.ogv", "no video there")])
-def test_a_name_that_fits_nothing_is_told(folder: Path, name: str, reason: str) -> None:
-    with pytest.raises(SourceError, match=reason):
-        discover([str(folder / "b.mp4"), str(folder / name)])
-
-
-def test_an_empty_folder_costs_the_others_nothing(folder: Path) -> None:
-    (folder / "empty").mkdir()
-    assert discover([str(folder / "empty"), str(folder / "b.mp4")]) == [f"{folder}/b.mp4"]
-
-
-def test_a_folder_that_cannot_be_searched_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    real = os.scandir
-
-    def refuse(path: str) -> Any:
-        if str(path).endswith("deep"):
-            raise PermissionError(13, "Permission denied", str(path))
-        return real(path)
-
-    monkeypatch.setattr(os, "scandir", refuse)  # who runs the tests may be root, whom no folder refuses
-    assert f"{folder}/deep/er/c.webm" not in discover([str(folder)])
-    assert "cannot be searched" in caplog.text
 
 
 def test_a_source_changes_with_size_or_time(folder: Path) -> None:
@@ -95,13 +52,13 @@ def test_a_file_that_changes_while_it_is_hashed_is_refused(folder: Path, monkeyp
         return hash_file(*args)  # type: ignore[arg-type]
 
     monkeypatch.setattr(sources, "_hash", change_first)
-    with pytest.raises(SourceError, match=f"{path} changed while it was read"), fetch(str(path), folder):
+    with pytest.raises(SourceChanged, match=f"{path} changed while it was read"), fetch(str(path), folder):
         pytest.fail("nothing may be decoded of it")
 
 
 def test_a_file_that_changes_while_it_is_decoded_is_refused(folder: Path) -> None:
     path = folder / "b.mp4"
-    with pytest.raises(SourceError, match="changed while it was read"), fetch(str(path), folder):
+    with pytest.raises(SourceChanged, match="changed while it was read"), fetch(str(path), folder):
         path.write_bytes(b"another")
 
 
