@@ -54,7 +54,13 @@ def digest(value: Mapping[str, Json]) -> str:
 
 
 def _sampling(spec: IndexSpec) -> dict[str, Json]:
-    return {
+    """What came later than the first libraries is told only where it is used, so that theirs stay what they are."""
+    later: dict[str, Json] = {}
+    if spec.sampling != "uniform":
+        later |= {"sampling": spec.sampling, "max_gap_s": float(spec.max_gap_s)}
+    if spec.decoder != "software":
+        later["decoder"] = spec.decoder
+    return later | {
         "frames_per_second": float(spec.frames_per_second),
         "min_frames": spec.min_frames,
         "max_frames": spec.max_frames,

@@ -7,25 +7,39 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import pairwise
 
 from tempo_core.spec import IndexSpec
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """``count`` samples over ``duration_s``; sample i is shown at ``time_s(i)``."""
+    """``count`` samples over ``duration_s``; sample i is shown at ``time_s(i)``.
+
+    ``times_s``: when the samples are shown, ascending from 0, where they are not evenly spread; else None.
+    """
 
     count: int
     duration_s: Fraction
+    times_s: tuple[Fraction, ...] | None = None
 
     @property
     def real_fps(self) -> Fraction:
-        """Samples per second, count / duration (exact)."""
+        """Samples per second, count / duration (exact); their mean where they are not evenly spread."""
         return self.count / self.duration_s
 
     def time_s(self, index: int) -> Fraction:
-        """The presentation time of sample ``index``: index / real_fps (exact)."""
-        return index / self.real_fps
+        """The presentation time of sample ``index`` (exact). From the end on, as if samples went on evenly."""
+        if self.times_s is None or index >= self.count:
+            return index / self.real_fps
+        return self.times_s[index]
+
+    @property
+    def longest_gap_s(self) -> Fraction:
+        """The longest time from a sample to the next or to the end."""
+        if self.times_s is None:
+            return 1 / self.real_fps
+        return max(after - before for before, after in pairwise((*self.times_s, self.duration_s)))
 
 
 @dataclass(frozen=True)
@@ -55,23 +69,27 @@ def sample_frames(duration_s: Fraction, spec: IndexSpec, single_frame: bool = Fa
 def segment_spans(sampling: Sampling, spec: IndexSpec) -> list[SegmentSpan]:
     """Consecutive windows of ``spec.segment_frames`` samples, the last perhaps shorter.
 
-    An odd count repeats its last frame, which counts as the next index in its pair's time. The tag is the centre
-    of the whole window, (first + segment_frames / 2) / real_fps, also where the window is short.
+    A pair's time is the mean of its two samples' times; an odd count repeats its last frame, which counts as the next
+    index in its pair's time. The tag is the centre of the whole window, halfway from its first sample to the next
+    window's, also where the window is short: evenly spread, (first + segment_frames / 2) / real_fps.
     """
-    step, rate = spec.segment_frames, sampling.real_fps
+    step = spec.segment_frames
     spans = []
     for index, first in enumerate(range(0, sampling.count, step)):
         count = min(step, sampling.count - first)
-        pairs = range(first, first + count, 2)
         spans.append(
             SegmentSpan(
                 index=index,
                 first=first,
                 count=count,
-                pair_times_s=tuple(float((pair + Fraction(1, 2)) / rate) for pair in pairs),
-                tag_time_s=float((first + Fraction(step, 2)) / rate),
+                pair_times_s=tuple(_halfway(sampling, pair, pair + 1) for pair in range(first, first + count, 2)),
+                tag_time_s=_halfway(sampling, first, first + step),
                 start_s=float(sampling.time_s(first)),
                 end_s=float(min(sampling.time_s(first + count), sampling.duration_s)),
             )
         )
     return spans
+
+
+def _halfway(sampling: Sampling, index: int, later: int) -> float:
+    return float((sampling.time_s(index) + sampling.time_s(later)) / 2)

@@ -13,6 +13,8 @@ from typing import Literal
 from tempo_core.errors import UsageError
 
 StateDtype = Literal["float32", "bfloat16", "int8"]
+SamplingRule = Literal["uniform", "keyframes"]
+Decoder = Literal["software", "nvdec"]
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,12 @@ class IndexSpec:
 
     ``frames_per_second`` is a wish: the number of samples is clamped to ``min_frames``..``max_frames`` (None: no
     cap) and the real rate follows from the duration (paper, implementation details).
+
+    ``sampling`` "keyframes" takes key frames, which decode without the frames between: at most ``frames_per_second``
+    of them, and where none comes for ``max_gap_s``, what frames are needed (``decoding/keyframes.py``). The default
+    gap is the longest of x264 and x265, 250 frames, at film's 23.976 a second, and half a second of thinning.
+
+    ``decoder`` "nvdec" decodes on an NVIDIA GPU and shrinks the pictures there: other pixels, so another identity.
     """
 
     name: str = "paper"
@@ -48,6 +56,9 @@ class IndexSpec:
     segment_frames: int = 8
     jpeg_quality: int = 92
     state_dtype: StateDtype = "bfloat16"
+    sampling: SamplingRule = "uniform"
+    max_gap_s: float = 11.0
+    decoder: Decoder = "software"
 
     def __post_init__(self) -> None:
         if not 0 < self.frames_per_second < inf:
@@ -58,6 +69,8 @@ class IndexSpec:
             raise UsageError(f"index spec {self.name!r}: segment_frames must be even and at least 2")
         if self.max_frames is not None and self.max_frames < self.min_frames:
             raise UsageError(f"index spec {self.name!r}: max_frames is below min_frames")
+        if not 1 / self.frames_per_second <= self.max_gap_s < inf:
+            raise UsageError(f"index spec {self.name!r}: max_gap_s is shorter than one frame's share of a second")
 
 
 PAPER = IndexSpec()
@@ -65,6 +78,9 @@ NAMED_SPECS: dict[str, IndexSpec] = {
     "paper": PAPER,
     "paper-2048": replace(PAPER, name="paper-2048", max_frames=2048),
     "dense": replace(PAPER, name="dense", max_frames=None),
+    "keyframes": replace(PAPER, name="keyframes", sampling="keyframes"),
+    "paper-nvdec": replace(PAPER, name="paper-nvdec", decoder="nvdec"),
+    "keyframes-nvdec": replace(PAPER, name="keyframes-nvdec", sampling="keyframes", decoder="nvdec"),
 }
 
 

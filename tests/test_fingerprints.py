@@ -37,6 +37,18 @@ def test_how_frames_are_sampled_or_kept_changes_every_link(name: str, value: obj
     assert changed(chain(spec)) == set(LINKS)
 
 
+def test_key_frames_their_gap_and_the_decoder_change_every_link() -> None:
+    keyframes = replace(PAPER, sampling="keyframes")
+    chains = {
+        chain(spec) for spec in (PAPER, keyframes, replace(keyframes, max_gap_s=5), replace(PAPER, decoder="nvdec"))
+    }
+    assert all(len({getattr(found, link) for found in chains}) == 4 for link in LINKS)
+
+
+def test_a_gap_between_key_frames_means_nothing_to_even_samples() -> None:
+    assert not changed(chain(replace(PAPER, max_gap_s=5)))
+
+
 @pytest.mark.parametrize("name", [field.name for field in fields(FrameGeometry)])
 def test_every_number_of_the_frame_geometry_changes_every_link(name: str) -> None:
     geometry = FrameGeometry()
@@ -65,7 +77,8 @@ def test_whole_numbers_mean_the_same_however_they_are_written() -> None:
 def test_every_field_of_a_spec_is_in_some_link() -> None:
     """A new field that no link knows would let two different indexes share their parts."""
     assert {field.name for field in fields(IndexSpec)} == {
-        "name", "frames_per_second", "min_frames", "max_frames", "segment_frames", "jpeg_quality", "state_dtype"
+        "name", "frames_per_second", "min_frames", "max_frames", "segment_frames", "jpeg_quality", "state_dtype",
+        "sampling", "max_gap_s", "decoder"
     }  # fmt: skip
 
 

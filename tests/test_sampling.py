@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from golden_cases import golden_case
 from tempo_core.errors import UsageError
-from tempo_core.sampling import sample_frames, segment_spans
+from tempo_core.sampling import Sampling, sample_frames, segment_spans
 from tempo_core.spec import NAMED_SPECS, PAPER, IndexSpec, named_spec
 
 durations = st.fractions(min_value=Fraction(1, 1000), max_value=100_000, max_denominator=90_000)
@@ -34,10 +34,20 @@ def test_the_paper_takes_two_frames_a_second_at_least_4_and_at_most_1024(duratio
     assert sample_frames(duration, PAPER).count == count
 
 
-def test_the_named_specs_differ_in_their_cap() -> None:
+def test_the_uniform_specs_differ_in_their_cap() -> None:
     hour = Fraction(3600)
-    counts = {name: sample_frames(hour, spec).count for name, spec in NAMED_SPECS.items()}
+    named = {
+        name: spec for name, spec in NAMED_SPECS.items() if (spec.sampling, spec.decoder) == ("uniform", "software")
+    }
+    counts = {name: sample_frames(hour, spec).count for name, spec in named.items()}
     assert counts == {"paper": 1024, "paper-2048": 2048, "dense": 7200}
+
+
+def test_the_other_specs_differ_from_the_paper_in_what_their_names_say() -> None:
+    keyframes = replace(PAPER, name="keyframes", sampling="keyframes")
+    assert NAMED_SPECS["keyframes"] == keyframes
+    assert NAMED_SPECS["paper-nvdec"] == replace(PAPER, name="paper-nvdec", decoder="nvdec")
+    assert NAMED_SPECS["keyframes-nvdec"] == replace(keyframes, name="keyframes-nvdec", decoder="nvdec")
 
 
 def test_a_video_of_one_frame_has_one_sample() -> None:
@@ -115,8 +125,29 @@ def test_an_unknown_spec_is_answered_with_the_names_there_are() -> None:
         ({"frames_per_second": float("nan")}, "must be positive"),
         ({"frames_per_second": float("inf")}, "must be positive"),
         ({"min_frames": 0}, "min_frames must be at least 1"),
+        ({"max_gap_s": 0.4}, "max_gap_s is shorter"),
+        ({"max_gap_s": float("nan")}, "max_gap_s is shorter"),
     ],
 )
 def test_a_spec_that_cannot_be_meant_is_refused(wrong: dict[str, float], reason: str) -> None:
     with pytest.raises(UsageError, match=reason):
         IndexSpec(**wrong)  # type: ignore[arg-type]
+
+
+@given(durations, specs)
+def test_times_that_happen_to_be_even_give_the_spans_of_even_sampling(duration: Fraction, spec: IndexSpec) -> None:
+    even = sample_frames(min(duration, Fraction(1000)), spec)
+    told = replace(even, times_s=tuple(even.time_s(index) for index in range(even.count)))
+    assert segment_spans(told, spec) == segment_spans(even, spec)
+    assert told.longest_gap_s == even.longest_gap_s
+
+
+def test_uneven_times_are_what_prompts_and_citations_carry() -> None:
+    times = tuple(map(Fraction, (0, 1, 3, 7, 8, 12, 20, 21, 30, 32, 40)))
+    sampling = Sampling(11, Fraction(44), times)
+    whole, short = segment_spans(sampling, PAPER)
+    assert list(whole.pair_times_s) == [0.5, 5, 10, 20.5]  # the mean of the two frames' times
+    assert [whole.start_s, whole.tag_time_s, whole.end_s] == [0, 15, 30]
+    assert list(short.pair_times_s) == [31, 42]  # the last frame stands until the end
+    assert [short.start_s, short.tag_time_s, short.end_s] == [30, (30 + 44 + 5 * 4) / 2, 44]  # 4 s a sample on average
+    assert sampling.longest_gap_s == 9

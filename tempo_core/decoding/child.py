@@ -42,7 +42,7 @@ class Child:
 
     def __init__(self, command: Sequence[str], deadline: Deadline, name: str) -> None:
         self._deadline, self._name = deadline, name
-        self._waited_s = 0.0
+        self._waited_s, self._stopped = 0.0, False
         self._process = spawn(command)
         assert self._process.stdout is not None and self._process.stderr is not None
         self._output = self._process.stdout.fileno()
@@ -52,6 +52,11 @@ class Child:
     def pid(self) -> int:
         """The process id, which is also its process group."""
         return self._process.pid
+
+    @property
+    def waited_s(self) -> float:
+        """Seconds spent waiting for it so far, which count towards its deadline."""
+        return self._waited_s
 
     def read(self, size: int = _CHUNK) -> bytes:
         """Up to ``size`` bytes of standard output, b"" at its end. DecodeTimeout past a deadline (it is killed)."""
@@ -86,9 +91,9 @@ class Child:
             self._messages.join()
 
     def complaint(self) -> str:
-        """Why it failed, once it ended: the signal that stopped it, or its own first message."""
+        """Why it failed, once it ended: a signal that it crashed by, or its own first message."""
         status = self._process.poll()
-        if status is not None and status < 0:
+        if status is not None and status < 0 and not self._stopped:
             return f"{self._name} crashed ({signal.Signals(-status).name})"
         messages = self.messages()
         if not messages:
@@ -102,6 +107,7 @@ class Child:
     def kill(self) -> None:
         """Kill the process group and reap the process; harmless when it is over."""
         if self._process.poll() is None:
+            self._stopped = True
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -113,6 +119,10 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill it if it still runs, and close its output. Harmless at any time."""
         self.kill()
         assert self._process.stdout is not None
         self._process.stdout.close()

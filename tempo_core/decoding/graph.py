@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import ffmpeg
 
 from tempo_core.decoding.binary import filters_of
 from tempo_core.decoding.display import swaps_edges
+from tempo_core.decoding.nvdec import GPU_INPUT, shrunk_on_gpu
 from tempo_core.decoding.probing import FORMATS
 from tempo_core.decoding.video import VideoInfo
+from tempo_core.spec import Decoder
 
 _INPUT = "file:"  # stands for the path in the graph: ffmpeg-python takes no name that is not UTF-8
 _MAX_PIXELS = 1 << 27  # as in the probe: no header may ask for gigabytes
@@ -26,38 +29,69 @@ def tone_maps(ffmpeg_path: str, info: VideoInfo) -> bool:
     return info.color.is_hdr and filters_of(ffmpeg_path) >= _TONE_FILTERS
 
 
-def command(
-    ffmpeg_path: str,
-    path: str,
-    info: VideoInfo,
-    size: tuple[int, int],
-    select: str | None,
-    threads: int | None = None,
-) -> list[str]:
-    """Arguments that make ffmpeg write the frames that ``select`` passes to standard output, as NUT with rgb24.
+@dataclass(frozen=True)
+class Source:
+    """What every pass over a video shares. ``size``: final (width, height), upright. ``threads``: of the decoder;
+    None: as many as ffmpeg likes."""
 
-    ``size``: final (width, height), upright. Times stay the file's own, in ``info.time_base``; where the file has
-    none (``info.in_order``) they are the frames' ranks. ``threads``: of the decoder; None: as many as ffmpeg likes.
+    path: str
+    info: VideoInfo
+    size: tuple[int, int]
+    threads: int | None = None
+    decoder: Decoder = "software"
+
+
+@dataclass(frozen=True)
+class Pass:
+    """One run of ffmpeg: which frames it hands over (None: all it decodes), whether it decodes key frames only, and
+    the tick of the key frame it begins at (None: the file's beginning)."""
+
+    select: str | None = None
+    keys_only: bool = False
+    begin: int | None = None
+
+
+def command(ffmpeg_path: str, source: Source, run: Pass) -> list[str]:
+    """Arguments that make ffmpeg write the frames of one pass to standard output, as NUT with rgb24.
+
+    Times stay the file's own, in ``info.time_base``; where the file has none (``info.in_order``) they are the frames'
+    ranks.
     """
+    info = source.info
     clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
-    stream = _input(info, threads)[str(info.stream_index)].filter("settb", clock)
+    stream = _input(source, run)[str(info.stream_index)].filter("settb", clock)
     if info.in_order:
         stream = stream.filter("setpts", "N")
-    if select is not None:
-        stream = stream.filter("select", select)
-    stream = _turn(_pixels(stream, info, size, tone_maps(ffmpeg_path, info)), info)
+    if run.select is not None:
+        stream = stream.filter("select", run.select)
+    if source.decoder == "nvdec":
+        stream = shrunk_on_gpu(stream, info, coded_size(source))
+    stream = _turn(_pixels(stream, info, coded_size(source), tone_maps(ffmpeg_path, info)), info)
     stream = ffmpeg.output(stream, "pipe:1", **_output_options(clock))
-    arguments = [f"file:{path}" if argument == _INPUT else argument for argument in ffmpeg.get_args(stream)]
+    arguments = [f"file:{source.path}" if argument == _INPUT else argument for argument in ffmpeg.get_args(stream)]
     return [ffmpeg_path, "-hide_banner", "-nostdin", "-loglevel", "error", *arguments]
 
 
-def _input(info: VideoInfo, threads: int | None) -> Any:
+def coded_size(source: Source) -> tuple[int, int]:
+    """The final (width, height) before the picture is turned upright."""
+    width, height = source.size
+    return (height, width) if swaps_edges(source.info.orientation) else (width, height)
+
+
+def _input(source: Source, run: Pass) -> Any:
     """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
-    own = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
+    info = source.info
+    own: dict[str, str | None] = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
     if info.in_order:
         own["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
-    if threads is not None:
-        own["threads"] = str(threads)
+    if source.threads is not None:
+        own["threads"] = str(source.threads)
+    if source.decoder == "nvdec":
+        own |= GPU_INPUT
+    if run.keys_only:
+        own["skip_frame"] = "nokey"
+    if run.begin is not None:
+        own |= {"noaccurate_seek": None, "seek_timestamp": "1", "ss": f"{float(run.begin * info.time_base):.6f}"}
     return ffmpeg.input(
         _INPUT,
         noautorotate=None,
@@ -80,8 +114,8 @@ def _output_options(clock: str) -> dict[str, str]:
 
 
 def _pixels(stream: Any, info: VideoInfo, size: tuple[int, int], tone_map: bool) -> Any:
-    """One resample to the final size, in 8-bit RGB."""
-    width, height = size[::-1] if swaps_edges(info.orientation) else size
+    """One resample to ``size``, in 8-bit RGB."""
+    width, height = size
     if tone_map:
         # zscale refuses odd sizes of subsampled pictures, so swscale resamples here too, and keeps 12 bits.
         return _tone_mapped(stream.filter("scale", width, height, **_BICUBIC).filter("format", "yuv444p12le"), info)

@@ -97,6 +97,7 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
         claimed_duration_s=_claim(facts),
         time_base=time_base,
         ticks=found.ticks,
+        keys=found.keys,
         in_order=found.in_order,
         interlaced=bool(facts["interlaced"]),
         orientation=orientation(facts["matrix"]),

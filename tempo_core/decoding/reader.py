@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 
 import numpy as np
 
 from tempo_core.decoding.binary import find_ffmpeg
-from tempo_core.decoding.child import Child, Deadline
-from tempo_core.decoding.frame_pipe import TimedFrame, timed_frames
-from tempo_core.decoding.graph import command, tone_maps
-from tempo_core.decoding.schedule import Schedule, schedule, selection
+from tempo_core.decoding.child import Deadline
+from tempo_core.decoding.frame_pipe import TimedFrame
+from tempo_core.decoding.graph import Source, tone_maps
+from tempo_core.decoding.passes import Passes
+from tempo_core.decoding.schedule import Schedule, schedule
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import VideoError
 from tempo_core.geometry import frame_size
@@ -106,15 +107,14 @@ class SegmentReader:
         self.close()
 
     def _run(self) -> Generator[SegmentFrames, None, None]:
-        ffmpeg, plan = find_ffmpeg(), schedule(self.info, self.sampling)
-        arguments = command(ffmpeg, self._path, self.info, self.size, selection(self.info, plan), self._threads)
-        with Child(arguments, self._deadline, "ffmpeg") as child:
-            frames = timed_frames(child, self.info, self.size)
-            yield from self._segmented(_shown_frames(frames, self.info, plan), child)
-            child.finish()
-            self.warnings = tuple(self._judge(child, tone_maps(ffmpeg, self.info)))
+        plan = schedule(self.info, self.sampling)
+        source = Source(self._path, self.info, self.size, self._threads, self.spec.decoder)
+        with Passes(source, self._deadline) as passes:
+            frames = passes.frames(plan, evenly=self.sampling.times_s is None)
+            yield from self._segmented(_shown_frames(frames, self.info, plan), passes)
+            self.warnings = tuple(self._judge(passes))
 
-    def _segmented(self, shown: Iterator[_Shown], child: Child) -> Iterator[SegmentFrames]:
+    def _segmented(self, shown: Iterator[_Shown], passes: Passes) -> Iterator[SegmentFrames]:
         total, step, window = self.sampling.count, self.spec.segment_frames, list[_Shown]()
         done = 0
         for sample in shown:
@@ -126,8 +126,7 @@ class SegmentReader:
                 window = []
                 self._report(done, total)
         if not done:
-            child.finish()
-            raise VideoError(f"no frame could be decoded: {child.complaint()}")
+            raise VideoError(f"no frame could be decoded: {passes.complaint()}")
 
     def _segment(self, index: int, window: list[_Shown]) -> SegmentFrames:
         times = tuple(float(sample.frame.time_s) for sample in window)
@@ -137,21 +136,31 @@ class SegmentReader:
         if self._progress is not None:
             self._progress(done, total)
 
-    def _judge(self, child: Child, tone_mapped: bool) -> Iterator[str]:
+    def _judge(self, passes: Passes) -> Iterator[str]:
         total, missing = self.sampling.count, self.missing_samples
         if 2 * missing > total:
-            raise VideoError(f"only {total - missing} of {total} samples could be decoded: {child.complaint()}")
+            raise VideoError(f"only {total - missing} of {total} samples could be decoded: {passes.complaint()}")
+        yield from passes.warnings
         if missing:
-            yield f"{missing} of {total} samples could not be decoded; neighbours stand in: {child.complaint()}"
-        elif child.messages():
-            yield f"the decoder met errors, pictures may be damaged: {child.complaint()}"
-        if self.info.color.is_hdr and not tone_mapped:
+            yield f"{missing} of {total} samples could not be decoded; neighbours stand in: {passes.complaint()}"
+        elif passes.said_something:
+            yield f"the decoder met errors, pictures may be damaged: {passes.complaint()}"
+        if self.info.color.is_hdr and not tone_maps(find_ffmpeg(), self.info):
             yield "HDR pictures were taken without tone mapping: this ffmpeg lacks zscale"
+        yield from self._gap_warnings()
+
+    def _gap_warnings(self) -> Iterator[str]:
+        gap_s, most = self.sampling.longest_gap_s, self.spec.max_frames
+        if self.sampling.times_s is None or most is None or gap_s <= self.spec.max_gap_s:
+            return
+        uncapped = self.info.sampling(replace(self.spec, max_frames=None))
+        if gap_s > uncapped.longest_gap_s:
+            yield f"frames lie up to {float(gap_s):.1f} s apart: the index spec takes at most {most} of a video"
 
 
 def _deadline(sampling: Sampling, total_s: float | None) -> Deadline:
     allowed = max(_LEAST_S, _SLOWEST_SHARE * float(sampling.duration_s)) if total_s is None else total_s
-    return Deadline(allowed, _STALL_S + _SLOWEST_SHARE / float(sampling.real_fps))
+    return Deadline(allowed, _STALL_S + _SLOWEST_SHARE * float(sampling.longest_gap_s))
 
 
 def _shown_frames(frames: Iterator[TimedFrame], info: VideoInfo, plan: Schedule) -> Iterator[_Shown]:

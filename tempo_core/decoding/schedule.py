@@ -11,6 +11,8 @@ from tempo_core.decoding.video import TickArray, VideoInfo
 from tempo_core.sampling import Sampling
 
 _NAMED_FRAMES = 32  # frames let through by name rather than by the window: long stills in a variable frame rate
+_MOST_NAMED = 2048  # an argument holds 128 KiB, and each takes 30 to 50 bytes
+_NAMED_TOGETHER = 4
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,8 +27,8 @@ class Schedule:
 def schedule(info: VideoInfo, sampling: Sampling) -> Schedule:
     """When each sample is due. Python integers until the end, so that no boundary is missed by rounding."""
     first = int(info.ticks[0])
-    step = sampling.duration_s / sampling.count / info.time_base
-    due = np.array([first + int(index * step) for index in range(sampling.count)], np.int64)
+    times = (sampling.time_s(index) for index in range(sampling.count))
+    due = np.array([first + int(time_s / info.time_base) for time_s in times], np.int64)
     return Schedule(due, np.searchsorted(info.ticks, due, side="right") - 1)
 
 
@@ -49,6 +51,25 @@ def selection(info: VideoInfo, plan: Schedule) -> str | None:
     expression = f"lte(ceil({age}/{step!r}-0.000001)*{step!r}-{age},{window + 1!r})"
     chosen = [(int(info.ticks[rank]) - int(info.ticks[0])) // unit + origin for rank in named]
     return "+".join([expression, *(f"eq(pts,{tick})" for tick in chosen)])
+
+
+def named(info: VideoInfo, ticks: TickArray) -> str | None:
+    """An expression that passes the frames of these ``ticks`` (ascending) and hardly any other; None: pass all."""
+    if info.in_order:
+        ticks = np.searchsorted(info.ticks, ticks)
+    if len(ticks) > _MOST_NAMED:
+        return None
+    slack = 1 + (typical_gap(info.ticks) if info.interlaced else 0)  # as in selection; 1: two versions may round
+    return _among(ticks.tolist(), 0 if info.in_order else slack)
+
+
+def _among(ticks: list[int], slack: int) -> str:
+    """Halved over and over, so that a frame is compared with few of a thousand."""
+    if len(ticks) <= _NAMED_TOGETHER:
+        return "+".join(f"lte(abs(pts-({tick})),{slack})" for tick in ticks)
+    middle = len(ticks) // 2
+    limit = (ticks[middle - 1] + ticks[middle]) / 2
+    return f"if(lt(pts,{limit!r}),{_among(ticks[:middle], slack)},{_among(ticks[middle:], slack)})"
 
 
 def _named(plan: Schedule, ages: TickArray) -> tuple[list[int], int]:

@@ -8,7 +8,7 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
-from tempo_core.decoding.video import TickArray
+from tempo_core.decoding.video import MarkArray, TickArray
 
 NONE = np.iinfo(np.int64).min  # FFmpeg's AV_NOPTS_VALUE
 PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks), flags
@@ -21,13 +21,15 @@ _REORDERING_S = 60  # a presentation time so far from the decoding of as many fr
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
-    """``ticks``: int64 [frames], ascending. ``last_length``: ticks the last frame is shown, 0 where unsaid.
+    """``ticks``: int64 [frames], ascending. ``keys``: bool [frames], which of them the file marks as key frames.
+    ``last_length``: ticks the last frame is shown, 0 where unsaid.
 
     ``in_order``: decoded frames are matched to ticks by their order, their own times being absent or restarted.
     ``unkeyed``: frames before the first key frame, left out. ``restarts``: jumps that were joined.
     """
 
     ticks: TickArray
+    keys: MarkArray
     last_length: int
     in_order: bool = False
     unkeyed: int = 0
@@ -42,7 +44,7 @@ def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool
     """
     packets = packets[_plausible(packets, time_base)]
     if not len(packets):
-        return Timeline(np.array([], np.int64), 0)
+        return Timeline(np.array([], np.int64), np.array([], np.bool_), 0)
     offsets, restarts = _joined(packets, time_base)
     pts, dts, length, flags = packets.T
     in_order = dts_only or 2 * int((pts != NONE).sum()) < len(packets)
@@ -50,12 +52,13 @@ def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool
     ticks, shown = times + offsets, (times != NONE) & ~_has(flags, HIDDEN)
     decodable = np.ones(len(ticks), np.bool_) if in_order else _decodable(ticks, flags)
     unkeyed, shown = int((shown & ~decodable).sum()), shown & decodable
-    ticks, length = ticks[shown], length[shown]
+    ticks, length, keys = ticks[shown], length[shown], _has(flags[shown], KEY)
     last_length = max(0, int(length[int(np.argmax(ticks))])) if len(ticks) else 0
-    return Timeline(np.unique(ticks), last_length, in_order or restarts > 0, unkeyed, restarts)
+    found = np.unique(ticks)
+    return Timeline(found, np.isin(found, ticks[keys]), last_length, in_order or restarts > 0, unkeyed, restarts)
 
 
-def _decodable(ticks: TickArray, flags: TickArray) -> npt.NDArray[np.bool_]:
+def _decodable(ticks: TickArray, flags: TickArray) -> MarkArray:
     """From the first key frame, in both orders: nothing before it, and nothing after that is shown before it."""
     if not _has(flags, KEY).any():  # then the marks are worth nothing
         return np.ones(len(ticks), np.bool_)
@@ -65,11 +68,11 @@ def _decodable(ticks: TickArray, flags: TickArray) -> npt.NDArray[np.bool_]:
     return decodable
 
 
-def _has(flags: TickArray, flag: int) -> npt.NDArray[np.bool_]:
+def _has(flags: TickArray, flag: int) -> MarkArray:
     return np.asarray(flags & flag, np.bool_)
 
 
-def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> npt.NDArray[np.bool_]:
+def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> MarkArray:
     """False for a packet whose times stand alone, its neighbours going on without it: a few flipped bits."""
     pts, dts = packets[:, 0], _filled(packets[:, 1])
     near = _ticks(_BACKWARD_S, time_base)

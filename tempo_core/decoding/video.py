@@ -8,10 +8,12 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from tempo_core.decoding.keyframes import key_ranks
 from tempo_core.sampling import Sampling, sample_frames
 from tempo_core.spec import IndexSpec
 
 TickArray = npt.NDArray[np.int64]
+MarkArray = npt.NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class VideoInfo:
     length - first frame's time, seconds. ``start``: the first frame's time on the timeline that players show
     (from the earliest picture or sound), so that start + a citation's time is where to open the player.
     ``ticks``: int64 [frame_count], each frame's presentation time in units of ``time_base``, ascending.
+    ``keys``: bool [frame_count], which frames the file marks as key frames: decodable without any other.
     ``in_order``: the file carries no times that hold for decoded frames (AVI, a timeline that restarts): the k-th
     decoded frame is shown at ticks[k]. ``interlaced``: ticks may count both fields of one picture.
     ``orientation``: ffmpeg filters, (name, argument), that turn the picture upright.
@@ -52,6 +55,7 @@ class VideoInfo:
     claimed_duration_s: float | None
     time_base: Fraction
     ticks: TickArray = field(repr=False)
+    keys: MarkArray = field(repr=False)
     in_order: bool = False
     interlaced: bool = False
     orientation: tuple[tuple[str, str], ...] = ()
@@ -59,4 +63,10 @@ class VideoInfo:
 
     def sampling(self, spec: IndexSpec) -> Sampling:
         """When this video is sampled under ``spec``; one sample where it has one frame."""
+        if spec.sampling == "keyframes":
+            times_s = tuple(int(self.ticks[rank] - self.ticks[0]) * self.time_base for rank in self._key_ranks(spec))
+            return Sampling(len(times_s), self.duration, times_s)
         return sample_frames(self.duration, spec, single_frame=self.frame_count == 1)
+
+    def _key_ranks(self, spec: IndexSpec) -> list[int]:
+        return key_ranks(self.ticks, self.keys, self.duration / self.time_base, 1 / self.time_base, spec)
