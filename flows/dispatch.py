@@ -89,6 +89,7 @@ class Dispatch:
         except BaseException:
             self._abandon()
             raise
+        self.beat(last=True)
         self.settler.end([*pending, *plan.waiting])
 
     def _run(self) -> Iterator[IndexResult]:
@@ -102,10 +103,10 @@ class Dispatch:
                     yield from self._advance(future)
             self.beat()
 
-    def beat(self) -> None:
+    def beat(self, last: bool = False) -> None:
         """Let the run be seen as it is now."""
         sources = {flight.turn.task.source.uri: flight.turn.task.source.size for flight in self._flights.values()}
-        self.monitor.look(self.pool.loads(), waiting=len(self._queue), sources=sources)
+        self.monitor.look(self.pool.loads(), waiting=len(self._queue), sources=sources, last=last)
 
     def _launch(self) -> Iterator[IndexResult]:
         """Fill the free slots."""

@@ -29,6 +29,8 @@ _PACKAGES = {  # distribution: what it is for
     "pyarrow": "segment states",
     "av": "reading containers",
     "s3fs": "libraries and sources on S3",
+    "ray": "many videos at once, on one machine or many",
+    "prefect": "nightly runs",
 }
 _CODECS = ("h264", "hevc", "vp9", "av1", "mpeg4", "mpeg2video")
 _HARDWARE = ("_cuvid", "_qsv", "_videotoolbox", "_v4l2m2m", "_vaapi")

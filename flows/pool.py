@@ -88,7 +88,7 @@ class InProcess:
 
     slots = 1
     workers = (0,)
-    metrics = None
+    metrics: Metrics | None = None
 
     def __init__(self, make_worker: Callable[[], Worker]) -> None:
         """``make_worker`` is called for the first video: a run with nothing to do loads no model."""
