@@ -49,10 +49,14 @@ TYPICAL_BYTES_PER_S = 625_000.0  # 5 Mb/s
 
 @dataclass(frozen=True)
 class Estimate:
-    """``seconds`` of work for ``video_hours`` of video, ``bytes`` in the library; ``probed`` of ``videos`` read."""
+    """``seconds`` of work for ``video_hours`` of video, ``bytes`` in the library.
+
+    ``probed`` of ``videos`` were read for it; ``remote`` of them are on S3, where none is: their size tells.
+    """
 
     videos: int
     probed: int
+    remote: int
     video_hours: float
     segments: int
     bytes: int
@@ -61,6 +65,17 @@ class Estimate:
     def to_json(self) -> dict[str, object]:
         """The fields by name."""
         return asdict(self)
+
+    @property
+    def basis(self) -> str:
+        """What the estimate stands on, as a sentence; empty where every video was read."""
+        if self.probed == self.videos:
+            return ""
+        remote = f" ({self.remote} on S3)" if self.remote else ""
+        read, others, like = "no file", f"all {self.videos}", f"1080p of {TYPICAL_BYTES_PER_S * 8 / 1e6:.0f} Mb/s"
+        if self.probed:
+            read, others, like = counted(self.probed, "file"), f"the other {self.videos - self.probed}", "alike"
+        return f"{read} read for this; {others}{remote} are taken to be {like}, as long as their size says"
 
 
 @dataclass(frozen=True)
@@ -85,6 +100,7 @@ def estimate(tasks: Sequence[Task], spec: IndexSpec, geometry: FrameGeometry, co
     return Estimate(
         videos=len(tasks),
         probed=len(known),
+        remote=sum(_is_remote(task) for task in tasks),
         video_hours=sum(shape.duration_s for shape in shapes) / 3600,
         segments=sum(count[0] for count in counts),
         bytes=int(tokens * cost.bytes_per_token + pixels * JPEG_BYTES_PER_PIXEL),
@@ -130,8 +146,8 @@ def _blank(frames: int, shape: Shape, geometry: FrameGeometry) -> SegmentPixels:
 
 
 def _sample(tasks: Sequence[Task]) -> list[Task]:
-    """Tasks spread over the sizes, within the bytes that may be read."""
-    by_size = sorted(tasks, key=lambda task: task.source.size)
+    """Tasks spread over the sizes, within the bytes that may be read; of the files of this machine."""
+    by_size = sorted((task for task in tasks if not _is_remote(task)), key=lambda task: task.source.size)
     step = max(1, math.ceil(len(by_size) / MOST_PROBES))
     chosen, left = [], MOST_PROBED_BYTES
     for task in by_size[step // 2 :: step]:
@@ -144,14 +160,17 @@ def _probed(task: Task) -> Shape | None:
     if task.known is not None:
         facts = task.known.facts
         return Shape(facts.duration_s, facts.width, facts.height, 0.0)  # nothing to decode if its frames were kept
-    if task.source.uri.startswith("s3://"):
-        return None
     try:
         info = probe(local_path(task.source.uri))
     except TempoError:  # it will be said when the file's turn comes
         return None
     duration_s = float(info.duration)
     return Shape(duration_s, info.width, info.height, info.frame_count * info.width * info.height / duration_s)
+
+
+def _is_remote(task: Task) -> bool:
+    """Nothing is read of it before its turn. A known one needs no reading."""
+    return task.source.uri.startswith("s3://") and task.known is None
 
 
 def _alike(duration_s: float, other: Shape) -> Shape:

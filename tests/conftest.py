@@ -31,7 +31,7 @@ REPORTING_OFF = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "TOKENIZERS_PARALLELISM": "false",
 }
-FOREIGN = ("AWS_", "HF_", "HUGGING", "TEMPO_", "XDG_", "LANCE_", "FSSPEC_")
+FOREIGN = ("AWS_", "HF_", "HUGGING", "TEMPO_", "XDG_", "LANCE_", "FSSPEC_", "RAY_ADDRESS")
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("house")
@@ -56,6 +56,7 @@ def pytest_configure(config: pytest.Config) -> None:
         "XDG_CONFIG_HOME": str(home / "config"),
         "XDG_DATA_HOME": str(home / "data"),
         "HF_HOME": str(home / "huggingface"),
+        "TEMPO_SETTLE": "0",  # tests index what they have just written
     }
 
 

@@ -15,7 +15,10 @@ from flows.cli import app
 from tempo_cli import ROOT, ended, index, small_video, start, start_tempo, tempo
 
 OPTIONS = {
-    "index": {"--library", "--model", "--spec", "--plan", "--retry-failed", "--until", "--json"},
+    "index": {
+        *("--library", "--model", "--spec", "--plan", "--retry-failed", "--until", "--max-hours", "--json"),
+        *("--include", "--exclude", "--settle", "--ray"),
+    },
     "ask": {"--library", "--video", "--from", "--to", "--token-budget", "--model", "--json"},
     "search": {"--library", "--model", "--json"},
     "status": {"--library", "--json"},
@@ -125,7 +128,8 @@ def test_a_place_that_cannot_be_used_is_one_line(command: list[str], tmp_path: P
 def test_a_plan_does_nothing(tmp_path: Path) -> None:
     video = small_video(tmp_path / "talk.mp4", seconds=14)
     (plan,) = tempo("index", video, "--library", tmp_path / "library", "--plan", "--json").json
-    assert (plan["tasks"], plan["videos"], plan["probed"], plan["segments"]) == ([str(video)], 1, 1, 4)
+    assert plan["tasks"] == [{"uri": str(video), "why": "new", "bytes": video.stat().st_size}]
+    assert (plan["videos"], plan["probed"], plan["remote"], plan["segments"]) == (1, 1, 0, 4)
     assert plan["video_hours"] == pytest.approx(14 / 3600)
     assert plan["bytes"] > 0
     assert plan["seconds"] > 0

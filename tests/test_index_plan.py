@@ -146,6 +146,23 @@ def test_what_is_not_probed_is_taken_to_be_alike() -> None:
     assert (found.videos, found.probed, found.seconds) == (3, 0, None)
     assert found.video_hours == pytest.approx(0.5)
     assert found.segments == 3 * 150
+    assert found.basis == (
+        "no file read for this; all 3 (3 on S3) are taken to be 1080p of 5 Mb/s, as long as their size says"
+    )
+
+
+def test_files_on_s3_are_judged_by_those_that_can_be_read(tmp_path: Path) -> None:
+    video = small_video(tmp_path / "a.mp4", seconds=6)
+    size = video.stat().st_size
+    near = Task(Source(str(video), size, "1"))
+    far = [Task(Source(f"s3://bucket/{number}.mp4", size * 2, "1")) for number in range(20)]
+    found = estimate([near, *far], PAPER, FrameGeometry(), ModelCost(1.0))
+    assert (found.probed, found.remote) == (1, 20)
+    assert found.video_hours == pytest.approx((6 + 20 * 12) / 3600, rel=0.02)
+    assert found.basis == (
+        "1 file read for this; the other 20 (20 on S3) are taken to be alike, as long as their size says"
+    )
+    assert estimate([near], PAPER, FrameGeometry(), ModelCost(1.0)).basis == ""
 
 
 def test_a_few_files_stand_for_many(tmp_path: Path) -> None:

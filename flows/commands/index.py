@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,7 +20,12 @@ EXIT_SOME_FAILED = 3
 
 SourcesArgument = Annotated[
     list[str],
-    typer.Argument(metavar="SOURCE...", help="Video files, folders, patterns, or s3:// addresses.", show_default=False),
+    typer.Argument(
+        metavar="SOURCE...",
+        help="Video files, folders, patterns (in quotation marks, ** for any depth), s3:// addresses and patterns, or "
+        "@FILE: a list of them, one a line.",
+        show_default=False,
+    ),
 ]
 SpecOption = Annotated[
     str | None,
@@ -33,38 +39,118 @@ SpecOption = Annotated[
 ]
 PlanOption = Annotated[bool, typer.Option("--plan", help="Say what would be done, its bytes and hours; do nothing.")]
 RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try again what failed before.")]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--include",
+        metavar="PATTERN",
+        help="Only what fits this pattern; may be given again. As in .gitignore: '*.mp4' and 'cam1' fit a name of a "
+        "file or folder at any depth, '/2026/*/cam1' a path from the SOURCE on.",
+        show_default=False,
+    ),
+]
+ExcludeOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--exclude",
+        metavar="PATTERN",
+        help="Nothing that fits this pattern, also where an --include fits; may be given again.",
+        show_default=False,
+    ),
+]
+SettleOption = Annotated[
+    float | None,
+    typer.Option(
+        "--settle",
+        metavar="SECONDS",
+        envvar="TEMPO_SETTLE",
+        help="A file that is found below a folder or by a pattern and is younger than this waits for the next run: it "
+        "may still be written. One that is named itself is taken at once. Default: 10.",
+        show_default=False,
+    ),
+]
 UntilOption = Annotated[
     str | None,
-    typer.Option("--until", metavar="HH:MM", help="Begin no video after this time of day.", show_default=False),
+    typer.Option(
+        "--until",
+        metavar="HH:MM",
+        help="Begin no video after this time of day. Up to six hours after it, the time is over and nothing is begun; "
+        "later it is tomorrow's. What is left goes first in the next run.",
+        show_default=False,
+    ),
+]
+MaxHoursOption = Annotated[
+    float | None,
+    typer.Option(
+        "--max-hours",
+        metavar="H",
+        help="Begin no video after so many hours (5.5). With --until, the earlier of the two counts.",
+        show_default=False,
+    ),
 ]
 
 
-def index(
+def _ray_place(place: str) -> str:
+    if place in {"auto", "off", "local"} or re.fullmatch(r"(?!ray://).*[^:/]:\d{1,5}", place):
+        return place
+    raise typer.BadParameter(f"{place} is neither auto, off, local nor the HOST:PORT of a cluster (10.0.0.5:6379)")
+
+
+RayOption = Annotated[
+    str,
+    typer.Option(
+        "--ray",
+        metavar="WHERE",
+        envvar="RAY_ADDRESS",
+        callback=_ray_place,
+        help="Where to work: auto (a few videos in this process, more on a Ray of this machine), off (all in this "
+        "process), local (a Ray of this machine), or HOST:PORT of a running cluster.",
+    ),
+]
+
+
+def index(  # noqa: PLR0913, PLR0917 - each is an option
     sources: SourcesArgument,
     library: LibraryOption,
     model: ModelOption = None,
     spec: SpecOption = None,
-    plan: PlanOption = False,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    settle: SettleOption = None,
     retry_failed: RetryOption = False,
     until: UntilOption = None,
+    max_hours: MaxHoursOption = None,
+    ray: RayOption = "auto",
+    plan: PlanOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Read new and changed videos into a library, once. Unchanged files are not opened, copies not read twice.
 
     \b
     tempo index talk.mp4 --library ./lib
-    tempo index /archive --library ./lib --until 06:30
-    tempo index s3://bucket/videos/ --library s3://bucket/lib --model Vision-CAIR/Tempo-6B
+    tempo index /archive --library ./lib --until 06:30 --exclude 'raw/' --exclude '*.part.mp4'
+    tempo index 's3://bucket/2026/*/cam1/*.mp4' --library s3://bucket/lib --model Vision-CAIR/Tempo-6B
+    tempo index @tonight.txt --library ./lib --max-hours 5
     tempo index /archive --library ./lib --plan
 
     Exit code 3: some videos failed; their reasons are shown and kept, and they are left out until they change or
     --retry-failed is given.
     """
-    from flows.clock import next_time
+    from flows.discovery import DEFAULT_SETTLE_S
     from flows.session import Wish, plan_only, run_index
 
-    moment = next_time(until, datetime.now().astimezone()) if until is not None else None
-    wish = Wish(tuple(sources), library, model, spec, retry_failed=retry_failed, until=moment)
+    wish = Wish(
+        sources=tuple(sources),
+        library=library,
+        model=model,
+        spec=spec,
+        include=tuple(include or ()),
+        exclude=tuple(exclude or ()),
+        settle_s=DEFAULT_SETTLE_S if settle is None else settle,
+        retry_failed=retry_failed,
+        until=_deadline(until, max_hours),
+        ray=ray,
+    )
     if plan:
         _show_plan(*plan_only(wish, notice()), as_json)
         return
@@ -78,6 +164,17 @@ def index(
         raise typer.Exit(EXIT_SOME_FAILED)
 
 
+def _deadline(until: str | None, max_hours: float | None) -> datetime | None:
+    """Said aloud where it is over already: a run that only lists what it would have done surprises less."""
+    from flows.clock import deadline
+
+    now = datetime.now().astimezone()
+    end = deadline(until, max_hours, now)
+    if end is not None and end <= now:
+        notice()(f"{end:%H:%M} is over, so no video is begun; to work until tomorrow's, give --max-hours")
+    return end
+
+
 def print_json_result(result: IndexResult, _page: Page) -> None:
     """One JSON line."""
     print_json(result.to_json())
@@ -85,7 +182,7 @@ def print_json_result(result: IndexResult, _page: Page) -> None:
 
 def print_result(result: IndexResult, page: Page) -> None:
     """One readable line; what is unchanged is only counted."""
-    from flows.view import clock, counted, size, span
+    from flows.view import clock, counted, one_line, size, span
 
     if result.status == "unchanged":
         return
@@ -93,11 +190,11 @@ def print_result(result: IndexResult, page: Page) -> None:
         told = f"{clock(result.duration_s)}, {counted(result.segments, 'segment')}, {size(result.state_bytes)}"
         told += f", {span(result.seconds)}"
     else:
-        told = result.reason or ""
+        told = one_line(result.reason or "")
     style = {"failed": "red", "failed-before": "yellow", "gone": "yellow", "pending": "yellow"}.get(result.status)
-    page.line(f"{result.status:<13} {result.uri}  {told}", style=style)
+    page.line(f"{result.status:<13} {one_line(result.uri)}  {told}", style=style)
     for warning in result.warnings if result.status == "indexed" else ():
-        page.line(f"{'':<13} note: {warning}", style="yellow")
+        page.line(f"{'':<13} note: {one_line(warning)}", style="yellow")
 
 
 def _show_summary(summary: RunSummary) -> None:
@@ -109,20 +206,27 @@ def _show_summary(summary: RunSummary) -> None:
 
 
 def _show_plan(plan: Plan, estimate: Estimate, as_json: bool) -> None:
-    from flows.result import summarize
-    from flows.view import counted, size, span
-
     if as_json:
-        counts = summarize(plan.settled, 0.0).counts
-        print_json({"tasks": [task.source.uri for task in plan.tasks], "counts": counts, **estimate.to_json()})
+        _print_json_plan(plan, estimate)
         return
+    from flows.view import counted, one_line, size, span
+
     page = Page()
     for task in plan.tasks:
-        page.line(f"to index      {task.source.uri}  {size(task.source.size)}")
+        page.line(f"to index      {task.why:<11}  {one_line(task.source.uri)}  {size(task.source.size)}")
     for result in plan.settled:
         print_result(result, page)
     spent = f", about {span(estimate.seconds)} of work" if estimate.seconds is not None else ""
     hours = f"{span(estimate.video_hours * 3600)} of video, {counted(estimate.segments, 'segment')}"
     page.line(f"{len(plan.tasks)} to index: {hours}, about {size(estimate.bytes)}{spent}", style="bold")
-    if estimate.probed < estimate.videos:
-        error_page().line(f"{estimate.probed} files were read for this; the others are taken to be alike", style="dim")
+    if estimate.basis:
+        error_page().line(estimate.basis, style="dim")
+
+
+def _print_json_plan(plan: Plan, estimate: Estimate) -> None:
+    from flows.result import summarize
+
+    tasks = [{"uri": task.source.uri, "why": task.why, "bytes": task.source.size} for task in plan.tasks]
+    waiting = [{"uri": one.uri, "reason": one.reason} for one in plan.settled if one.status == "pending"]
+    counts = summarize(plan.settled, 0.0).counts
+    print_json({"tasks": tasks, "pending": waiting, "counts": counts, **estimate.to_json()})
