@@ -84,10 +84,10 @@ def _input(source: Source, run: Pass) -> Any:
     own: dict[str, str | None] = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
     if info.in_order:
         own["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
-    if source.threads is not None:
-        own["threads"] = str(source.threads)
     if source.decoder == "nvdec":
         own |= GPU_INPUT
+    if source.threads is not None:
+        own["threads"] = str(source.threads)
     if run.keys_only:
         own["skip_frame"] = "nokey"
     if run.begin is not None:

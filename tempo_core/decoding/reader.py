@@ -126,7 +126,7 @@ class SegmentReader:
                 window = []
                 self._report(done, total)
         if not done:
-            raise VideoError(f"no frame could be decoded: {passes.complaint()}")
+            raise VideoError(f"no frame could be decoded{self._way_out()}: {passes.complaint()}")
 
     def _segment(self, index: int, window: list[_Shown]) -> SegmentFrames:
         times = tuple(float(sample.frame.time_s) for sample in window)
@@ -135,6 +135,11 @@ class SegmentReader:
     def _report(self, done: int, total: int) -> None:
         if self._progress is not None:
             self._progress(done, total)
+
+    def _way_out(self) -> str:
+        if self.spec.decoder == "software":
+            return ""
+        return f" on the GPU (a spec that decodes in software may take this {self.info.codec} video)"
 
     def _judge(self, passes: Passes) -> Iterator[str]:
         total, missing = self.sampling.count, self.missing_samples
