@@ -20,7 +20,7 @@ from ray.exceptions import RayActorError, RayError, RayTaskError
 
 from flows.actor import ENCODING_ACTOR, WorkerSetup, task_name
 from flows.metrics import RunMetrics
-from flows.pool import Job, Outcome, WorkerDied
+from flows.pool import Job, Metrics, Outcome, WorkerDied
 from flows.ray_start import connect_ray, start_ray
 from flows.worker import WorkerLoad
 from tempo_core.errors import CheckpointError, UsageError
@@ -37,7 +37,7 @@ class ActorPool:
 
     def __init__(self, setup: WorkerSetup, videos: int) -> None:
         resources = _ray.cluster_resources()
-        self.metrics = RunMetrics()
+        self.metrics: Metrics | None = RunMetrics()
         self._setup, self._gpus = setup, int(resources.get("GPU", 0))
         count, cpus = max(1, self._gpus), max(1, int(resources.get("CPU", 1)))
         self._threads = decoder_threads(min(cpus, _largest_node()), videos)
