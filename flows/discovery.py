@@ -46,7 +46,9 @@ class Found:
         Not so where it is excluded, where its folder could not be read, and below folders that were not named.
         """
         key = place_key(uri)
-        if key not in self._files and not key.startswith(self._roots):
+        if key in self._files and self.selection.wants(key.rsplit("/", 1)[-1]):
+            return True  # at once: a list may name a hundred thousand files
+        if not key.startswith(self._roots):
             return False
         found = (place.below(key) for place in self.places)
         return any(below is not None and self.selection.wants(below) for below in found)
@@ -94,10 +96,10 @@ def expect_something(found: Found, library: Library | None, names: Sequence[str]
     A place of which the library knows videos is none: they are gone, and that is a result. Nor is an empty list.
     """
     uris = [record.uri for record in library.videos(ALL_MODELS)] if library is not None else []
-    keys = [place_key(uri) for uri in uris]
-    for place in found.places:
-        if place.nothing is not None and all(place.below(key) is None for key in keys):
-            raise SourceError(place.nothing)
+    keys = set(map(place_key, uris))
+    for place in (place for place in found.places if place.nothing is not None):
+        if place.file not in keys and all(place.below(key) is None for key in keys):
+            raise SourceError(str(place.nothing))
     if found.places and not found.sources and not found.unsettled and not any(map(found.covers, uris)):
         raise SourceError(f"{', '.join(names)}: no video there; name a folder with videos, or files")
 
