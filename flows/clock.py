@@ -48,8 +48,3 @@ def _hours(hours: float) -> float:
     if not 0 < hours <= MOST_HOURS:
         raise UsageError(f"--max-hours {hours:g} cannot be meant; give hours above 0, for example 5.5")
     return hours
-
-
-def next_time(text: str, now: datetime) -> datetime:
-    """``deadline`` of a time of day alone."""
-    return _moment(text, now)
