@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.commands import ask, demo, doctor, index, library
+from flows.commands import ask, demo, doctor, index, library, schedule
 from flows.environment import prepare
 from tempo_core.errors import TempoError, UsageError
 
@@ -78,6 +78,7 @@ def root(
 
 
 app.command("index")(index.index)
+app.command("schedule")(schedule.schedule)
 app.command("ask")(ask.ask)
 app.command("search")(ask.search)
 app.command("status")(library.status)

@@ -13,16 +13,24 @@ QUIET = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "RAY_USAGE_STATS_ENABLED": "0",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+    "PREFECT_CLOUD_ENABLE_ORCHESTRATION_TELEMETRY": "false",
+    "PREFECT_TELEMETRY_ENABLE_RESOURCE_METRICS": "false",
+    "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
     "LANCE_LOG": "error",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
 }
 
 
-def prepare() -> None:
-    """Set the environment's defaults and send logs and warnings to standard error."""
+def report_nothing() -> None:
+    """Set the environment's defaults; before the libraries that read them are imported."""
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
+
+
+def prepare() -> None:
+    """Set the environment's defaults and send logs and warnings to standard error."""
+    report_nothing()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # a dependency's deprecations are no user's concern

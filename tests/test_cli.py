@@ -19,6 +19,10 @@ OPTIONS = {
         *("--library", "--model", "--spec", "--plan", "--retry-failed", "--until", "--max-hours", "--json"),
         *("--include", "--exclude", "--settle", "--ray"),
     },
+    "schedule": {
+        *("--library", "--cron", "--timezone", "--name"),
+        *("--model", "--spec", "--until", "--retry-failed"),
+    },
     "ask": {"--library", "--video", "--from", "--to", "--token-budget", "--model", "--json"},
     "search": {"--library", "--model", "--json"},
     "status": {"--library", "--json"},
@@ -47,13 +51,13 @@ def test_the_commands_and_their_options_are_the_designed_ones() -> None:
     assert found == OPTIONS
 
 
-@pytest.mark.parametrize("command", ["index", "ask", "search", "remove", "demo"])
+@pytest.mark.parametrize("command", ["index", "schedule", "ask", "search", "remove", "demo"])
 def test_help_teaches_by_example(command: str) -> None:
     assert f"tempo {command} " in tempo(command, "--help").out
 
 
 def test_the_licence_is_said_where_a_model_is_picked() -> None:
-    for command in ("index", "ask", "search", "demo"):
+    for command in ("index", "schedule", "ask", "search", "demo"):
         assert "non-commercial" in tempo(command, "--help").out
 
 
