@@ -29,10 +29,14 @@ $(STAMP): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $@
 
+$(BIN)/prometheus: infra/install-prometheus | $(STAMP)  # for the test that scrapes a run
+	infra/install-prometheus $@
+	@touch -h $@
+
 demo: install  ## make a few videos, index them, ask about them
 	$(BIN)/tempo demo
 
-test: install  ## the whole test suite
+test: install $(BIN)/prometheus  ## the whole test suite
 	$(BIN)/pytest -m "" --numprocesses $(JOBS) --dist worksteal --durations 10 --durations-min 5
 
 check: lint  ## the linters and the fast tests

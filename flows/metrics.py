@@ -1,7 +1,8 @@
 """A run's metrics as Ray exports them to Prometheus: fed by the driver alone, from what it knows of the whole run.
 
 Ray puts ``ray_`` before a name and ``_total`` behind a counter's. Tags are few and closed: no file name, no message. A
-histogram's sum is made of its buckets' middles (seen in Ray 2.60), so only its counts mean something.
+histogram's sum is made of its buckets' middles, so only its counts mean something; a gauge that is not set again is
+gone with Ray's next report (both seen in Ray 2.60).
 """
 
 from __future__ import annotations

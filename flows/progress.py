@@ -84,7 +84,8 @@ def _figures(snapshot: Snapshot) -> list[str]:
         f"{snapshot.video_hours_per_hour:.1f} video-hours/h" if snapshot.video_s else "",
         counted(snapshot.segments, "segment"),
         f"{_encoders(snapshot.encoders)} {snapshot.encoder_share:.0%} busy" if snapshot.encoders else "",
-        f"waiting: {counted(snapshot.waiting, 'video')}, {counted(snapshot.queued_segments, 'segment')}",
+        f"{counted(snapshot.waiting, 'video')} waiting",
+        f"{counted(snapshot.queued_segments, 'segment')} queued",
     ]
     return [figure for figure in figures if figure]
 
