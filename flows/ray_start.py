@@ -2,7 +2,8 @@
 
 Ray says little here: workers' logs stay in its log folder and the dashboard, and a run's failures reach the user by our
 own messages. A Ray of this machine ends with the process that started it, however that ends: the kernel kills its
-processes with the thread that called ``start_ray``, so call it in one that lives as long as the run.
+processes with the thread that called ``start_ray``, so call it in one that lives as long as the run. After a kill -9
+work ends within seconds; two of Ray's agents stay for a minute, to report to a driver that is not there.
 """
 
 from __future__ import annotations
