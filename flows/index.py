@@ -22,6 +22,7 @@ from flows.output import Page
 from flows.parameters import (
     Hours,
     LibraryPlace,
+    RayPlace,
     Seconds,
     SourceNames,
     SpecName,
@@ -134,7 +135,7 @@ def index_library(  # noqa: PLR0913, PLR0917 - each is a field of Prefect's form
     retry_failed: bool = False,
     until: TimeOfDay | None = None,
     max_hours: Hours | None = None,
-    ray: str = "auto",
+    ray: RayPlace = "auto",
 ) -> State[Any]:
     """Read the new and changed videos of the sources into the library; what could not be is listed with its reason."""
     attended = _attended.get()

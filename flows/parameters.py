@@ -16,6 +16,7 @@ from tempo_core.errors import UsageError
 from tempo_core.spec import NAMED_SPECS, named_spec
 
 PLACE = r"^(s3://[^/]+/.+|file:///.+|(?![A-Za-z][A-Za-z0-9+.\-]*:/).+)$"
+RAY = r"^(auto|off|local|(?!ray://).*[^:/]:\d{1,5})$"
 CLOCK = r"^([01]?\d|2[0-3]):[0-5]\d$"
 
 
@@ -24,6 +25,12 @@ def check_library(uri: str) -> str:
     if re.fullmatch(PLACE, uri) is None:
         raise UsageError(f"{uri!r} is no place for a library; give a folder, or s3://bucket/prefix")
     return uri
+
+
+def _ray_place(place: str) -> str:
+    if re.fullmatch(RAY, place) is None:
+        raise UsageError(f"ray: {place!r} is neither auto, off, local nor the HOST:PORT of a cluster")
+    return place
 
 
 def _known_spec(name: str) -> str:
@@ -63,6 +70,14 @@ TimeOfDay = Annotated[
     Field(
         description="HH:MM by the clock of the machine that runs it; no video is begun after it.",
         json_schema_extra={"pattern": CLOCK},
+    ),
+]
+RayPlace = Annotated[
+    str,
+    AfterValidator(_ray_place),
+    Field(
+        description="auto, off (all in one process), local, or HOST:PORT of a cluster.",
+        json_schema_extra={"pattern": RAY},
     ),
 ]
 Hours = Annotated[float, Field(gt=0, le=MOST_HOURS, description="No video is begun after so many hours.")]

@@ -79,9 +79,18 @@ def needed_api() -> str:
 def check_answers(url: str) -> None:
     """TempoError with the way out if the API does not answer within a few seconds."""
     report_nothing()
-    from prefect import get_client
+    from prefect.client.orchestration import SyncPrefectClient
+    from prefect.settings import get_current_settings
 
-    with get_client(httpx_settings={"timeout": ANSWER_DEADLINE_S}, sync_client=True) as client:
+    # Of its own: Prefect's get_client would start a server where it knows of none.
+    api = get_current_settings().api
+    client = SyncPrefectClient(
+        url,
+        auth_string=api.auth_string.get_secret_value() if api.auth_string else None,
+        api_key=api.key.get_secret_value() if api.key else None,
+        httpx_settings={"timeout": ANSWER_DEADLINE_S},
+    )
+    with client:
         problem = client.api_healthcheck()
     if problem is not None:
         raise TempoError(

@@ -21,7 +21,8 @@ OPTIONS = {
     },
     "schedule": {
         *("--library", "--cron", "--timezone", "--name"),
-        *("--model", "--spec", "--until", "--retry-failed"),
+        *("--model", "--spec", "--include", "--exclude", "--settle", "--retry-failed"),
+        *("--until", "--max-hours", "--ray"),
     },
     "ask": {"--library", "--video", "--from", "--to", "--token-budget", "--model", "--json"},
     "search": {"--library", "--model", "--json"},

@@ -137,7 +137,8 @@ def index(  # noqa: PLR0913, PLR0917 - each is an option
     --retry-failed is given.
     """
     from flows.discovery import DEFAULT_SETTLE_S
-    from flows.session import Wish, plan_only, run_index
+    from flows.prefect_api import index as run_index
+    from flows.session import Wish, plan_only
 
     wish = Wish(
         sources=tuple(sources),

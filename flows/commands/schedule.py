@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from flows.commands.index import RetryOption, SourcesArgument, SpecOption, UntilOption
+from flows.commands.index import (
+    ExcludeOption,
+    IncludeOption,
+    MaxHoursOption,
+    RayOption,
+    RetryOption,
+    SettleOption,
+    SourcesArgument,
+    SpecOption,
+    UntilOption,
+)
 from flows.options import LibraryOption, ModelOption
 from flows.output import notice
 from tempo_core.errors import LibraryNotFound, UsageError
@@ -41,9 +51,14 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
     library: LibraryOption,
     cron: CronOption,
     until: UntilOption = None,
+    max_hours: MaxHoursOption = None,
     model: ModelOption = None,
     spec: SpecOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    settle: SettleOption = None,
     retry_failed: RetryOption = False,
+    ray: RayOption = "auto",
     timezone: ZoneOption = None,
     name: NameOption = None,
 ) -> None:
@@ -63,8 +78,13 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
         "library": _absolute(library),
         "spec": spec,
         "model": _absolute(model) if model is not None and Path(model).expanduser().is_dir() else model,
+        "include": include,
+        "exclude": exclude,
+        "settle_s": settle,
         "retry_failed": retry_failed,
         "until": until,
+        "max_hours": max_hours,
+        "ray": ray,
     }
     _expect_sources(parameters["sources"])
     url = needed_api()
@@ -82,14 +102,17 @@ def deployment_name(library: str) -> str:
 
 def _absolute(name: str) -> str:
     """A run has another working directory."""
+    if name.startswith("@"):  # a list of sources
+        return f"@{_absolute(name[1:])}"
     return name if "://" in name else os.path.abspath(Path(name).expanduser())
 
 
 def _expect_sources(names: list[str]) -> None:
     """UsageError for a local name that is not there: better now than at night. Patterns may fit something by then."""
     for name in names:
-        if "://" not in name and not re.search(r"[*?\[]", name) and not Path(name).exists():
-            raise UsageError(f"{name}: no such file or folder")
+        path = name.removeprefix("@")
+        if "://" not in path and not re.search(r"[*?\[]", path) and not Path(path).exists():
+            raise UsageError(f"{path}: no such file or folder")
 
 
 def _checked_schedule(cron: str, timezone: str | None) -> Schedule:
