@@ -121,7 +121,8 @@ def video(times: list[int]) -> VideoInfo:
     """A video with those presentation times, in milliseconds."""
     found = np.unique(np.array(times, np.int64))
     duration = (int(found[-1]) + 7 - int(found[0])) * BASE
-    return VideoInfo(64, 64, duration, Fraction(0), len(found), "h264", 0, (), None, BASE, found, np.ones(len(found), np.bool_))
+    keys = np.ones(len(found), np.bool_)
+    return VideoInfo(64, 64, duration, Fraction(0), len(found), "h264", 0, (), None, BASE, found, keys)
 
 
 @given(st.lists(st.integers(0, 50_000), min_size=1, max_size=60), st.integers(1, 200))

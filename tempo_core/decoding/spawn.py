@@ -71,7 +71,7 @@ def _serve(orders: _Orders) -> None:
 
 
 def _launcher() -> list[str]:
-    """What stands before a command so that it dies with this process: 2 ms by ``setpriv``, 20 by Python."""
+    """What stands before a command so that it dies with this process: 2 ms more by ``setpriv``, 17 by Python."""
     parent = str(os.getpid())
     setpriv = _setpriv()
     if setpriv is not None:
