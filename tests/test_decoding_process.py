@@ -117,6 +117,28 @@ def test_an_interrupt_stops_ffmpeg(long_video: Path) -> None:
     assert not alive(pid)
 
 
+class Termination(BaseException):
+    """As Prefect raises it on SIGTERM."""
+
+
+def test_an_interrupt_of_another_kind_stops_ffmpeg(long_video: Path) -> None:
+    def terminate(*_: object) -> None:
+        raise Termination
+
+    reader = dense(long_video, deadline_s=10.0)
+    next(reader)
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    before = signal.signal(signal.SIGUSR1, terminate)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    try:
+        with pytest.raises(Termination):
+            list(reader)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not alive(pid)
+
+
 def test_an_error_in_the_consumer_stops_ffmpeg(long_video: Path) -> None:
     def fail(done: int, total: int) -> None:
         raise RuntimeError(f"{done} of {total}")

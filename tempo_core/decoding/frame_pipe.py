@@ -44,9 +44,11 @@ class _Pipe:
             return b""
         try:
             return self._child.read(size)
-        except (KeyboardInterrupt, SystemExit) as stop:
-            self._stop = stop
-            return b""
+        except BaseException as stop:
+            if not isinstance(stop, Exception):  # Python's own interrupts, and others' (Prefect's TerminationSignal)
+                self._stop = stop
+                return b""
+            raise
 
     def raise_if_stopped(self) -> None:
         if self._stop is not None:
