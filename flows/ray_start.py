@@ -9,14 +9,16 @@ work ends within seconds; two of Ray's agents stay for a minute, to report to a 
 from __future__ import annotations
 
 import ipaddress
+import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -25,6 +27,8 @@ from ray._private import ray_constants
 
 from flows.environment import QUIET
 from tempo_core.errors import TempoError, UsageError
+
+log = logging.getLogger(__name__)
 
 STORE_BYTES = 2**30  # batches of frames as JPEG, two per video under way: a fraction of it
 REACH_DEADLINE_S, CONNECT_DEADLINE_S = 5.0, 60.0
@@ -45,6 +49,7 @@ def start_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> Itera
     options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "object_store_memory": STORE_BYTES}
     with _initialized("Ray did not start on this machine", address="local", dashboard_host="127.0.0.1", **options):
         _expect_loopback()
+        _keep_token_private()
         yield dashboard_url()
 
 
@@ -72,6 +77,7 @@ def dashboard_url() -> str:
 @contextmanager
 def _initialized(what: str, **options: Any) -> Iterator[None]:
     """Ray takes SIGTERM for itself; what this process does on it stays as it was."""
+    _ray._private.worker.print_to_stdstream = _log  # a dead worker, on standard output; no option turns it off
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -89,6 +95,11 @@ def _initialized(what: str, **options: Any) -> Iterator[None]:
         _ray.shutdown()
 
 
+def _log(data: Mapping[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001 - as Ray calls it
+    for line in data["lines"]:
+        log.debug("%s", line)
+
+
 def _stay_on_loopback() -> None:
     """Else Ray takes the machine's own address, whatever ``_node_ip_address`` says, and listens to the network."""
     os.environ[_ONE_MACHINE] = "0"
@@ -99,6 +110,13 @@ def _expect_loopback() -> None:
     address = _ray.util.get_node_ip_address()
     if not ipaddress.ip_address(address).is_loopback:
         raise TempoError(f"Ray listens at {address}, not on loopback only; --ray off runs in this process alone")
+
+
+def _keep_token_private() -> None:
+    """Ray makes the file readable by all, and whoever has the token runs code as this user."""
+    token = Path.home() / ".ray" / "auth_token"
+    if token.exists():
+        token.chmod(0o600)
 
 
 def _expect_listener(address: str) -> None:
@@ -133,5 +151,5 @@ def _expect_cluster(address: str) -> None:
         reason = tried.stderr.strip().splitlines()[-1] if tried.stderr.strip() else f"exit {tried.returncode}"
     raise TempoError(
         f"no use of the Ray cluster at {address}: {reason}; run on one of its nodes, with its version of Ray "
-        f"({ray.__version__} here) and its token"
+        f"({ray.__version__} here), and with RAY_AUTH_MODE=token and its token if it asks for one"
     )

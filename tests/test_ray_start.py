@@ -81,6 +81,7 @@ def test_ray_of_this_machine_listens_on_loopback_only_and_ends_with_a_killed_dri
 ) -> None:
     dashboard = line(started)
     assert line(started) == "TERM is mine"  # Ray takes the signal for itself
+    assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0  # other users may not read it
     processes = descendants(started.pid)
     addresses = listening({started.pid, *processes})
     assert dashboard.removeprefix("http://") in addresses
