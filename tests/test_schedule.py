@@ -138,6 +138,7 @@ def test_a_served_schedule_runs_waits_its_turn_is_cancelled_and_ends(
         server.post(f"/flow_runs/{first}/set_state", state={"type": "CANCELLING"})
         server.wait(first, "CANCELLED")
         assert_all_end(of_the_run)
+        until(lambda: any("run was cancelled" in said for _, said in server.logs(first)) or None, "its own last word")
         clean(library)
         hold.unlink()
         assert_all_is_there(server, second, library)
