@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Generator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import ray
@@ -18,7 +20,8 @@ from flows.failure import DecoderDied, Failure
 from flows.pool import Job
 from flows.view import one_line, shortened
 from flows.worker import Staged, Worker, WorkerLoad
-from tempo_core.errors import CheckpointError, DecodeTimeout
+from tempo_core.decoding import check_decoder
+from tempo_core.errors import CheckpointError, DecodeTimeout, LibraryError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import IndexSpec
 
@@ -26,7 +29,11 @@ ITEMS_AHEAD = 2  # of a decoder, in the object store: 2 MB each at 512x256
 OPEN_DEADLINE_S = 3900.0  # a free CPU, then fetching, which has an hour of its own
 ITEM_DEADLINE_S = 1800.0  # the decoder's own deadlines are shorter; this one is for a process that hangs itself
 CANCEL_WAIT_S = 2.0
+LOOK_S = 0.5  # whether the run is being stopped
 NAME_COLUMNS = 40
+# Of a GPU: without a share, Ray hides it from a task. More than half for an encoder, so that no two share one; eight
+# readers fill the decoders of an H200 (benchmarks/LOG.md).
+NVDEC_SHARE, ENCODER_SHARE = 0.06, 0.52
 
 
 @dataclass(frozen=True)
@@ -49,19 +56,23 @@ class EncodingActor:
     """A ``Worker`` that keeps its model for the whole run. A dead one is replaced by the driver."""
 
     def ready(self, setup: WorkerSetup) -> None:
-        """Load the model; CheckpointError where this node's weights are not those of the driver."""
+        """Load the model; CheckpointError where this node's weights are not those of the driver, TempoError where its
+        ffmpeg cannot do what the spec asks for."""
         import torch
 
         from flows.models import open_model
         from storage import open_library
 
         prepare()
+        check_decoder(setup.spec)
         if not torch.cuda.is_available():
             torch.set_num_threads(os.cpu_count() or 1)  # Ray leaves one to an actor
         checkpoint = open_model(setup.model)
         if checkpoint.fingerprints(setup.spec) != setup.prints:
             raise CheckpointError(f"{setup.model} on node {os.uname().nodename} has other weights than on the driver's")
-        self._worker = Worker(open_library(setup.library), checkpoint, setup.spec, decode_by_task)
+        self._stopping = threading.Event()
+        decode = partial(decode_by_task, stopping=self._stopping)
+        self._worker = Worker(open_library(setup.library), checkpoint, setup.spec, decode)
 
     def open(self, job: Job, threads: int) -> Opened | Failure:
         """Begin to read a source."""
@@ -82,19 +93,18 @@ class EncodingActor:
 
     @ray.method(concurrency_group="watch")
     def stop(self) -> None:
-        """Let the videos under way end."""
+        """Let the videos under way end, also those that wait for a decoder."""
+        self._stopping.set()
         self._worker.stop()
 
 
-def decode_by_task(uri: str, plan: DecodePlan) -> Generator[Item, None, None]:
+def decode_by_task(uri: str, plan: DecodePlan, stopping: threading.Event) -> Generator[Item, None, None]:
     """The stream of a decoding task, as ``decode_source`` would give it; the task ends with the generator."""
     task = DECODE.options(name=task_name("decode", uri), num_cpus=plan.threads or 1).remote(uri, plan)
     deadline_s = OPEN_DEADLINE_S
     try:
         while True:
-            ready, _ = ray.wait([task], timeout=deadline_s)
-            if not ready:
-                _end(task)
+            if not _is_ready(task, deadline_s, stopping):
                 raise DecodeTimeout(f"nothing was read for {deadline_s:.0f} s, and reading it was given up")
             try:
                 item = ray.get(next(task))
@@ -108,9 +118,21 @@ def decode_by_task(uri: str, plan: DecodePlan) -> Generator[Item, None, None]:
         raise MemoryError("the process that read it was stopped: this node is short of memory") from None
     except RayError as error:
         raise DecoderDied(f"the process that read it died ({type(error).__name__})") from None
-    except GeneratorExit:  # nobody wants the rest
+    except (GeneratorExit, DecodeTimeout, LibraryError):  # nobody wants the rest
         _end(task)
         raise
+
+
+def _is_ready(task: Any, deadline_s: float, stopping: threading.Event) -> bool:
+    """Whether the next item, or the end, came in time; LibraryError once the run is being stopped."""
+    deadline = time.monotonic() + deadline_s
+    while not stopping.is_set():
+        left_s = max(0.0, deadline - time.monotonic())
+        if ray.wait([task], timeout=min(LOOK_S, left_s))[0]:
+            return True
+        if left_s == 0.0:
+            return False
+    raise LibraryError("stopped before it was whole")
 
 
 def _end(task: Any) -> None:

@@ -9,6 +9,7 @@ another process). Back-pressure stops a decoder two items ahead. Ray places the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -18,7 +19,7 @@ from typing import Any, TypeVar
 import ray
 from ray.exceptions import RayActorError, RayError, RayTaskError
 
-from flows.actor import ENCODING_ACTOR, WorkerSetup, task_name
+from flows.actor import ENCODER_SHARE, ENCODING_ACTOR, WorkerSetup, task_name
 from flows.metrics import RunMetrics
 from flows.pool import Job, Metrics, Outcome, WorkerDied
 from flows.ray_start import connect_ray, start_ray
@@ -40,8 +41,10 @@ class ActorPool:
         self.metrics: Metrics | None = RunMetrics()
         self._setup, self._gpus = setup, int(resources.get("GPU", 0))
         count, cpus = max(1, self._gpus), max(1, int(resources.get("CPU", 1)))
-        self._threads = decoder_threads(min(cpus, _largest_node()), videos)
+        in_software = setup.spec.decoder == "software"
+        self._threads = decoder_threads(min(cpus, _largest_node()), videos) if in_software else 1
         self.slots = min(16, -(-cpus // (self._threads * count)) + 1)
+        self._lives: Counter[int] = Counter()
         self._actors: dict[int, Any] = {number: self._started(number) for number in range(count)}
         self._loads: dict[int, WorkerLoad] = {}
         self._asked: dict[int, Future[WorkerLoad]] = {}
@@ -107,8 +110,10 @@ class ActorPool:
             ray.kill(actor)
 
     def _started(self, number: int) -> Any:
-        place = {"num_gpus": 1} if self._gpus else {"num_gpus": 0}
-        name = f"encoder {number}" + (" (GPU)" if self._gpus else " (CPU)")
+        shares = self._setup.spec.decoder == "nvdec"
+        place = {"num_gpus": (ENCODER_SHARE if shares else 1) if self._gpus else 0}
+        self._lives[number] += 1  # Ray gives the name of a dead actor free when it likes
+        name = f"encoder {number}.{self._lives[number]}" + (" (GPU)" if self._gpus else " (CPU)")
         return ENCODING_ACTOR.options(name=name, num_cpus=0, max_concurrency=self.slots + 2, **place).remote()
 
     def _make_ready(self, numbers: Sequence[int]) -> None:

@@ -23,7 +23,7 @@ from flows.result import IndexResult, RunReport, summarize
 from flows.settle import Settler
 from flows.worker import Worker
 from storage import ALL_MODELS, Library, Writer, open_library
-from tempo_core.decoding import check_ffmpeg
+from tempo_core.decoding import check_decoder
 from tempo_core.errors import LibraryBusy, LibraryNotFound, SchemaError
 from tempo_core.spec import PAPER, IndexSpec, named_spec
 
@@ -130,6 +130,7 @@ def _open_pool(setting: Setting, videos: int, checkpoint: Checkpoint | None) -> 
 
 
 def _worker(setting: Setting, checkpoint: Checkpoint | None) -> Worker:
+    check_decoder(setting.spec)
     return Worker(setting.library, checkpoint or open_model(setting.model.id), setting.spec, decode_source)
 
 
@@ -155,9 +156,8 @@ def _plan_of(wish: Wish, found: Found, library: Library | None, model: ModelIden
 
 
 def _expect_room(plan: Plan, setting: Setting) -> None:
-    """NoSpace, or what is wrong with ffmpeg, before the first video is begun."""
+    """NoSpace before the first video is begun."""
     if plan.tasks:
-        check_ffmpeg()
         cost = model_cost(setting.model, setting.spec)
         needed = estimate(plan.tasks, setting.spec, setting.model.geometry, cost)
         check_space(needed, setting.library.store.free_bytes(), setting.library.uri)

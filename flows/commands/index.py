@@ -32,7 +32,8 @@ SpecOption = Annotated[
     typer.Option(
         "--spec",
         metavar="NAME",
-        help="How videos are sampled: paper (2 frames/s, at most 1024), paper-2048, dense (no cap). Default: the "
+        help="How videos are sampled: paper (2 frames/s, at most 1024), paper-2048, dense (no cap), keyframes (a "
+        "fraction of the decoding), paper-nvdec and keyframes-nvdec (decoded on an NVIDIA GPU). Default: the "
         "library's, else paper.",
         show_default=False,
     ),
