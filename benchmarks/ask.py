@@ -15,7 +15,6 @@ import json
 import os
 import resource
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -26,20 +25,20 @@ from pathlib import Path
 import torch
 
 from benchmarks.random_checkpoint import QUESTION, write_checkpoint
+from benchmarks.videos import make_video
 from flows.embedded import embedded_folder
 from flows.session import Wish, run_index
 from serving.answer import Answer
 from serving.engine import Engine
 from storage import Library, VideoRecord, open_library
 from tempo_core import Checkpoint, IndexSpec, allocate, load_checkpoint
-from tempo_core.decoding import find_ffmpeg, probe, read_segments
+from tempo_core.decoding import probe, read_segments
 from tempo_core.pixels import patchify
 from tempo_core.sampling import segment_spans
 from tempo_core.spec import PAPER
 from tempo_core.values import SegmentPixels
 
 Row = dict[str, object]
-_LOOP_S = 300  # a long video is this much content, repeated without encoding it again
 
 
 @dataclass(frozen=True)
@@ -54,26 +53,6 @@ class Setting:
     token_budget: int
     answer_tokens: int
     repeats: int
-
-
-def make_video(path: Path, seconds: int, size: str) -> None:
-    """H.264 with motion in every frame, 25 frames/s; five minutes of content are looped to the length."""
-    once = path.with_name("once.mp4")
-    ffmpeg, content = find_ffmpeg(), min(seconds, _LOOP_S)
-    source = f"testsrc2=size={size}:rate=25,noise=alls=12:allf=t"
-    encode = ["-f", "lavfi", "-i", source, "-t", str(content), "-c:v", "libx264", "-preset", "veryfast", "-g", "50"]
-    copies = [
-        "-stream_loop",
-        str(max(0, -(-seconds // content) - 1)),
-        "-i",
-        str(once),
-        "-t",
-        str(seconds),
-        "-c",
-        "copy",
-    ]
-    for arguments in ([*encode, "-pix_fmt", "yuv420p", str(once)], [*copies, str(path)]):
-        subprocess.run([ffmpeg, "-v", "error", "-nostdin", "-y", *arguments], check=True, timeout=1800)
 
 
 def index(library: Library, checkpoint: Checkpoint, spec: IndexSpec, path: Path) -> VideoRecord:
