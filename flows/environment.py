@@ -1,4 +1,5 @@
-"""What must be set before any library is imported: nothing phones home, and only what concerns the user is said."""
+"""What must be set before any library is imported: nothing phones home, only what concerns the user is said, and a
+model on the CPU leaves the cores to the decoders while it waits."""
 
 from __future__ import annotations
 
@@ -19,6 +20,7 @@ QUIET = {
     "LANCE_LOG": "error",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
+    "OMP_WAIT_POLICY": "passive",  # threads that spin between products take cores from ffmpeg (benchmarks/LOG.md)
 }
 
 
