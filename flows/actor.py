@@ -14,20 +14,21 @@ from typing import Any
 import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
-from flows.decode import DecodePlan, Item, Opened, decode_source
+from flows.decode import ITEM_SEGMENTS, DecodePlan, Item, Opened, Sampled, decode_source
 from flows.environment import prepare
 from flows.failure import DecoderDied, Failure
 from flows.pool import Job
 from flows.view import one_line, shortened
 from flows.worker import Staged, Worker, WorkerLoad
 from tempo_core.decoding import check_decoder
-from tempo_core.errors import CheckpointError, DecodeTimeout, LibraryError
+from tempo_core.errors import CheckpointError, DecodeTimeout, LibraryError, SourceError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import IndexSpec
 
 ITEMS_AHEAD = 2  # of a decoder, in the object store: 2 MB each at 512x256
-OPEN_DEADLINE_S = 3900.0  # a free CPU, then fetching, which has an hour of its own
-ITEM_DEADLINE_S = 1800.0  # the decoder's own deadlines are shorter; this one is for a process that hangs itself
+CPU_DEADLINE_S = 24 * 3600.0  # for a free CPU: the videos before it may take the night, and be no fault of its own
+OPEN_DEADLINE_S = 3900.0  # fetching has an hour of its own
+ITEM_DEADLINE_S, SLOWEST_SHARE = 1800.0, 10.0  # and a tenth of real time, as for the decoder: for processes that hang
 CANCEL_WAIT_S = 2.0
 LOOK_S = 0.5  # whether the run is being stopped
 NAME_COLUMNS = 40
@@ -46,9 +47,13 @@ class WorkerSetup:
     prints: Fingerprints
 
 
-def decode(uri: str, plan: DecodePlan) -> Generator[Item, None, None]:
-    """``decode_source`` in a process of its own, on any node: what crashes there costs one video."""
+def decode(uri: str, plan: DecodePlan) -> Generator[Item | None, None, None]:
+    """``decode_source`` in a process of its own, on any node: what crashes there costs one video.
+
+    It gives None when it begins: until then it waited for a CPU.
+    """
     prepare()
+    yield None
     yield from decode_source(uri, plan)
 
 
@@ -101,8 +106,11 @@ class EncodingActor:
 def decode_by_task(uri: str, plan: DecodePlan, stopping: threading.Event) -> Generator[Item, None, None]:
     """The stream of a decoding task, as ``decode_source`` would give it; the task ends with the generator."""
     task = DECODE.options(name=task_name("decode", uri), num_cpus=plan.threads or 1).remote(uri, plan)
-    deadline_s = OPEN_DEADLINE_S
     try:
+        if not _is_ready(task, CPU_DEADLINE_S, stopping):
+            raise SourceError(f"no CPU was free to read it for {CPU_DEADLINE_S / 3600:.0f} h")
+        ray.get(next(task))
+        deadline_s = OPEN_DEADLINE_S
         while True:
             if not _is_ready(task, deadline_s, stopping):
                 raise DecodeTimeout(f"nothing was read for {deadline_s:.0f} s, and reading it was given up")
@@ -111,16 +119,24 @@ def decode_by_task(uri: str, plan: DecodePlan, stopping: threading.Event) -> Gen
             except StopIteration:
                 return
             yield item
-            deadline_s = ITEM_DEADLINE_S
+            if isinstance(item, Opened | Sampled):
+                deadline_s = item_deadline_s(item)
     except RayTaskError as error:
         raise error.cause from None
     except OutOfMemoryError:
         raise MemoryError("the process that read it was stopped: this node is short of memory") from None
     except RayError as error:
         raise DecoderDied(f"the process that read it died ({type(error).__name__})") from None
-    except (GeneratorExit, DecodeTimeout, LibraryError):  # nobody wants the rest
+    except (GeneratorExit, DecodeTimeout, SourceError, LibraryError):  # nobody wants the rest
         _end(task)
         raise
+
+
+def item_deadline_s(before: Opened | Sampled) -> float:
+    """Seconds that an item after ``before`` may take: in a day of video it covers an hour and a half."""
+    spans = before.spans if isinstance(before, Sampled) else ()
+    items = [spans[first : first + ITEM_SEGMENTS] for first in range(0, len(spans), ITEM_SEGMENTS)]
+    return ITEM_DEADLINE_S + SLOWEST_SHARE * max((item[-1].end_s - item[0].start_s for item in items), default=0.0)
 
 
 def _is_ready(task: Any, deadline_s: float, stopping: threading.Event) -> bool:

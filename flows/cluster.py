@@ -17,7 +17,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 import ray
-from ray.exceptions import RayActorError, RayError, RayTaskError
+from ray.exceptions import RayError, RayTaskError
 
 from flows.actor import ENCODER_SHARE, ENCODING_ACTOR, WorkerSetup, task_name
 from flows.metrics import RunMetrics
@@ -76,19 +76,19 @@ class ActorPool:
         """The record; an error of the drawn tree ends the run, as it would in one process."""
         try:
             return future.result()
-        except RayActorError as error:
-            raise WorkerDied(f"the encoding process was killed or crashed ({type(error).__name__})") from None
         except RayTaskError as error:
             raise error.cause from None
+        except RayError as error:  # RayActorError, or OutOfMemoryError where Ray itself killed it
+            raise WorkerDied(f"the encoding process was killed or crashed ({type(error).__name__})") from None
 
     def loads(self) -> Sequence[WorkerLoad]:
-        """What each answered last; those who answered are asked again."""
+        """What each answered last; those who answered are asked again (unseen: it would fill the dashboard's tasks)."""
         for number, actor in self._actors.items():
             asked = self._asked.get(number)
             if asked is not None and asked.done() and asked.exception() is None:
                 self._loads[number] = asked.result()
             if asked is None or asked.done():
-                self._asked[number] = _future(actor.load.remote())
+                self._asked[number] = _future(actor.load.options(enable_task_events=False).remote())
         return list(self._loads.values())
 
     def replace(self, worker: int) -> None:
@@ -112,8 +112,9 @@ class ActorPool:
     def _started(self, number: int) -> Any:
         shares = self._setup.spec.decoder == "nvdec"
         place = {"num_gpus": (ENCODER_SHARE if shares else 1) if self._gpus else 0}
-        self._lives[number] += 1  # Ray gives the name of a dead actor free when it likes
-        name = f"encoder {number}.{self._lives[number]}" + (" (GPU)" if self._gpus else " (CPU)")
+        self._lives[number] += 1  # Ray gives a dead actor's name free when it likes: the next one is "encoder 0.2"
+        life = f".{self._lives[number]}" if self._lives[number] > 1 else ""
+        name = f"encoder {number}{life}" + (" (GPU)" if self._gpus else " (CPU)")
         return ENCODING_ACTOR.options(name=name, num_cpus=0, max_concurrency=self.slots + 2, **place).remote()
 
     def _make_ready(self, numbers: Sequence[int]) -> None:
