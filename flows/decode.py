@@ -8,16 +8,19 @@ let go: by then it is known not to have changed meanwhile. An item holds ``ITEM_
 
 from __future__ import annotations
 
+import os
 import shutil
 import tempfile
 import time
 from collections.abc import Generator, Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage import Source, fetch
-from storage.sources import DEFAULT_MAX_BYTES
+from storage.sources import DEFAULT_MAX_BYTES, FetchedSource
 from tempo_core.decoding import SegmentReader, VideoInfo, probe, read_segments
+from tempo_core.errors import NoSpace, SourceError
 from tempo_core.pixels import encode_jpeg
 from tempo_core.sampling import SegmentSpan, segment_spans
 from tempo_core.spec import FrameGeometry, IndexSpec
@@ -76,14 +79,27 @@ Item = Opened | Sampled | list[KeptSegment] | Closed
 
 def decode_source(uri: str, plan: DecodePlan) -> Generator[Item, None, None]:
     """Read ``uri`` from begin to end. SourceError, VideoError; closing the generator stops ffmpeg."""
-    scratch = Path(tempfile.gettempdir()) / "tempo-scratch"
     began = time.monotonic()
-    with fetch(uri, scratch, max_bytes=_most_bytes(uri, scratch)) as fetched:
+    with _fetched(uri) as fetched:
         yield Opened(fetched.source, fetched.sha256, time.monotonic() - began)
         reading = _Timed(_read(fetched.path, plan))
         for item in reading:  # noqa: UP028 - Ray sends into its generators, and `yield from` would pass that on
             yield item
     yield Closed(reading.warnings, reading.seconds)
+
+
+@contextmanager
+def _fetched(uri: str) -> Iterator[FetchedSource]:
+    """SourceError where scratch is full: other videos share it, and later there may be room; the library's disk ends a
+    run, this does not.
+    """
+    scratch = Path(tempfile.gettempdir()) / f"tempo-scratch-{os.getuid()}"  # nobody may write to another user's
+    with ExitStack() as stack:
+        try:
+            fetched = stack.enter_context(fetch(uri, scratch, max_bytes=_most_bytes(uri, scratch)))
+        except NoSpace as error:
+            raise SourceError(str(error)) from error
+        yield fetched
 
 
 class _Timed(Iterator[Item]):

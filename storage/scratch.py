@@ -28,10 +28,13 @@ def make_scratch(base: Path) -> tuple[Path, int]:
     """A new folder and the open lock that says it is in use; the kernel frees the lock with the process."""
     base.mkdir(parents=True, exist_ok=True)
     _sweep(base)
-    folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
-    lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    fcntl.flock(lock, fcntl.LOCK_EX)
-    return folder, lock
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
+        lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if (folder / _LOCK).exists():
+            return folder, lock
+        os.close(lock)  # another's sweep took it for left behind, before it was locked
 
 
 def drop_scratch(folder: Path, lock: int) -> None:
@@ -45,7 +48,7 @@ def _sweep(base: Path) -> None:
     for folder in base.glob(_PREFIX + "*"):
         try:
             lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except FileNotFoundError:
+        except OSError:  # no lock yet, or another user's
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

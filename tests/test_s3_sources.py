@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from flows.decode import DecodePlan, decode_source
 from s3_server import Fault, Proxy
 from storage import fetch, s3_read, s3_sources, stat_source
 from storage.s3_client import file_system
 from tempo_core.errors import NoSpace, SourceChanged, SourceError
+from tempo_core.spec import PAPER, FrameGeometry
 
 pytestmark = pytest.mark.s3
 BUCKET = "videos"
@@ -115,6 +117,14 @@ def test_scratch_space_is_bounded(proxy: Proxy, tmp_path: Path, monkeypatch: pyt
         pass
     assert proxy.count("GET .*talk") == 0
     assert list(tmp_path.iterdir()) == []
+
+
+def test_scratch_that_others_filled_costs_one_video_not_the_run(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    """NoSpace would end it: that is for the library's own disk."""
+    monkeypatch.setattr("flows.decode._most_bytes", lambda *_: 2 * len(DATA))
+    monkeypatch.setattr("storage.s3_sources.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    with pytest.raises(SourceError, match="only 10 free"):
+        next(decode_source(URI, DecodePlan(PAPER, FrameGeometry())))
 
 
 def test_an_error_of_the_caller_cleans_up_too(proxy: Proxy, tmp_path: Path) -> None:
