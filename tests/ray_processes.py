@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 import socket
 import struct
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,6 +36,15 @@ def alive(processes: dict[int, int]) -> set[int]:
             if fields[0] != "Z" and int(fields[19]) == start:
                 left.add(pid)
     return left
+
+
+def titles(pids: Iterable[int]) -> dict[int, str]:
+    """What each process calls itself, its command line if nothing else; those that are gone are left out."""
+    found = {}
+    for pid in pids:
+        with suppress(*GONE):
+            found[pid] = (PROC / str(pid) / "cmdline").read_text().replace("\0", " ").strip()
+    return found
 
 
 def listening(pids: set[int]) -> set[str]:

@@ -19,15 +19,16 @@ HOST = "127.0.0.1"
 HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
-Kind = Literal["error", "drop", "slow", "stall"]
+Kind = Literal["error", "busy", "drop", "slow", "stall"]
+SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
 @dataclass
 class Fault:
     """What goes wrong with the next ``times`` requests that fit ``pattern`` (of "METHOD /path").
 
-    error: answered with 500. drop: half of the body, then the connection is closed. slow: the body in ``pieces``
-    pieces, ``pause_s`` apart. stall: nothing at all for ``pause_s``.
+    error: answered with 500. busy: with 503 SlowDown, as S3 throttles. drop: half of the body, then the connection is
+    closed. slow: the body in ``pieces`` pieces, ``pause_s`` apart. stall: nothing at all for ``pause_s``.
     """
 
     kind: Kind
@@ -111,6 +112,9 @@ class _Handler(BaseHTTPRequestHandler):
         if fault and fault.kind == "error":
             self._answer(500, [("Content-Length", "0")], b"", None)
             return
+        if fault and fault.kind == "busy":
+            self._busy()
+            return
         upstream = http.client.HTTPConnection(HOST, self.upstream, timeout=60)
         upstream.request(self.command, self.path, body, dict(self.headers))
         response = upstream.getresponse()
@@ -122,6 +126,11 @@ class _Handler(BaseHTTPRequestHandler):
         self._answer(response.status, headers, data, fault)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815 - the names http.server asks for
+
+    def _busy(self) -> None:
+        body = b"" if self.command == "HEAD" else SLOW_DOWN
+        headers = [("Content-Type", "application/xml"), ("Content-Length", str(len(body)))]
+        self._answer(503, headers, body, None)
 
     def _answer(self, status: int, headers: list[tuple[str, str]], data: bytes, fault: Fault | None) -> None:
         self.send_response_only(status)

@@ -71,7 +71,7 @@ def ended(process: subprocess.Popen[str]) -> Said:
     return Said(process.returncode, out, err)
 
 
-def index(library: Path, *sources: object, code: int = 0) -> list[Record]:
+def index(library: Path | str, *sources: object, code: int = 0) -> list[Record]:
     """``tempo index --json``: the lines per video, without the summary."""
     lines = tempo("index", *sources, "--library", library, "--json", code=code).json
     assert "uri" not in lines[-1]

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tempo_core.decoding import SegmentReader, probe, read_segments
-from tempo_core.errors import DecodeTimeout, VideoError
+from tempo_core.errors import DecodeTimeout, UsageError, VideoError
 from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry
 from videos import make_video
 
@@ -73,6 +73,13 @@ def test_a_stopped_ffmpeg_is_killed_at_the_deadline(long_video: Path) -> None:
     with pytest.raises(DecodeTimeout, match="ffmpeg did not finish within 1 s and was stopped"):
         list(reader)
     assert not alive(pid)
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
+def test_a_stall_that_is_no_time_is_refused(given: str, long_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPO_STALL_S", given)
+    with pytest.raises(UsageError, match=f"TEMPO_STALL_S={given}: give the seconds"):
+        dense(long_video)
 
 
 @pytest.mark.slow

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
@@ -16,7 +17,7 @@ from tempo_core.decoding.graph import Source, tone_maps
 from tempo_core.decoding.passes import Passes
 from tempo_core.decoding.schedule import Schedule, schedule
 from tempo_core.decoding.video import VideoInfo
-from tempo_core.errors import VideoError
+from tempo_core.errors import UsageError, VideoError
 from tempo_core.geometry import frame_size
 from tempo_core.sampling import Sampling
 from tempo_core.spec import FrameGeometry, IndexSpec
@@ -24,8 +25,10 @@ from tempo_core.values import SegmentFrames
 
 Progress = Callable[[int, int], None]
 
-# A decoder slower than a tenth of real time (8K on two cores comes near it), or silent for a minute beyond the time
-# that it needs at that speed from one sample to the next, is taken for hung.
+STALL_VARIABLE = "TEMPO_STALL_S"
+
+# A decoder slower than a tenth of real time (8K on two cores comes near it), or silent for a minute (TEMPO_STALL_S)
+# beyond the time that it needs at that speed from one sample to the next, is taken for hung.
 _SLOWEST_SHARE = 10.0
 _LEAST_S = 120.0
 _STALL_S = 60.0
@@ -165,7 +168,19 @@ class SegmentReader:
 
 def _deadline(sampling: Sampling, total_s: float | None) -> Deadline:
     allowed = max(_LEAST_S, _SLOWEST_SHARE * float(sampling.duration_s)) if total_s is None else total_s
-    return Deadline(allowed, _STALL_S + _SLOWEST_SHARE * float(sampling.longest_gap_s))
+    return Deadline(allowed, _stall_s() + _SLOWEST_SHARE * float(sampling.longest_gap_s))
+
+
+def _stall_s() -> float:
+    """UsageError where the user's own is no number of seconds."""
+    given = os.environ.get(STALL_VARIABLE) or _STALL_S
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = 0.0
+    if not 0 < seconds < math.inf:
+        raise UsageError(f"{STALL_VARIABLE}={given}: give the seconds without a frame after which a decoder is hung")
+    return seconds
 
 
 def _shown_frames(frames: Iterator[TimedFrame], info: VideoInfo, plan: Schedule) -> Iterator[_Shown]:
