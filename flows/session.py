@@ -85,6 +85,8 @@ def run_index(
     with _writer(setting.library, wish.until, say) as writer, RunView(readable) as view:
         plan = _plan(setting)
         _expect_room(plan, setting)
+        if plan.tasks:
+            writer.make_ready(model.fingerprints(spec).features, model.state_hidden)
         monitor = Monitor(len(plan.tasks), sum(task.source.size for task in plan.tasks), [view.update])
         results = []
         with _open_pool(setting, len(plan.tasks), checkpoint) as pool:

@@ -45,10 +45,11 @@ class Tables:
 
         Nor is there one where only its folder is: a kill or a full disk cut short its making, before its first commit.
         """
-        if name not in self._handles and name in self.names():
+        table = self._handles.get(name)  # looked up once: another thread may clear them
+        if table is None and name in self.names():
             with table_errors(self.uri), suppress(ValueError):  # LanceDB's "was not found"
-                self._handles[name] = self._connect().open_table(name)
-        return self._handles.get(name)
+                table = self._handles[name] = self._connect().open_table(name)
+        return table
 
     def ensure(self, name: str, schema: pa.Schema | None = None) -> Any:
         """The table, created if need be: with ``schema``, or as one of the keyed tables.
@@ -126,7 +127,7 @@ class Tables:
             return
         with self._commit(table, int(table.stats()["total_bytes"]), where="true"):
             table.optimize(cleanup_older_than=_NEVER)  # nothing is lost yet if the compacted files are cut short
-        with table_errors(self.uri):
+        with self._store.commit_lock(), table_errors(self.uri):  # a killed run's actors may live a moment longer
             keep = timedelta(seconds=max(keep_s, 0.001))
             table.optimize(cleanup_older_than=keep, delete_unverified=delete_unverified)
 

@@ -17,6 +17,7 @@ from storage.schemas import (
     RETIRED,
     failure_record,
     failure_row,
+    segments_schema,
     segments_table,
     source_key,
     video_record,
@@ -50,6 +51,14 @@ class Writer:
         frames = [record for record in records if record.fingerprints.frames == prints.frames]
         first = [next(iter(found), None) for found in (features, states, frames)]
         return Content(video_id, *first) if any(first) else None
+
+    def make_ready(self, fingerprint: str, features: int) -> None:
+        """Make the table for segments with vectors of so many ``features``, before several stage videos at once.
+
+        Made by two at the same time, LanceDB lets one overwrite the other's, and the append in between fails.
+        """
+        self._lease.check()
+        self._tables.ensure(segments_table(fingerprint), segments_schema(features))
 
     def begin(self, video_id: str, prints: Fingerprints) -> VideoWriter:
         """A new generation of this content."""

@@ -52,6 +52,13 @@ def test_a_new_video_is_indexed_with_its_true_figures(library: Path, archive: Pa
     assert summary["state_bytes"] == video["state_bytes"] > 0
 
 
+def test_the_table_that_workers_append_to_is_there_before_them(library: Path, archive: Path) -> None:
+    (archive / "none.mp4").write_text("no video")
+    index(library, archive, code=3)
+    assert any(name.startswith("segments_") for name in open_library(str(library)).tables.names())
+    assert open_library(str(library)).verify() == []
+
+
 def test_what_is_stored_is_what_the_model_sees_of_the_frames_at_their_times(library: Path, archive: Path) -> None:
     index(library, small_video(archive / "talk.mp4", seconds=6))
     opened, checkpoint = open_library(str(library)), load_model("embedded", lambda _: None)
