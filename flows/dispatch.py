@@ -70,6 +70,7 @@ class Dispatch:
     _queue: deque[_Turn] = field(default_factory=deque)
     _flights: dict[Future[Outcome], _Flight] = field(default_factory=dict)
     _copies: dict[str, list[_Flight]] = field(default_factory=dict)  # by the video id that is being staged
+    _begun: dict[str, int] = field(default_factory=dict)  # bytes by URI, also while a call blocks this process
     _keys: Iterator[int] = field(default_factory=count)
 
     def __post_init__(self) -> None:
@@ -105,8 +106,7 @@ class Dispatch:
 
     def beat(self, last: bool = False) -> None:
         """Let the run be seen as it is now."""
-        sources = {flight.turn.task.source.uri: flight.turn.task.source.size for flight in self._flights.values()}
-        self.monitor.look(self.pool.loads(), waiting=len(self._queue), sources=sources, last=last)
+        self.monitor.look(self.pool.loads(), waiting=len(self._queue), sources=self._begun, last=last)
 
     def _launch(self) -> Iterator[IndexResult]:
         """Fill the free slots."""
@@ -133,6 +133,7 @@ class Dispatch:
     def _begin(self, turn: _Turn, worker: int) -> Iterator[IndexResult]:
         """From what is kept of the content if that is known, else from the source."""
         source = turn.task.source
+        self._begun[source.uri] = source.size
         flight = _Flight(turn, worker, Job(next(self._keys), source.uri), time.monotonic(), source)
         known = turn.task.known
         if known is not None and not turn.from_source and self.settler.content(known.video_id):
@@ -162,12 +163,13 @@ class Dispatch:
         """The content is known: copy it, wait for its twin, or stage it."""
         flight.job = replace(flight.job, video_id=video_id)
         content = self.settler.content(video_id)
-        usable = content is not None and not flight.turn.from_source
+        committed = content is not None and content.committed is not None
+        usable = committed or (content is not None and not flight.turn.from_source)
         if opened and (usable or video_id in self._copies):
             self.pool.drop(flight.worker, flight.job.key)
         if video_id in self._copies:
             self._copies[video_id].append(flight)
-        elif content is not None and content.committed is not None:
+        elif content is not None and committed:
             yield self._copied(flight, content)
         else:
             self._copies[video_id] = []
@@ -198,8 +200,11 @@ class Dispatch:
             yield self._report(flight, result, failure.stage)
 
     def _worker_died(self, flight: _Flight, reason: str) -> Iterator[IndexResult]:
-        """Whoever was alone on it is the cause; of several, each is tried again alone."""
-        lost = {future: one for future, one in self._flights.items() if one.worker == flight.worker}
+        """Whoever was alone on it is the cause; of several, each is tried again alone. What was staged before is not
+        lost: its own future says so.
+        """
+        on_it = {future: one for future, one in self._flights.items() if one.worker == flight.worker}
+        lost = {future: one for future, one in on_it.items() if not _has_staged(future)}
         for future in lost:
             del self._flights[future]
         log.warning("a worker died with %d videos under way; a new one is started: %s", len(lost), reason)
@@ -218,6 +223,7 @@ class Dispatch:
             self._queue.appendleft(copy.turn)
 
     def _report(self, flight: _Flight, result: IndexResult, stage: str | None = None) -> IndexResult:
+        self._begun.pop(flight.turn.task.source.uri, None)
         self.monitor.settled(result, flight.turn.task.source.size)
         if self.pool.metrics:
             self.pool.metrics.settled(result, stage)
@@ -230,3 +236,7 @@ class Dispatch:
         for future in done:
             if future.exception() is None and isinstance(outcome := future.result(), Staged):
                 self.settler.discard(outcome)
+
+
+def _has_staged(future: Future[Outcome]) -> bool:
+    return future.done() and future.exception() is None and isinstance(future.result(), Staged)

@@ -120,7 +120,8 @@ def library_model(library: Library | None) -> str | None:
 def _open_pool(setting: Setting, videos: int, checkpoint: Checkpoint | None) -> AbstractContextManager[Pool]:
     """Where this run's videos are worked on; closed with the context, whatever happens."""
     wish = setting.wish
-    if checkpoint is None and _wants_ray(wish.ray, videos):
+    is_over = wish.until is not None and datetime.now(wish.until.tzinfo) >= wish.until
+    if checkpoint is None and not is_over and _wants_ray(wish.ray, videos):
         from flows.actor import WorkerSetup
         from flows.cluster import open_actors
 

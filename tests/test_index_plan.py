@@ -193,3 +193,10 @@ def test_what_the_time_did_not_allow_is_pending_and_done_next_time(tmp_path: Pat
     assert open_library(str(library)).pending() == [str(video)]
     assert [line["status"] for line in index(library, video)] == ["indexed"]
     assert open_library(str(library)).pending() == []
+
+
+def test_a_run_that_is_over_before_it_begins_starts_no_ray(tmp_path: Path) -> None:
+    """Nor would it load a model: no cluster answers at this address, and nobody asks."""
+    over = datetime.now().astimezone() - timedelta(hours=1)
+    wish = Wish((str(small_video(tmp_path / "talk.mp4")),), str(tmp_path / "lib"), until=over, ray="127.0.0.1:1")
+    assert [result.status for result in run_index(wish, print, lambda *_: None).results] == ["pending"]
