@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 
 from tempo_core.decoding import probe, read_segments
+from tempo_core.decoding.child import Deadline
 from tempo_core.decoding.graph import Pass, Source, command
-from tempo_core.decoding.passes import stretches
+from tempo_core.decoding.passes import Passes, stretches
 from tempo_core.decoding.schedule import schedule
 from tempo_core.spec import NAMED_SPECS, FrameGeometry, IndexSpec
 from videos import ROUNDING_S, frame_number, make_video
@@ -94,6 +95,20 @@ def test_where_the_decoder_leaves_out_key_frames_all_are_decoded(
     )
     assert_true(shown(path, warnings=(LEFT_OUT.format(0.0),)), [k / 10 for k in range(120)])
     assert [run.keys_only for run in passes] == [True, False]
+
+
+def test_a_key_frame_that_is_left_out_late_is_no_hang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is wanted until then: 3.5 s at twice real time, where 2 s without a frame are a hang."""
+    path = make_video(tmp_path / "video.mp4", seconds=8, rate="10", size=SMALL, options=gop(20))
+    info = probe(path)
+
+    def paced(ffmpeg: str, source: Source, run: Pass) -> list[str]:
+        program, *arguments = command(ffmpeg, source, run)
+        return [program, "-readrate", "2", *arguments]
+
+    monkeypatch.setattr("tempo_core.decoding.passes.command", paced)
+    with Passes(Source(str(path), info, SMALL), Deadline(120.0, 2.0)) as opened:
+        assert [frame.tick for frame in opened._searched(info.ticks[-10:])] == info.ticks[-10:].tolist()
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "webm"])

@@ -64,8 +64,9 @@ class Passes:
         """Why frames are missing: what the first run that complained said."""
         return self._complaints[0] if self._complaints else "ffmpeg gave no reason"
 
-    def _whole(self, select: str | None) -> Iterator[TimedFrame]:
-        with self._running(Pass(select)) as frames:
+    def _whole(self, select: str | None, silent_share: float = 0.0) -> Iterator[TimedFrame]:
+        """``silent_share`` of the video is decoded before the first frame that is wanted."""
+        with self._running(Pass(select), silent_share) as frames:
             yield from frames
 
     def _keyed(self, ticks: TickArray) -> Iterator[TimedFrame]:
@@ -100,14 +101,15 @@ class Passes:
         info = self._source.info
         first_s = float((int(lost[0]) - int(info.ticks[0])) * info.time_base)
         self.warnings.append(f"the decoder leaves out a key frame at {first_s:.1f} s, so all frames were decoded")
-        for frame in self._whole(named(info, lost)):
+        for frame in self._whole(named(info, lost), first_s / float(info.duration)):
             if frame.tick >= lost[0]:
                 yield frame
 
     @contextmanager
-    def _running(self, run: Pass) -> Iterator[Iterator[TimedFrame]]:
+    def _running(self, run: Pass, silent_share: float = 0.0) -> Iterator[Iterator[TimedFrame]]:
         """The frames of one run of ffmpeg, which is over when the block is left."""
-        left = Deadline(self._deadline.total_s - self._waited_s, self._deadline.stall_s)
+        allowed = self._deadline
+        left = Deadline(allowed.total_s - self._waited_s, allowed.stall_s + allowed.total_s * silent_share)
         child = self._open.enter_context(Child(command(self._ffmpeg, self._source, run), left, "ffmpeg"))
         with closing(self._read(child)) as frames:
             yield frames
