@@ -16,7 +16,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flows.decode import ITEM_SEGMENTS, DecodePlan, Item, Opened, Sampled, decode_source
 from flows.environment import prepare
-from flows.failure import DecoderDied, Failure
+from flows.failure import DecoderDied, Failure, GpuLost
 from flows.pool import Job
 from flows.view import one_line, shortened
 from flows.worker import Staged, Worker, WorkerLoad
@@ -85,7 +85,10 @@ class EncodingActor:
 
     def index(self, job: Job, prints: Fingerprints) -> Staged | Failure:
         """Stage a video."""
-        return self._worker.index(job.key, job.uri, job.video_id, prints, job.kept)
+        try:
+            return self._worker.index(job.key, job.uri, job.video_id, prints, job.kept)
+        except GpuLost:  # the driver starts a new process, and finds out which video did it
+            os._exit(1)
 
     def drop(self, key: int) -> None:
         """Let go of a source."""

@@ -45,6 +45,8 @@ def attempt(uri: str, work: Callable[[], Value]) -> Value | Failure:
     except Exception as error:
         if _ends_the_run(error):
             raise
+        if type(error).__name__ == "AcceleratorError":  # torch's, without loading torch
+            raise GpuLost(f"{uri}: the GPU stopped computing for this process: {error}") from error
         if not isinstance(error, TempoError):
             log.error("%s: unexpected error", uri, exc_info=error)
         return Failure(_stage(error), _reason(error))
@@ -76,6 +78,11 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TempoError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"
+
+
+class GpuLost(CheckpointError):
+    """CUDA failed, and fails from now on whatever it is asked: nothing that a later video should be recorded for. A
+    new process may go on."""
 
 
 class DecoderDied(VideoError):

@@ -10,8 +10,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from flows.encoder import BATCH_SEGMENTS, Encoded, Encoder
+from flows.failure import GpuLost, attempt
 from golden_cases import golden_checkpoint, small_segment
 from tempo_core.errors import UsageError
 from tempo_core.values import SegmentPixels
@@ -120,3 +122,14 @@ def test_what_waits_is_counted(encoder: Encoder, watched: Watched) -> None:
         future.result(timeout=60)
     assert encoder.queued_segments == 0
     assert encoder.busy_s > 0
+
+
+def test_a_gpu_that_failed_is_no_fault_of_the_videos_after_it(encoder: Encoder, watched: Watched) -> None:
+    """CUDA repeats its error for all that follows: recorded for each, a whole archive would have failed for good."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    watched.encode = fail  # type: ignore[method-assign]
+    with pytest.raises(GpuLost, match="the GPU stopped"):
+        attempt("a.mp4", encoder.submit(video(1, 2)).result)
