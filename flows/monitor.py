@@ -23,8 +23,12 @@ class Monitor:
     watchers: list[Callable[[Snapshot], None]] = field(default_factory=list)
     kept: list[Snapshot] = field(default_factory=list)
     _began: float = field(default_factory=time.monotonic)
-    _settled: list[IndexResult] = field(default_factory=list)
+    _settled: int = 0
     _settled_bytes: int = 0
+    _failed: int = 0
+    _segments: int = 0
+    _video_s: float = 0.0
+    _state_bytes: int = 0
     _spent: Spent = field(default_factory=Spent)
     _last_look: float = 0.0
     _busy_s: float = 0.0
@@ -36,8 +40,13 @@ class Monitor:
 
     def settled(self, result: IndexResult, source_bytes: int) -> None:
         """One more video is settled."""
-        self._settled.append(result)
+        self._settled += 1
         self._settled_bytes += source_bytes
+        self._failed += result.status == "failed"
+        if result.status == "indexed":
+            self._segments += result.segments
+            self._video_s += result.duration_s
+            self._state_bytes += result.state_bytes
 
     def look(self, loads: Sequence[WorkerLoad], waiting: int, sources: Mapping[str, int], last: bool = False) -> None:
         """Make a snapshot, if the last one is not too fresh. ``sources``: bytes of those under way, by URI."""
@@ -57,17 +66,16 @@ class Monitor:
 
     def _snapshot(self, loads: Sequence[WorkerLoad], waiting: int, sources: Mapping[str, int], now: float) -> Snapshot:
         under_way = tuple(video for load in loads for video in load.videos)
-        new = [result for result in self._settled if result.status == "indexed"]
         passed = (now - max(self._last_look, self._began)) * max(1, len(loads))
         busy = sum(load.busy_s for load in loads) - self._busy_s
         return Snapshot(
             elapsed_s=now - self._began,
             videos=self.videos,
-            settled=len(self._settled),
-            failed=sum(result.status == "failed" for result in self._settled),
-            segments=sum(result.segments for result in new) + sum(_segments(video) for video in under_way),
-            video_s=sum(result.duration_s for result in new) + sum(video.video_s for video in under_way),
-            state_bytes=sum(result.state_bytes for result in new),
+            settled=self._settled,
+            failed=self._failed,
+            segments=self._segments + sum(_segments(video) for video in under_way),
+            video_s=self._video_s + sum(video.video_s for video in under_way),
+            state_bytes=self._state_bytes,
             source_bytes=self._settled_bytes + sum(_read_bytes(video, sources) for video in under_way),
             all_source_bytes=self.all_source_bytes,
             waiting=waiting,
