@@ -93,6 +93,5 @@ def test_from_s3_to_s3_through_a_bad_network(network: Proxy, cluster: str, video
     assert [one.times for one in network.faults] == [0] * len(BAD_MOMENTS), "not all of it happened"
     lines = [json.loads(first), *said.json[:-1]]
     assert statuses(lines) == dict.fromkeys((video.name for video in videos.iterdir()), "indexed")
-    undisturbed = f"s3://{BUCKET}/undisturbed"
-    assert set(statuses(index(undisturbed, SOURCES, "--ray", "off")).values()) == {"indexed"}
-    assert_alike(LIBRARY, undisturbed)
+    assert set(statuses(index(tmp_path / "undisturbed", SOURCES, "--ray", "off")).values()) == {"indexed"}
+    assert_alike(LIBRARY, tmp_path / "undisturbed")
