@@ -5,22 +5,20 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-import ray
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.floors import BATCH_SEGMENTS, encode, encode_s, frames_in_memory
 from flows.models import open_model
-from flows.ray_start import start_ray
 from tempo_core import Checkpoint, IndexSpec
 
 Row = dict[str, object]
 FRAMES = (512, 288)  # of 1080p, as the published geometry makes them
 _EDGE, _PRODUCTS, _ROUNDS = 8192, 10, 3
-_remote: Any = ray.remote  # its types know no options
+_ATTENTIONS = ("flash", "efficient", "cudnn")
 
 
 def encoder_rows(checkpoint: Checkpoint, model: str, spec: IndexSpec, batches: int) -> Iterator[Row]:
@@ -46,9 +44,17 @@ def encoder_rows(checkpoint: Checkpoint, model: str, spec: IndexSpec, batches: i
 
 def counted_flops(checkpoint: Checkpoint, spec: IndexSpec) -> float:
     """Multiplications and additions of products, convolutions and attention for one segment; torch counts them."""
-    with FlopCounterMode(display=False) as counter:
+    aten: Any = torch.ops.aten
+    shared = {getattr(aten, f"_scaled_dot_product_{kind}_attention"): _attention_flops for kind in _ATTENTIONS}
+    with FlopCounterMode(display=False, custom_mapping=shared) as counter:
         encode(checkpoint, spec, frames_in_memory(1, FRAMES, spec.segment_frames))
     return float(counter.get_total_flops())
+
+
+def _attention_flops(query: Sequence[int], key: Sequence[int], *_: object, **__: object) -> int:
+    """Two products; torch's own count refuses heads that share keys."""
+    batch, heads, length, width = query
+    return 4 * batch * heads * length * key[-2] * width
 
 
 def product_flops_per_s(device: torch.device) -> float:
@@ -86,15 +92,22 @@ def two_actors(model: str, spec: IndexSpec, batches: int, gpus: int | None = Non
     there = torch.cuda.device_count() if gpus is None else gpus
     if there < 2:
         return {"way": "two actors", "left out": f"it takes two GPUs, and this machine has {there}"}
+    import ray
+
+    from flows.ray_start import start_ray
+
+    remote: Any = ray.remote  # its types know no options
     per_actor = 1 if torch.cuda.is_available() else 0
     with start_ray():
-        actors = [_remote(num_gpus=per_actor)(EncodeActor).remote(model, spec) for _ in range(2)]
+        actors = [remote(num_gpus=per_actor)(EncodeActor).remote(model, spec) for _ in range(2)]
         ray.get([actor.work.remote(1) for actor in actors])
         ratios = [_ratio(actors, batches) for _ in range(_ROUNDS)]
     return {"way": "two actors", "ratio": statistics.median(ratios), "rounds": ratios}
 
 
 def _ratio(actors: list[Any], batches: int) -> float:
+    import ray
+
     alone = ray.get(actors[0].work.remote(batches))
     together = ray.get([actor.work.remote(batches) for actor in actors])
     return float(sum(alone / seconds for seconds in together))

@@ -49,6 +49,7 @@ class Case:
 
     @property
     def videos(self) -> int:
+        """Of one run."""
         return len(self.repeats[0])
 
 

@@ -12,9 +12,11 @@ import time
 from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
+from typing import cast
 
 from flows.decode import Opened
 from flows.failure import CRASH, KEPT, Failure
@@ -26,6 +28,7 @@ from flows.settle import Settler
 from flows.snapshot import Spent
 from flows.worker import Staged
 from storage import Content, Source
+from tempo_core.errors import LibraryError
 
 log = logging.getLogger(__name__)
 
@@ -123,9 +126,10 @@ class Dispatch:
     def _free_worker(self, turn: _Turn) -> int | None:
         """The least busy worker with room; one that is idle for a turn that goes alone."""
         under_way = {worker: self._on(worker) for worker in self.pool.workers}
-        worker, flights = min(under_way.items(), key=lambda item: len(item[1]))
-        most = 1 if turn.alone or any(flight.turn.alone for flight in flights) else self.pool.slots
-        return worker if len(flights) < most else None
+        open_to_all = {worker: len(on) for worker, on in under_way.items() if not any(one.turn.alone for one in on)}
+        worker = min(open_to_all, key=lambda worker: open_to_all[worker], default=None)
+        most = 1 if turn.alone else self.pool.slots
+        return worker if worker is not None and open_to_all[worker] < most else None
 
     def _on(self, worker: int) -> list[_Flight]:
         return [flight for flight in self._flights.values() if flight.worker == worker]
@@ -233,9 +237,9 @@ class Dispatch:
         """The run ends early: nothing that was staged and not committed stays."""
         self.pool.stop()
         done, _ = wait(self._flights, timeout=STOP_WAIT_S)
-        for future in done:
-            if future.exception() is None and isinstance(outcome := future.result(), Staged):
-                self.settler.discard(outcome)
+        with suppress(OSError, LibraryError):  # what ended the run is the one to tell; prune sweeps the rest
+            for future in filter(_has_staged, done):
+                self.settler.discard(cast(Staged, future.result()))
 
 
 def _has_staged(future: Future[Outcome]) -> bool:
