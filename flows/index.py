@@ -72,7 +72,7 @@ class Attended:
     readable: bool = False
     checkpoint: Checkpoint | None = None
     report: RunReport | None = None
-    error: TempoError | None = None
+    error: TempoError | OSError | None = None
 
 
 _attended: ContextVar[Attended | None] = ContextVar("attended", default=None)
@@ -187,7 +187,7 @@ def _attempts(attended: Attended) -> Task[[], State[Any] | None]:
             attended.report = run_index(
                 attended.wish, attended.say, _logged(attended.shown), attended.readable, attended.checkpoint
             )
-        except TempoError as error:  # a reason for the user, not a traceback
+        except (TempoError, OSError) as error:  # a reason for the user, not a traceback
             attended.error = error
             return Failed(message=str(error))
         return None
