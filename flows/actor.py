@@ -108,7 +108,7 @@ class EncodingActor:
 
 def decode_by_task(uri: str, plan: DecodePlan, stopping: threading.Event) -> Generator[Item, None, None]:
     """The stream of a decoding task, as ``decode_source`` would give it; the task ends with the generator."""
-    task = DECODE.options(name=task_name("decode", uri), num_cpus=plan.threads or 1).remote(uri, plan)
+    task = DECODE.options(name=task_name("decode", uri), **decoder_place(plan)).remote(uri, plan)
     try:
         if not _is_ready(task, CPU_DEADLINE_S, stopping):
             raise SourceError(f"no CPU was free to read it for {CPU_DEADLINE_S / 3600:.0f} h")
@@ -133,6 +133,11 @@ def decode_by_task(uri: str, plan: DecodePlan, stopping: threading.Event) -> Gen
     except (GeneratorExit, DecodeTimeout, SourceError, LibraryError):  # nobody wants the rest
         _end(task)
         raise
+
+
+def decoder_place(plan: DecodePlan) -> dict[str, float]:
+    """What a decoding task asks Ray for."""
+    return {"num_cpus": plan.threads or 1, "num_gpus": NVDEC_SHARE if plan.spec.decoder == "nvdec" else 0}
 
 
 def item_deadline_s(before: Opened | Sampled) -> float:

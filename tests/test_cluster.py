@@ -1,0 +1,36 @@
+"""What the fan-out asks Ray for: so many threads for a decoder, a share of a GPU for one that decodes there."""
+
+from __future__ import annotations
+
+import pytest
+
+from flows.actor import ENCODER_SHARE, NVDEC_SHARE, decoder_place
+from flows.cluster import decoder_threads
+from flows.decode import DecodePlan
+from tempo_core.spec import FrameGeometry, named_spec
+
+
+@pytest.mark.parametrize(
+    ("cpus", "videos", "threads"),
+    [
+        (16, 1, 16),  # one video has the machine
+        (16, 2, 8),
+        (16, 500, 4),  # many: four decoders of four
+        (2, 500, 1),
+        (1, 5, 1),
+        (64, 3, 21),
+    ],
+)
+def test_few_videos_get_more_threads_each(cpus: int, videos: int, threads: int) -> None:
+    assert decoder_threads(cpus, videos) == threads
+
+
+@pytest.mark.parametrize(("spec", "gpu"), [("paper", 0), ("keyframes", 0), ("paper-nvdec", NVDEC_SHARE)])
+def test_a_decoder_on_the_gpu_asks_for_a_share_of_one(spec: str, gpu: float) -> None:
+    plan = DecodePlan(named_spec(spec), FrameGeometry(), threads=3)
+    assert decoder_place(plan) == {"num_cpus": 3, "num_gpus": gpu}
+
+
+def test_eight_decoders_fit_beside_an_encoder_and_two_encoders_do_not() -> None:
+    assert ENCODER_SHARE + 8 * NVDEC_SHARE <= 1
+    assert 2 * ENCODER_SHARE > 1
