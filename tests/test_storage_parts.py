@@ -218,7 +218,7 @@ def test_an_abandoned_video_leaves_nothing(library: Library) -> None:
 def test_nothing_is_committed_into_the_last_bytes_of_a_disk(
     library: Library, video: VideoRecord, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(library.tables, "_room", lambda: 1000)
+    monkeypatch.setattr(library.store, "free_bytes", lambda: 1000)
     with library.writer() as writer, pytest.raises(NoSpace, match="only 1000 bytes are free"):
         put(writer, "/second.mp4", seed=2)
     assert library.videos() == [video]
@@ -228,7 +228,7 @@ def test_nothing_is_committed_into_the_last_bytes_of_a_disk(
 def test_prune_makes_room_on_a_full_disk(library: Library, video: VideoRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     with library.writer() as writer:
         writer.remove([video.uri])
-        monkeypatch.setattr(library.tables, "_room", lambda: 0)
+        monkeypatch.setattr(library.store, "free_bytes", lambda: 0)
         assert writer.prune(grace_s=0) >= video.states_part.size
     assert library.verify(grace_s=0) == []
 
