@@ -77,3 +77,20 @@ def test_the_first_rows_of_several_that_begin_together_are_all_kept(tmp_path: Pa
         with ThreadPoolExecutor(4) as threads:
             list(threads.map(add, opened))
         assert opened[0].tables.count(name) == 4 * len(rows)
+
+
+def test_a_commit_waits_until_the_one_before_it_is_sure(tmp_path: Path) -> None:
+    """Else undoing one that a full disk cut short would undo the next one with it."""
+    index(library := open_library(str(tmp_path), create=True), {"/a.mp4": 1})
+    name, other = segments_table(PRINTS.features), open_library(str(tmp_path))
+    table = library.tables.open(name)
+    assert table is not None
+    rows = table.to_arrow()
+    with ThreadPoolExecutor(1) as threads:
+        with library.store.commit_lock():
+            adding = threads.submit(other.tables.add, name, rows)
+            with pytest.raises(TimeoutError):
+                adding.result(timeout=0.5)
+            assert library.tables.count(name) == len(rows)
+        adding.result(timeout=60)
+    assert library.tables.count(name) == 2 * len(rows)
