@@ -51,7 +51,6 @@ class Encoder:
     checkpoint: Checkpoint
     state_dtype: StateDtype
     busy_s: float = 0.0
-    segments: int = 0
     _waiting: deque[_Chunk] = field(default_factory=deque)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="encode"))
@@ -119,7 +118,6 @@ class Encoder:
             share = seconds * len(chunk.pixels) / len(pixels)
             chunk.encoded = Encoded(states[mine], features[mine], share)
         self.busy_s += seconds
-        self.segments += len(pixels)
 
     def _features(self, states: Sequence[SegmentState]) -> FloatArray:
         compressor = self.checkpoint.compressor

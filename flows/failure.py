@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
-from flows.plan import FETCH, MEMORY
 from tempo_core.errors import (
     CheckpointError,
     CorruptPart,
@@ -26,7 +25,8 @@ from tempo_core.errors import (
 log = logging.getLogger(__name__)
 Value = TypeVar("Value")
 
-CHANGED, KEPT, DECODE, ENCODE, CRASH = "changed", "kept", "decode", "encode", "crash"
+FETCH, CHANGED, KEPT, DECODE, ENCODE = "fetch", "changed", "kept", "decode", "encode"
+MEMORY, CRASH = "memory", "crash"
 
 
 @dataclass(frozen=True)

@@ -7,11 +7,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from flows.discovery import Found
+from flows.failure import FETCH, MEMORY
 from flows.result import IndexResult, committed
 from storage.records import FailureRecord, Source, VideoRecord
-
-# Stages of failures that are not the file's: the source may be there again, the memory free. Tried each time.
-FETCH, MEMORY = "fetch", "memory"
 
 Why = Literal["new", "changed", "other model", "asked again", "tried again"]
 
@@ -89,6 +87,7 @@ def _settled(source: Source, record: VideoRecord | None, failure: FailureRecord 
 
 
 def _passes(failure: FailureRecord) -> bool:
+    """Not the file's fault: the source may be there again, the memory free. Tried each time."""
     return failure.stage in {FETCH, MEMORY}
 
 

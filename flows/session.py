@@ -83,7 +83,7 @@ def run_index(
         say(notice)
     setting = Setting(wish, found, open_library(wish.library, create=True), model, spec)
     with _writer(setting.library, wish.until, say) as writer, RunView(readable) as view:
-        plan = _plan(setting)
+        plan = _plan(wish, found, setting.library, model, spec)
         _expect_room(plan, setting)
         if plan.tasks:
             writer.make_ready(model.fingerprints(spec).features, model.state_hidden)
@@ -106,7 +106,7 @@ def plan_only(wish: Wish, say: Say) -> tuple[Plan, Estimate]:
     expect_something(found, library, wish.sources)
     name, spec = _defaults(library, wish)
     checkpoint = load_model(name, say)
-    plan = _plan_of(wish, found, library, checkpoint, spec)
+    plan = _plan(wish, found, library, checkpoint, spec)
     cost = timed_cost(checkpoint, spec) if plan.tasks else model_cost(checkpoint, spec)
     return plan, estimate(plan.tasks, spec, checkpoint.geometry, cost)
 
@@ -121,7 +121,7 @@ def _open_pool(setting: Setting, videos: int, checkpoint: Checkpoint | None) -> 
     """Where this run's videos are worked on; closed with the context, whatever happens."""
     wish = setting.wish
     is_over = wish.until is not None and datetime.now(wish.until.tzinfo) >= wish.until
-    if checkpoint is None and not is_over and _wants_ray(wish.ray, videos):
+    if checkpoint is None and not is_over and wants_ray(wish.ray, videos):
         from flows.actor import WorkerSetup
         from flows.cluster import open_actors
 
@@ -137,7 +137,7 @@ def _worker(setting: Setting, checkpoint: Checkpoint | None) -> Worker:
     return Worker(setting.library, checkpoint or open_model(setting.model.id), setting.spec, decode_source)
 
 
-def _wants_ray(ray: str, videos: int) -> bool:
+def wants_ray(ray: str, videos: int) -> bool:
     """``auto``: where there are more videos than are over before Ray is up."""
     return videos > 0 and ray != "off" and (ray != "auto" or videos > FEW_VIDEOS)
 
@@ -146,11 +146,7 @@ def _found(wish: Wish) -> Found:
     return find_sources(wish.sources, wish.include, wish.exclude, wish.settle_s)
 
 
-def _plan(setting: Setting) -> Plan:
-    return _plan_of(setting.wish, setting.found, setting.library, setting.model, setting.spec)
-
-
-def _plan_of(wish: Wish, found: Found, library: Library | None, model: ModelIdentity, spec: IndexSpec) -> Plan:
+def _plan(wish: Wish, found: Found, library: Library | None, model: ModelIdentity, spec: IndexSpec) -> Plan:
     features = model.fingerprints(spec).features
     records = library.videos(ALL_MODELS) if library is not None else []
     failures = library.failures(features) if library is not None else []
@@ -199,10 +195,9 @@ def _writer(library: Library, until: datetime | None, say: Say) -> Writer:
 
 
 def _serve_when_whole(setting: Setting, writer: Writer) -> None:
-    """The model of this run becomes the library's own when it has every video of the old one that is still there."""
+    """The model of this run becomes the library's own when it has every video that the old one has, gone or not."""
     library, features = setting.library, setting.model.fingerprints(setting.spec).features
-    gone = {result.uri for result in _plan(setting).settled if result.status == "gone"}
-    old = {record.uri for record in library.videos()} - gone
+    old = {record.uri for record in library.videos()}
     new = {record.uri for record in library.videos(features)}
     if new and old <= new and library.default_fingerprint() != features:
         writer.set_default(features)

@@ -42,10 +42,9 @@ class Staged:
 
 @dataclass(frozen=True)
 class WorkerLoad:
-    """What a worker is at: seconds its model computed since it began, segments encoded and waiting, its videos."""
+    """What a worker is at: seconds its model computed since it began, segments that wait for it, its videos."""
 
     busy_s: float
-    segments: int
     queued_segments: int
     videos: tuple[VideoProgress, ...]
 
@@ -100,7 +99,7 @@ class Worker:
     def load(self) -> WorkerLoad:
         """What it is at."""
         videos = tuple(self._videos.copy().values())
-        return WorkerLoad(self._encoder.busy_s, self._encoder.segments, self._encoder.queued_segments, videos)
+        return WorkerLoad(self._encoder.busy_s, self._encoder.queued_segments, videos)
 
     def stop(self) -> None:
         """Let the videos under way end with an error at their next chunk; nothing of them stays."""

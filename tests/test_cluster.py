@@ -7,6 +7,7 @@ import pytest
 from flows.actor import ENCODER_SHARE, NVDEC_SHARE, decoder_place
 from flows.cluster import decoder_threads
 from flows.decode import DecodePlan
+from flows.session import wants_ray
 from tempo_core.spec import FrameGeometry, named_spec
 
 
@@ -34,3 +35,11 @@ def test_a_decoder_on_the_gpu_asks_for_a_share_of_one(spec: str, gpu: float) -> 
 def test_eight_decoders_fit_beside_an_encoder_and_two_encoders_do_not() -> None:
     assert ENCODER_SHARE + 8 * NVDEC_SHARE <= 1
     assert 2 * ENCODER_SHARE > 1
+
+
+@pytest.mark.parametrize(
+    ("ray", "videos", "wanted"),
+    [("auto", 8, False), ("auto", 9, True), ("off", 500, False), ("local", 1, True), ("local", 0, False)],
+)
+def test_a_few_videos_start_no_ray(ray: str, videos: int, wanted: bool) -> None:
+    assert wants_ray(ray, videos) is wanted

@@ -153,7 +153,7 @@ def test_time_left_is_told_while_a_call_blocks_the_run(library: Library, writer:
 
     def on_index(job: Job, future: Future[Outcome]) -> None:
         half = VideoProgress(job.uri, 5, 10, 4, 2.5)
-        pool.loads = lambda: [WorkerLoad(0.0, 0, 0, (half,))]  # type: ignore[method-assign]
+        pool.loads = lambda: [WorkerLoad(0.0, 0, (half,))]  # type: ignore[method-assign]
         pool.beat()
         future.set_result(pool.staged(job))
 

@@ -22,7 +22,7 @@ from typing import Any, TypeVar
 
 import pytest
 
-from flows import failure, plan
+from flows import failure
 from flows.environment import QUIET
 from flows.metrics import EXPORTED, REASONS, STAGES, STATUSES
 
@@ -61,7 +61,7 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 
 
 def test_every_stage_of_a_failure_has_its_tag() -> None:
-    stages = {plan.FETCH, failure.KEPT, failure.DECODE, failure.ENCODE, plan.MEMORY, failure.CRASH}
+    stages = {failure.FETCH, failure.KEPT, failure.DECODE, failure.ENCODE, failure.MEMORY, failure.CRASH}
     assert {*REASONS} == {*stages, "other"}
 
 

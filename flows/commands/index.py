@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from flows.estimate import Estimate
     from flows.plan import Plan
     from flows.result import IndexResult, RunSummary
+    from flows.session import Wish
 
 EXIT_SOME_FAILED = 3
 
@@ -138,7 +139,6 @@ def index(  # noqa: PLR0913, PLR0917 - each is an option
     --retry-failed is given.
     """
     from flows.discovery import DEFAULT_SETTLE_S
-    from flows.prefect_api import index as run_index
     from flows.session import Wish, plan_only
 
     wish = Wish(
@@ -155,7 +155,13 @@ def index(  # noqa: PLR0913, PLR0917 - each is an option
     )
     if plan:
         _show_plan(*plan_only(wish, notice()), as_json)
-        return
+    else:
+        _run(wish, as_json)
+
+
+def _run(wish: Wish, as_json: bool) -> None:
+    from flows.prefect_api import index as run_index
+
     shown = print_json_result if as_json else print_result
     summary = run_index(wish, notice(), shown, readable=not as_json).summary
     if as_json:
