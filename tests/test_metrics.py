@@ -127,6 +127,13 @@ def query(run: dict[str, Any], folder: Path) -> Iterator[Callable[[str], list[di
                 found: list[dict[str, Any]] = json.load(answer)["data"]["result"]
                 return found
 
+        def is_up() -> bool | None:
+            try:
+                return bool(ask('{__name__=~"ray_tempo_.*"}')) or None
+            except urllib.error.URLError:
+                return None
+
+        within(60, is_up)  # whichever test comes first, on whichever worker
         yield ask
         server.terminate()
 
@@ -147,10 +154,7 @@ def test_prometheus_finds_every_metric_with_what_the_run_told(
     from metrics_run import TOLD
 
     def told() -> dict[tuple[str, str], float] | None:
-        try:
-            found = values(query('{__name__=~"ray_tempo_.*"}'))
-        except urllib.error.URLError:  # it is coming up
-            return None
+        found = values(query('{__name__=~"ray_tempo_.*"}'))
         return found if found.keys() >= TOLD.keys() else None
 
     found = within(60, told)
