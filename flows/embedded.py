@@ -11,7 +11,8 @@ import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from flows.embedded_tokenizer import tokenizer_files
+from nano.sizes import base_config, generation_config, processor_configs, tempo_config
+from nano.tokenizer import tokenizer_files
 from tempo_core.errors import CheckpointError
 from tempo_core.user_cache import cache_folder
 from tempo_core.values import FloatArray
@@ -21,7 +22,7 @@ EMBEDDED_NOTICE = (
     "The embedded model has random weights: it shows that everything works, but its answers and its relevance mean "
     "nothing. Choose a trained model with --model."
 )
-_VERSION = 1
+_VERSION = 2
 _BASE, _TEMPO = "embedded-base", "embedded"
 _NEEDED = ("config.json", "model.safetensors", "tokenizer.json", "chat_template.jinja")
 
@@ -45,8 +46,8 @@ def write_embedded(folder: Path) -> None:
     from flows import embedded_weights as weights
 
     base, tempo = folder / _BASE, folder / _TEMPO
-    _write(base, {"config.json": weights.base_config(), **_processors()}, weights.base_tensors())
-    configs = {"config.json": weights.tempo_config(_BASE), "generation_config.json": weights.generation_config()}
+    _write(base, {"config.json": base_config(weights.SIZES), **processor_configs()}, weights.base_tensors())
+    configs = {"config.json": tempo_config(weights.SIZES, _BASE), "generation_config.json": generation_config()}
     _write(tempo, configs, weights.tempo_tensors())
 
 
@@ -79,21 +80,3 @@ def _write(folder: Path, configs: Mapping[str, object], tensors: dict[str, Float
     for name, config in configs.items():
         (folder / name).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8", newline="\n")
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
-
-
-def _processors() -> dict[str, object]:
-    shared = {
-        "patch_size": 16,
-        "temporal_patch_size": 2,
-        "merge_size": 2,
-        "image_mean": [0.5] * 3,
-        "image_std": [0.5] * 3,
-        "processor_class": "Qwen3VLProcessor",
-    }
-    image = {"image_processor_type": "Qwen2VLImageProcessorFast", "size": _edges(16777216, 65536)}
-    video = {"video_processor_type": "Qwen3VLVideoProcessor", "size": _edges(25165824, 4096)}
-    return {"preprocessor_config.json": image | shared, "video_preprocessor_config.json": video | shared}
-
-
-def _edges(longest: int, shortest: int) -> dict[str, int]:
-    return {"longest_edge": longest, "shortest_edge": shortest}

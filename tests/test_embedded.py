@@ -14,7 +14,7 @@ from flows.embedded import embedded_folder, write_embedded
 from tempo_core.errors import CheckpointError
 
 GOLDEN = Path(__file__).parent / "golden"
-DIGEST = "416d89d458d61da3fb300bd9d896661e1df8560632164d0ca4f7f2fb663cc301"
+DIGEST = "8e7368ffa1fec9b440de0609406f478e1465fb47b8aad5ec5afeb53ffcb13572"
 
 
 def tensor_shapes(folder: Path) -> dict[str, list[int]]:

@@ -1,21 +1,22 @@
-"""The embedded model's tokenizer: a byte-level BPE of the Qwen2 form over a short list of words.
+"""The model's tokenizer: a byte-level BPE of the Qwen2 form over the words of its world and its prompts.
 
 Written as plain JSON, so that the bytes are the same whatever versions are installed. Any text can be encoded (every
-byte has an entry); the words below, and the bare "Yes" and "No" of the relevance score, are one token each.
+byte has an entry); each word of a prompt, a question or an answer is one token.
 """
 
 from __future__ import annotations
 
 import json
+import re
+from functools import cache
+from itertools import pairwise
 
-BARE_WORDS = ("Yes", "No")
-_WORDS = (
-    "the a of in at is it and on to from there which what when where who how way then "
-    "red green blue yellow white black grey purple orange circle square triangle star line ring "
-    "left right up down still moves turns first last before after start end top bottom "
-    "video segment seconds frame picture colour shape text question answer one two three four"
-)
-SPACED_WORDS = tuple(_WORDS.split())
+from nano.phrasings import PHRASINGS
+from nano.questions import answers, sought_things
+from tempo_core.prompts import EMPTY_QUESTION, LLM_SYSTEM, QUESTION_SUMMARY, SEGMENT_SUMMARY, SVLM_SYSTEM, time_tag
+
+_PROMPTS = (SVLM_SYSTEM, LLM_SYSTEM, EMPTY_QUESTION, SEGMENT_SUMMARY, QUESTION_SUMMARY, time_tag(0))
+_CHAT = "system\nuser\nassistant\nYes No\nYes\nNo\nQuery:\nVideo: colour color colours colors"
 SPECIAL_TOKENS = (
     *("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
     *("<|box_end|>", "<|quad_start|>", "<|quad_end|>", "<|vision_start|>", "<|vision_end|>", "<|vision_pad|>"),
@@ -42,36 +43,57 @@ CHAT_TEMPLATE = (
 )
 
 
+@cache
+def words() -> tuple[str, ...]:
+    """Every word of the prompts, questions and answers as the byte-level BPE splits it, in order of first use."""
+    asked = [form for forms in PHRASINGS.values() for form in forms]
+    named = [f"{name.name} {name.names} a an" for name in sought_things()]
+    labels = [f"{answer}\n {answer}" for answer in answers()]
+    text = "\n".join([*_PROMPTS, _CHAT, *(form.format(x="", xs="", a="") for form in asked), *named, *labels])
+    found = re.findall(r"[^\r\nA-Za-z0-9]?[A-Za-z]+", text)
+    return tuple(dict.fromkeys(word.replace(" ", _SPACE) for word in found))
+
+
+@cache
 def merges() -> list[tuple[str, str]]:
-    """BPE merges in rank order: each word is grown from its left, shared beginnings once."""
-    found: dict[tuple[str, str], None] = {}
-    for word in (*BARE_WORDS, *(_SPACE + word for word in SPACED_WORDS)):
-        for cut in range(1, len(word)):
-            found[(word[:cut], word[cut])] = None
-    return list(found)
+    """BPE merges in rank order: what the earlier ones leave of a word is joined from its left.
+
+    A later merge ranks lower, so it cannot break a word that is whole already.
+    """
+    ranks: dict[tuple[str, str], int] = {}
+    for word in words():
+        pieces = _merged(list(word), ranks)
+        while len(pieces) > 1:
+            ranks[(pieces[0], pieces[1])] = len(ranks)
+            pieces = _merged(pieces, ranks)
+    return list(ranks)
+
+
+def _merged(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
+    """BPE: the best pair first, until none is left."""
+    while True:
+        pairs = {pair: ranks[pair] for pair in pairwise(pieces) if pair in ranks}
+        if not pairs:
+            return pieces
+        best = min(pairs, key=pairs.__getitem__)
+        at = list(pairwise(pieces)).index(best)
+        pieces = [*pieces[:at], "".join(best), *pieces[at + 2 :]]
 
 
 def vocabulary() -> dict[str, int]:
     """Byte-level entry to id: the 256 bytes, then what each merge makes, then the special tokens."""
     entries = [*_byte_alphabet(), *("".join(pair) for pair in merges()), *SPECIAL_TOKENS]
-    return {entry: number for number, entry in enumerate(entries)}
-
-
-def word_ids() -> list[int]:
-    """Ids of the whole words and of the end of an answer: what the embedded model may say."""
-    ids = vocabulary()
-    spoken = (*BARE_WORDS, *(_SPACE + word for word in SPACED_WORDS), "<|im_end|>")
-    return [ids[entry] for entry in spoken]
+    return {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
 
 
 def tokenizer_files() -> dict[str, str]:
     """File name to content of everything a tokenizer folder of this form holds."""
     ids = vocabulary()
     special = {token: ids[token] for token in sorted(SPECIAL_TOKENS)}
-    words = {entry: number for entry, number in ids.items() if entry not in special}
+    plain = {entry: number for entry, number in ids.items() if entry not in special}
     return {
-        "tokenizer.json": _json(_fast_tokenizer(words, ids)),
-        "vocab.json": _json(words),
+        "tokenizer.json": _json(_fast_tokenizer(plain, ids)),
+        "vocab.json": _json(plain),
         "merges.txt": "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges())]) + "\n",
         "added_tokens.json": _json(special),
         "special_tokens_map.json": _json(_special_map()),

@@ -1,0 +1,236 @@
+"""Trains the embedded model from scratch: python -m nano.train --out FOLDER
+
+About nine minutes on one H100, two of them compiling. A run that reached --minutes or was killed goes on from where it
+last saved when the same command is given again; its state lies in --state, and --out always holds the last saved model.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TextIO
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+from nano import losses as nano_losses
+from nano import model as nano_model
+from nano.batches import Batch, Batches, BatchShape
+from nano.checkpoint import write_checkpoint
+from nano.losses import WEIGHTS, Losses, draw_patches
+from nano.model import NanoModel
+from nano.muon import Muon
+from nano.prompting import draw_counts
+from nano.recorded import RecordedStep
+from nano.schedule import Kind, Schedule
+from nano.sizes import NANO
+from nano.tables import Tables
+
+Tensor = torch.Tensor
+SEED = 20260408
+SAVE_S, LOG_STEPS = 60.0, 50
+MAX_NORM = 1.0
+
+
+@dataclass
+class Run:
+    """What a training run holds; ``step`` steps are done."""
+
+    losses: Losses
+    optimizers: list[torch.optim.Optimizer]
+    schedule: Schedule
+    device: torch.device
+    step: int = 0
+
+    def forget_gradients(self) -> None:
+        """None, not zero."""
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def save(self, path: Path) -> None:
+        """Everything that the next run goes on from."""
+        state = {"losses": self.losses.state_dict(), "step": self.step}
+        state["optimizers"] = [one.state_dict() for one in self.optimizers]
+        torch.save(state, path.with_suffix(".part"))
+        path.with_suffix(".part").replace(path)
+
+    def load(self, path: Path) -> None:
+        """Goes on from a saved state."""
+        state = torch.load(path, map_location=self.device, weights_only=True)
+        self.losses.load_state_dict(state["losses"])
+        self.step = int(state["step"])
+        for one, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            one.load_state_dict(saved)
+
+
+def begin(schedule: Schedule, device: torch.device) -> Run:
+    """A new run, from the seed."""
+    torch.manual_seed(SEED)
+    with TemporaryDirectory() as folder:
+        losses = Losses(NanoModel(), Tables(Path(folder)), device)
+    return Run(losses, make_optimizers(losses, schedule), schedule, device)
+
+
+def make_optimizers(losses: Losses, schedule: Schedule) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside the layers, AdamW for everything else."""
+    named = dict(losses.named_parameters())
+    inner = {name for name, p in named.items() if p.ndim == 2 and (".layers." in name or ".blocks." in name)}
+    rest = [p for name, p in named.items() if name not in inner]
+    muon = Muon([named[name] for name in sorted(inner)], schedule.muon_rate, weight_decay=0.01)
+    on_gpu, rate = rest[0].is_cuda, torch.tensor(schedule.adam_rate, device=rest[0].device)
+    adam = torch.optim.AdamW(rest, lr=rate, betas=(0.9, 0.98), weight_decay=0.01, fused=on_gpu, capturable=on_gpu)
+    for optimizer, peak in ((muon, schedule.muon_rate), (adam, schedule.adam_rate)):
+        optimizer.param_groups[0]["peak"] = peak
+    return [muon, adam]
+
+
+def train(run: Run, deadline: float, save: Callable[[], None], log: TextIO, workers: int) -> bool:
+    """Steps until the schedule's end (True) or the ``deadline`` of the monotonic clock; saves now and then."""
+    data, steps = _Data(run, workers), _Steps(run)
+    saved = started = time.monotonic()
+    while run.step < run.schedule.steps and time.monotonic() < deadline:
+        figures = steps.take(data.next(run.schedule.kind(run.step) == "long"))
+        run.step += 1
+        if run.step % LOG_STEPS == 0:
+            _note(run, figures, time.monotonic() - started, log)
+        if time.monotonic() - saved > SAVE_S:
+            save()
+            saved = time.monotonic()
+    save()
+    return run.step >= run.schedule.steps
+
+
+class _Data:
+    """Endless batches of both shapes, drawn by worker processes."""
+
+    def __init__(self, run: Run, workers: int) -> None:
+        self._run, self._workers = run, workers
+        self._short = self._stream(run.schedule.short_shape, 1)
+        self._long: Iterator[Batch] | None = None
+
+    def next(self, is_long: bool) -> Batch:
+        if not is_long:
+            return next(self._short).to(self._run.device)
+        if self._long is None:
+            self._long = self._stream(self._run.schedule.long_shape, 2)
+        return next(self._long).to(self._run.device)
+
+    def _stream(self, shape: BatchShape, part: int) -> Iterator[Batch]:
+        seed = (SEED + self._run.step) * 10 + part
+        return iter(DataLoader(Batches(shape, seed), batch_size=None, num_workers=self._workers))
+
+
+class _Steps:
+    """The three kinds of step: to read, to read and answer, to answer long prompts."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._recorded: dict[str, RecordedStep] = {}
+
+    def take(self, batch: Batch) -> dict[str, Tensor]:
+        """One step on a batch; its figures."""
+        run = self._run
+        kind = run.schedule.kind(run.step)
+        generator = torch.Generator(run.device).manual_seed(SEED + run.step)
+        needed = (batch.long_needed if kind == "long" else batch.needed).flatten(0, 1)
+        counts = draw_counts(needed, NANO.memory_tokens, generator, run.schedule.drop(run.step))
+        for optimizer in run.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"].fill_(run.schedule.rate(run.step) * group["peak"])
+        if kind not in self._recorded:
+            self._recorded[kind] = RecordedStep(partial(_compute, run, kind), run.forget_gradients)
+        return self._recorded[kind](batch, draw_patches(batch, generator), counts)
+
+
+def _compute(run: Run, kind: Kind, batch: Batch, patches: Tensor, counts: Tensor) -> dict[str, Tensor]:
+    """Forward, backward, update."""
+    with torch.autocast(run.device.type, torch.bfloat16):
+        losses, figures = _losses(run.losses, kind, batch, patches, counts)
+        total: Tensor = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+    total.backward()
+    figures["norm"] = nn.utils.clip_grad_norm_(run.losses.parameters(), MAX_NORM)
+    for optimizer in run.optimizers:
+        optimizer.step()
+    return {**{f"loss_{name}": loss.detach() for name, loss in losses.items()}, **figures}
+
+
+def _losses(
+    losses: Losses, kind: Kind, batch: Batch, patches: Tensor, counts: Tensor
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    if kind == "long":
+        with torch.no_grad():
+            memory = losses.read(batch, patches).memory
+        loss, right = losses.long(batch, memory, counts)
+        return {"long": loss}, {"long_right": right.float().mean()}
+    reading = losses.read(batch, patches)
+    if kind == "read":
+        return reading.losses, reading.figures
+    loss, right = losses.answer(batch, reading.memory, counts)
+    return {**reading.losses, "answer": loss}, {**reading.figures, "right": right.float().mean()}
+
+
+def _note(run: Run, figures: dict[str, Tensor], seconds: float, log: TextIO) -> None:
+    line = {"step": run.step, "seconds": round(seconds, 1)}
+    line |= {name: round(float(value), 4) for name, value in figures.items()}
+    log.write(json.dumps(line) + "\n")
+    log.flush()
+    if not math.isfinite(sum(value for value in line.values())):
+        raise FloatingPointError(f"step {run.step}: a figure is not finite: {line}")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command line: 0 where the training is whole, 3 where it was stopped before."""
+    options = _options(arguments)
+    deadline = time.monotonic() + options.minutes * 60
+    if not options.eager:
+        nano_model.compile_layers()
+        nano_losses.compile_rendering()
+    torch.set_float32_matmul_precision("high")
+    run = begin(_schedule(options), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    if options.state.exists():
+        run.load(options.state)
+
+    def save() -> None:
+        run.save(options.state)
+        write_checkpoint(run.losses.model, options.out)
+
+    with options.log.open("a") if options.log else sys.stdout as log:
+        return 0 if train(run, deadline, save, log, options.workers) else 3
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="where the checkpoint and its base are written")
+    parser.add_argument("--state", type=Path, default=Path("nano-state.pt"), help="what a run goes on from")
+    parser.add_argument("--log", type=Path, help="figures as JSON lines; default: standard output")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop and save after so long")
+    parser.add_argument("--steps", type=int, nargs=3, metavar=("READ", "SHORT", "LONG"), help="steps of each part")
+    parser.add_argument("--batch", type=int, nargs=3, metavar=("VIDEOS", "SEGMENTS", "QUESTIONS"), help="its shape")
+    parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 4), help="that draw batches")
+    parser.add_argument("--eager", action="store_true", help="compile nothing")
+    return parser.parse_args(arguments)
+
+
+def _schedule(options: argparse.Namespace) -> Schedule:
+    """The default, or one of so many steps, of which the last third cools down."""
+    schedule = Schedule()
+    if options.batch:
+        schedule = replace(schedule, short_shape=BatchShape(*options.batch))
+    if options.steps:
+        read, short, long = options.steps
+        schedule = replace(schedule, read=read, short=short, long=long, cool_down=(read + short + long) // 3)
+    return schedule
+
+
+if __name__ == "__main__":
+    sys.exit(main())
