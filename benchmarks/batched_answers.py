@@ -1,0 +1,169 @@
+"""Greedy answers of many prompts at once, and the prompts of one question under many token allocations.
+
+``Answerer.generate`` answers one prompt after the other, as a user asks; an experiment asks 50 variants of each
+question. The prompt is the answerer's own: the one with every memory token is built, each variant takes rows of it.
+
+Shapes: S segments, K memory tokens of a segment, B prompts, N longest prompt, H hidden of the LLM.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from tempo_core.answerer import Answerer
+from tempo_core.errors import BudgetError
+from tempo_core.values import FloatArray
+
+ANSWER_TOKENS = 8  # the longest answer is a colour and a shape, or four digits
+BATCH_TOKENS = 1 << 16  # padded prompt tokens of a forward pass
+Kept = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class WholePrompt:
+    """A question's prompt with all memory tokens: ``embeds`` [length, H].
+
+    ``segment`` [length]: whose tag or memory token a row is, -1 for chat and question. ``token`` [length]: which
+    memory token, -1 for text.
+    """
+
+    embeds: torch.Tensor
+    segment: npt.NDArray[np.int64]
+    token: npt.NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.segment)
+
+    def rows(self, kept: Kept) -> npt.NDArray[np.int64]:
+        """Rows of the prompt with only the ``kept`` [S, K] memory tokens; a segment without any loses its tag too."""
+        padded = np.vstack([np.column_stack([kept, kept.any(axis=1)]), np.ones(kept.shape[1] + 1, dtype=np.bool_)])
+        found: npt.NDArray[np.int64] = padded[self.segment, self.token].nonzero()[0]
+        return found
+
+    def cut(self, kept: Kept) -> torch.Tensor:
+        """The prompt with only the ``kept`` memory tokens, [shorter length, H]."""
+        return self.embeds[torch.from_numpy(self.rows(kept)).to(self.embeds.device)]
+
+
+def whole_prompt(
+    answerer: Answerer, question: str, tag_times_s: Sequence[float], memory: Sequence[FloatArray]
+) -> WholePrompt:
+    """The prompt of ``question`` with all of ``memory``, per segment (K, SVLM hidden)."""
+    prompt = answerer.prompt(question, tag_times_s, memory)
+    head = len(answerer._prompts.answer_head())
+    segment, token = [np.full(head, -1)], [np.full(head, -1)]
+    for index, (time_s, tokens) in enumerate(zip(tag_times_s, memory, strict=True)):
+        tag = answerer.tag_tokens(time_s)
+        segment.append(np.full(tag + len(tokens), index))
+        token += [np.full(tag, -1), np.arange(len(tokens))]
+    tail = len(prompt) - sum(map(len, segment))
+    assert head + tail == answerer.fixed_tokens(question)
+    text = np.full(tail, -1)
+    return WholePrompt(prompt.embeds, np.concatenate([*segment, text]), np.concatenate([*token, text]))
+
+
+class _Slab:
+    """KV caches of B prompts as the decoder layers call them; ``slots`` [B]: where each one's next token goes."""
+
+    def __init__(self, layers: int, room: int) -> None:
+        self.kv: list[tuple[torch.Tensor, torch.Tensor]] = []
+        self.slots = torch.zeros(0, dtype=torch.long)
+        self._layers, self._room = layers, room
+
+    @property
+    def mask(self) -> torch.Tensor:
+        """Boolean [B, 1, 1, N + room]: each prompt's own tokens, up to the new one."""
+        places = torch.arange(self.kv[0][0].shape[2], device=self.slots.device)
+        return (places[None] <= self.slots[:, None])[:, None, None]
+
+    def update(
+        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object, **__: object
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """[B, heads, q, D] of the new tokens in, what they attend to out."""
+        if len(self.kv) < self._layers:
+            pad = (0, 0, 0, self._room)
+            self.kv.append((torch.nn.functional.pad(keys, pad), torch.nn.functional.pad(values, pad)))
+            return keys, values
+        rows = torch.arange(len(keys), device=keys.device)
+        for kept, new in zip(self.kv[layer_idx], (keys, values), strict=True):
+            kept[rows, :, self.slots] = new[:, :, 0]
+        return self.kv[layer_idx]
+
+
+class BatchedAnswers:
+    """The answerer's greedy texts, many prompts in a forward pass."""
+
+    def __init__(
+        self, answerer: Answerer, answer_tokens: int = ANSWER_TOKENS, batch_tokens: int = BATCH_TOKENS
+    ) -> None:
+        self._answerer = answerer
+        self._llm: Any = answerer._step._llm
+        self._new, self._batch_tokens = answer_tokens, batch_tokens
+        self._texts: dict[tuple[int, ...], str] = {}
+
+    @torch.inference_mode()
+    def texts(self, prompts: Sequence[torch.Tensor]) -> list[str]:
+        """The answer to each prompt [length, H], without special tokens and surrounding spaces."""
+        found: dict[int, str] = {}
+        for batch in self._batches([len(prompt) for prompt in prompts]):
+            ids = self._generate([prompts[index] for index in batch])
+            found |= {index: self._text(row) for index, row in zip(batch, ids, strict=True)}
+        return [found[index] for index in range(len(prompts))]
+
+    def _batches(self, lengths: Sequence[int]) -> Iterator[list[int]]:
+        """Prompts of about one length together; their padded tokens stay within the bound."""
+        batch: list[int] = []
+        for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
+            if lengths[index] + self._new > self._answerer.context_tokens:
+                raise BudgetError(f"a prompt of {lengths[index]} tokens exceeds the LLM's context")
+            if batch and lengths[index] * (len(batch) + 1) > self._batch_tokens:
+                yield batch
+                batch = []
+            batch.append(index)
+        if batch:
+            yield batch
+
+    def _generate(self, prompts: Sequence[torch.Tensor]) -> list[list[int]]:
+        """Right padding needs no mask in the prefill: attention is causal; later the mask leaves it out."""
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=prompts[0].device)
+        slab = _Slab(len(self._llm.model.layers), self._new)
+        hidden = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True)
+        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
+        hidden = self._layers(hidden, positions, None, slab)
+        last = hidden[torch.arange(len(prompts), device=hidden.device), lengths - 1]
+        stops = torch.tensor(sorted(self._answerer._stop_ids), device=hidden.device)
+        slab.slots, tokens = lengths, [self._next(last)]
+        ended = torch.isin(tokens[0], stops)
+        while len(tokens) < self._new and not bool(ended.all()):
+            embeds = self._llm.model.embed_tokens(tokens[-1][:, None])
+            hidden = self._layers(embeds, slab.slots[:, None], slab.mask, slab)
+            slab.slots = slab.slots + 1
+            tokens.append(self._next(hidden[:, -1]))
+            ended |= torch.isin(tokens[-1], stops)
+        return torch.stack(tokens, dim=1).tolist()
+
+    def _layers(
+        self, hidden: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, slab: _Slab
+    ) -> torch.Tensor:
+        rotary = self._llm.model.rotary_emb(hidden, positions)
+        for layer in self._llm.model.layers:
+            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, past_key_values=slab)
+        return hidden
+
+    def _next(self, hidden: torch.Tensor) -> torch.Tensor:
+        """[B] token ids behind ``hidden`` [B, H]."""
+        logits: torch.Tensor = self._llm.lm_head(self._llm.model.norm(hidden))
+        return logits.float().argmax(dim=-1)
+
+    def _text(self, ids: Sequence[int]) -> str:
+        stop = next((place for place, token in enumerate(ids) if token in self._answerer._stop_ids), len(ids))
+        key = tuple(ids[:stop])
+        if key not in self._texts:
+            self._texts[key] = self._answerer._prompts.decode(list(key)).strip()
+        return self._texts[key]

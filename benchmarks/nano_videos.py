@@ -1,0 +1,169 @@
+"""Held-out videos of the nano world with their questions, and the way from a file to segment states.
+
+Everything follows from the seed. The way is the stage's own (decoding, kept JPEG, pixels, vision tower) without a
+library, so that nothing but torch, transformers, av, ffmpeg-python, Pillow and an ffmpeg is needed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from nano.phrasings import KINDS
+from nano.questions import Question, draw_question
+from nano.video_file import write_video
+from nano.world import LONGEST_ROW, SHORT_SCENE_S, Habits, Script, draw_script
+from tempo_core import Checkpoint
+from tempo_core.decoding import probe, read_segments
+from tempo_core.pixels import decode_jpeg, encode_jpeg, patchify
+from tempo_core.sampling import segment_spans
+from tempo_core.spec import PAPER, FrameGeometry, StateDtype
+from tempo_core.values import SegmentPixels, SegmentState
+
+SEED = 920_26
+# (scenes, seconds of one): from a minute to an hour
+LENGTHS = (
+    *((scenes, SHORT_SCENE_S) for scenes in (16, 32, 64, LONGEST_ROW)),
+    *((LONGEST_ROW, scene_s) for scene_s in (8, 16, 28)),
+)
+QUIET = Habits(quiet=0.85, common=0.5)  # of the longest: where nearly nothing happens
+NOVEL_PHRASINGS = 0.3
+_TRIES = 8
+_BATCH_SEGMENTS = 16  # as the stage's encoder
+
+
+@dataclass(frozen=True)
+class HeldOutVideo:
+    """A video that no training run drew, and what is asked about it."""
+
+    number: int
+    script: Script
+    questions: tuple[Question, ...]
+
+    @property
+    def length(self) -> str:
+        """Scenes x seconds."""
+        return f"{len(self.script.scenes)}x{self.script.scene_s}"
+
+
+@dataclass(frozen=True)
+class VideoPixels:
+    """A file's segments before the model, and the times of their tags."""
+
+    segments: tuple[SegmentPixels, ...]
+    tag_times_s: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class VideoStates:
+    """A file's segments as they would be stored, and the times of their tags."""
+
+    states: tuple[SegmentState, ...]
+    tag_times_s: tuple[float, ...]
+
+
+def held_out_videos(
+    questions: int, per_video: int = 9, seed: int = SEED, lengths: Sequence[tuple[int, int]] = LENGTHS
+) -> list[HeldOutVideo]:
+    """As many videos as hold that many questions, the lengths in turn, all kinds of questions equally often."""
+    videos: list[HeldOutVideo] = []
+    asked = 0
+    while asked < questions:
+        number = len(videos)
+        rng = random.Random(f"{seed}/{number}")
+        script = _script(rng, number, lengths[number % len(lengths)])
+        drawn = _questions(rng, script, min(per_video, questions - asked), first_kind=asked)
+        videos.append(HeldOutVideo(number, script, drawn))
+        asked += len(drawn)
+    return videos
+
+
+def states_of_video(checkpoint: Checkpoint, path: Path, state_dtype: StateDtype | None = None) -> VideoStates:
+    """From the file to segment states, as the stage does it."""
+    return encoded(checkpoint, pixels_of_video(checkpoint.geometry, path), state_dtype)
+
+
+def pixels_of_video(geometry: FrameGeometry, path: Path) -> VideoPixels:
+    """Decoded, kept as JPEG, decoded again: what the model sees of a file."""
+    info = probe(path)
+    spans = segment_spans(info.sampling(PAPER), PAPER)
+    with read_segments(path, info, PAPER, geometry, threads=2) as reader:
+        kept = [encode_jpeg(segment.pixels, PAPER.jpeg_quality) for segment in reader]
+    pixels = [
+        SegmentPixels(*patchify(decode_jpeg(jpegs)), span.pair_times_s) for jpegs, span in zip(kept, spans, strict=True)
+    ]
+    return VideoPixels(tuple(pixels), tuple(span.tag_time_s for span in spans))
+
+
+def encoded(checkpoint: Checkpoint, video: VideoPixels, state_dtype: StateDtype | None = None) -> VideoStates:
+    """The vision tower over all segments."""
+    states: list[SegmentState] = []
+    for start in range(0, len(video.segments), _BATCH_SEGMENTS):
+        batch = video.segments[start : start + _BATCH_SEGMENTS]
+        states += checkpoint.compressor.encode(batch, state_dtype=state_dtype)
+    return VideoStates(tuple(states), video.tag_times_s)
+
+
+def read_videos(
+    videos: Sequence[HeldOutVideo], geometry: FrameGeometry, folder: Path
+) -> Iterator[tuple[HeldOutVideo, VideoPixels]]:
+    """Each video's file, made in ``folder`` unless it is there, and decoded; ahead of the taker, in order."""
+    workers = max(1, (os.cpu_count() or 1) - 1)
+    with ThreadPoolExecutor(workers) as pool:
+        ahead: list[Future[VideoPixels]] = []
+        rest = iter(videos)
+        for video in videos:
+            while len(ahead) < 2 * workers and (later := next(rest, None)) is not None:
+                ahead.append(pool.submit(_made_and_read, later, geometry, folder))
+            yield video, ahead.pop(0).result()
+
+
+def say(began: float, done: int, total: int, what: str) -> None:
+    """A line of progress, now and then."""
+    if done == total or done % max(1, total // 10) == 0:
+        print(f"  {done}/{total} {what}, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def absent_questions(video: HeldOutVideo, count: int, seed: int = SEED) -> tuple[str, ...]:
+    """Questions about things that the video does not show."""
+    rng = random.Random(f"{seed}/{video.number}/absent")
+    tries = (draw_question(rng, video.script, "happen") for _ in range(10 * count))
+    absent = dict.fromkeys(one.text for one in tries if one is not None and not one.relevant)
+    return tuple(absent)[:count]
+
+
+def _made_and_read(video: HeldOutVideo, geometry: FrameGeometry, folder: Path) -> VideoPixels:
+    digest = hashlib.sha256(repr(video.script).encode()).hexdigest()[:8]  # another world is another file
+    path = folder / f"nano-{video.number:04d}-{video.length}-{digest}.mp4"
+    if not path.exists():
+        write_video(video.script, path)
+    pixels = pixels_of_video(geometry, path)
+    assert len(pixels.segments) == len(video.script.scenes), f"{path}: segments are not scenes"
+    return pixels
+
+
+def _script(rng: random.Random, number: int, length: tuple[int, int]) -> Script:
+    """Every other round of lengths shows what training never did; long videos are quiet."""
+    scenes, scene_s = length
+    habits = QUIET if scenes == LONGEST_ROW else Habits()
+    with_held_out = number // len(LENGTHS) % 2 == 1
+    return draw_script(rng, scenes, scene_s, Habits(habits.quiet, habits.common, habits.cards, with_held_out))
+
+
+def _questions(rng: random.Random, script: Script, count: int, first_kind: int) -> tuple[Question, ...]:
+    """One of each kind in turn, less those that the script does not allow and repetitions."""
+    drawn: dict[str, Question] = {}
+    for number in range(count):
+        kind = KINDS[(first_kind + number) % len(KINDS)]
+        novel = rng.random() < NOVEL_PHRASINGS
+        tries = (draw_question(rng, script, kind, novel_phrasing=novel) for _ in range(_TRIES))
+        question = next((one for one in tries if one is not None and one.text not in drawn), None)
+        if question is not None:
+            drawn[question.text] = question
+    return tuple(drawn.values())
