@@ -115,6 +115,14 @@ def cite(segments: Sequence[AskedSegment]) -> tuple[Citation, ...]:
     return tuple(sorted(citations, key=lambda citation: -citation.relevance)[:MAX_CITATIONS])
 
 
+def absence(segments: Sequence[AskedSegment], absent_below: float | None) -> tuple[str, ...]:
+    """What has to be said where no segment reaches the score that the model was calibrated to (None: it was not)."""
+    best = max((segment.relevance for segment in segments), default=1.0)
+    if absent_below is None or best >= absent_below:
+        return ()
+    return (f"this is probably not in the video: no segment is relevant (at most {best:.3f}, below {absent_below:g})",)
+
+
 def most_relevant(scores: FloatArray, limit: int) -> list[int]:
     """Positions of the ``limit`` best scores, in their own order (ties: the earlier)."""
     best = np.argsort(-scores, kind="stable")[:limit]

@@ -17,11 +17,11 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from serving.answer import Answer, AskedSegment, SearchHit, Usage, cite, most_relevant
+from serving.answer import Answer, AskedSegment, SearchHit, Usage, absence, cite, most_relevant
 from serving.budget import MIN_TOKENS, BudgetFit, PromptRoom, fit_budget
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
-from serving.selection import Scope, SelectedSegment, left_out, nearest, require_videos, select_segments
+from serving.selection import Scope, SelectedSegment, left_out, nearest, require_videos, select_segments, titles
 from serving.stopwatch import Stopwatch
 from storage import ALL_MODELS, Library, VideoRecord, one_per_content
 from tempo_core.allocation import allocate
@@ -208,10 +208,10 @@ class Engine:
         return memory
 
     def _room(self, question: str, segments: Sequence[SelectedSegment], max_new_tokens: int) -> PromptRoom:
-        titles = sum(self._answerer.title_tokens(title) for title in _titles(segments).values())
+        introduced = sum(self._answerer.title_tokens(title) for title in titles(segments).values())
         return PromptRoom(
             context=self._answerer.context_tokens,
-            fixed=self._answerer.fixed_tokens(question) + titles + max_new_tokens,
+            fixed=self._answerer.fixed_tokens(question) + introduced + max_new_tokens,
             tag=max(self._answerer.tag_tokens(segment.record.tag_time_s) for segment in segments),
             segment=self._compressor.max_memory_tokens,
         )
@@ -219,7 +219,7 @@ class Engine:
     def _generate(self, prompt: _Prompt, max_new_tokens: int, watch: Stopwatch) -> Iterator[str | Answer]:
         with watch.step("generate"):
             tags = [segment.record.tag_time_s for segment in prompt.segments]
-            built = self._answerer.prompt(prompt.question, tags, prompt.memory, _titles(prompt.segments))
+            built = self._answerer.prompt(prompt.question, tags, prompt.memory, titles(prompt.segments))
         token_ids: list[int] = []
         said: list[str] = []
         pieces = self._answerer.text_pieces(_noting(self._answerer.token_ids(built, max_new_tokens), token_ids))
@@ -249,27 +249,18 @@ class Engine:
         )
         videos = one_per_content([segment.video for segment in prompt.segments])
         said = [f"{video.title}: {warning}" for video in videos for warning in video.facts.warnings]
+        absent = absence(segments, self._checkpoint.absent_below)
         return Answer(
             answer=text,
             question=prompt.question,
             model=self._checkpoint.id,
             fingerprint=videos[0].fingerprints.features,
-            warnings=(*prompt.warnings, *said),
+            warnings=(*prompt.warnings, *absent, *said),
             segments=segments,
-            citations=cite(segments),
+            citations=() if absent else cite(segments),
             usage=usage,
             timings_s=watch.timings(),
         )
-
-
-def _titles(segments: Sequence[SelectedSegment]) -> dict[int, str]:
-    """Where several videos are asked about: each one's title by the position of its first segment."""
-    first: dict[str, int] = {}
-    for position, segment in enumerate(segments):
-        first.setdefault(segment.video.video_id, position)
-    if len(first) < 2:
-        return {}
-    return {position: segments[position].video.title for position in first.values()}
 
 
 def _noting(token_ids: Iterator[int], seen: list[int]) -> Iterator[int]:

@@ -76,6 +76,16 @@ def left_out(scope: Scope, videos: Sequence[VideoRecord]) -> list[str]:
     return [f"{title} was left out: it is indexed with another model or index spec" for title in titles.values()]
 
 
+def titles(segments: Sequence[SelectedSegment]) -> dict[int, str]:
+    """Where several videos are asked about: each one's title by the position of its first segment."""
+    first: dict[str, int] = {}
+    for position, segment in enumerate(segments):
+        first.setdefault(segment.video.video_id, position)
+    if len(first) < 2:
+        return {}
+    return {position: segments[position].video.title for position in first.values()}
+
+
 def _all(library: Library, videos: Sequence[VideoRecord]) -> list[SelectedSegment]:
     of_each = zip(videos, library.segments_of(videos), strict=True)
     return [SelectedSegment(video, record) for video, records in of_each for record in records]

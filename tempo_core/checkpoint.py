@@ -22,7 +22,15 @@ from transformers import Qwen2Tokenizer, Qwen3Config
 
 from tempo_core import modules
 from tempo_core.answerer import Answerer
-from tempo_core.checkpoint_config import base_name, context_tokens, first_line, frame_geometry, llm_config, svlm_config
+from tempo_core.checkpoint_config import (
+    absent_below,
+    base_name,
+    context_tokens,
+    first_line,
+    frame_geometry,
+    llm_config,
+    svlm_config,
+)
 from tempo_core.compressor import Compressor
 from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.fingerprints import Fingerprints, fingerprints
@@ -45,6 +53,7 @@ _SVLM_TOKENS = (*_CHAT_TOKENS, "<|vision_start|>", "<|vision_end|>", "<|video_pa
 class ModelIdentity:
     """What identifies a Tempo model without loading it. ``id`` is the name it was asked by.
 
+    ``absent_below``: a best relevance score under it means that what is asked about is not there (None: unknown).
     ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
     """
 
@@ -54,6 +63,7 @@ class ModelIdentity:
     text_sha256: str
     state_levels: int
     state_hidden: int
+    absent_below: float | None
 
     def fingerprints(self, spec: IndexSpec) -> Fingerprints:
         """The chain of identities of what this model computes under ``spec`` (DESIGN §5)."""
@@ -119,6 +129,7 @@ def _identity(name: str, weights: WeightFiles, config: dict[str, Any], svlm: Any
         text_sha256=text,
         state_levels=1 + len(svlm.vision_config.deepstack_visual_indexes),
         state_hidden=svlm.vision_config.out_hidden_size,
+        absent_below=absent_below(config, weights.folder),
     )
 
 

@@ -72,6 +72,16 @@ def frame_geometry(config: dict[str, Any], folder: Path) -> FrameGeometry:
     return geometry
 
 
+def absent_below(config: dict[str, Any], folder: Path) -> float | None:
+    """The relevance score below which what is asked about is not there, where the checkpoint was calibrated."""
+    score = config.get("absent_below")
+    if score is None:
+        return None
+    if isinstance(score, bool) or not isinstance(score, int | float) or not 0 <= score <= 1:
+        raise CheckpointError(f"{folder / 'config.json'}: absent_below is {score!r}, not a score within 0..1")
+    return float(score)
+
+
 def context_tokens(config: dict[str, Any], llm: Qwen3Config, folder: Path) -> int:
     """The longest sequence that the LLM was trained for and can place."""
     trained = config.get("tokenizer_model_max_length") or llm.max_position_embeddings

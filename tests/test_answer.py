@@ -4,7 +4,7 @@ import json
 
 import numpy as np
 
-from serving.answer import Answer, AskedSegment, Timings, Usage, cite, most_relevant
+from serving.answer import Answer, AskedSegment, Timings, Usage, absence, cite, most_relevant
 
 
 def _segments(*relevances: float, video_id: str = "v", first: int = 0) -> list[AskedSegment]:
@@ -48,3 +48,16 @@ def test_an_answer_is_json_with_the_documented_fields() -> None:
     ]
     assert list(told["segments"][0]) == ["video_id", "uri", "index", "start_s", "end_s", "relevance", "tokens"]
     assert list(told["citations"][0]) == ["video_id", "uri", "start_s", "end_s", "relevance"]
+
+
+def test_a_best_score_below_the_calibrated_one_says_that_it_is_not_there() -> None:
+    (said,) = absence(_segments(0.02, 0.11, 0.05), absent_below=0.3)
+    assert said == "this is probably not in the video: no segment is relevant (at most 0.110, below 0.3)"
+
+
+def test_nothing_is_said_absent_from_the_calibrated_score_on() -> None:
+    assert absence(_segments(0.02, 0.3), absent_below=0.3) == ()
+
+
+def test_a_model_that_was_not_calibrated_says_nothing_absent() -> None:
+    assert absence(_segments(0.0, 0.0), absent_below=None) == ()

@@ -178,6 +178,12 @@ def test_context_is_what_the_llm_was_trained_for(copy: Copy) -> None:
     assert load_checkpoint(copy.tempo).answerer.context_tokens == 4096
 
 
+def test_the_score_of_absence_is_unknown_unless_the_config_has_it(copy: Copy) -> None:
+    assert load_checkpoint(copy.tempo).absent_below is None
+    edit_config(copy.tempo, absent_below=0.25)
+    assert load_checkpoint(copy.tempo).absent_below == 0.25
+
+
 def test_frame_geometry_is_the_published_one_unless_the_config_has_its_own(copy: Copy) -> None:
     assert golden_checkpoint().geometry == FrameGeometry()
     edit_config(copy.tempo, frame_geometry={"longest_edge": 256, "max_edge_ratio": 20})

@@ -131,6 +131,8 @@ def test_base_that_is_not_tied_needs_its_head(copy: Copy) -> None:
         ({"frame_geometry": {"longest_edge": "large"}}, "frame_geometry.longest_edge"),
         ({"frame_geometry": {"patch_multiple": 0}}, "frame_geometry.patch_multiple"),
         ({"frame_geometry": [512]}, "frame_geometry"),
+        ({"absent_below": 1.5}, "absent_below is 1.5, not a score within 0..1"),
+        ({"absent_below": "low"}, "absent_below"),
         ({"frame_geometry": {"patch_multiple": 48}}, "patch_multiple is 48, not a multiple of 32"),
         ({"frame_geometry": {"min_area": 10**6}}, "min_area is above max_area"),
     ],

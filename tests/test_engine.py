@@ -253,3 +253,13 @@ def test_segments_that_are_left_out_are_not_restored_again(library: Library, mon
     prefills = _counting(monkeypatch, golden_checkpoint().compressor, "prefill")
     bare.ask(QUESTION, _scope(library, "lecture.mp4"), token_budget=5, max_new_tokens=1)
     assert len(prefills) == 9 + 5  # every segment to route, the kept ones to compress
+
+
+@pytest.mark.parametrize(("absent_below", "is_absent"), [(1.0, True), (0.0, False), (None, False)])
+def test_what_is_probably_not_there_is_said_and_no_moment_is_cited(
+    library: Library, absent_below: float | None, is_absent: bool
+) -> None:
+    engine = Engine(library, replace(golden_checkpoint(), absent_below=absent_below))
+    answer = engine.ask(QUESTION, _scope(library, "lecture.mp4"), max_new_tokens=1)
+    assert any("probably not in the video" in warning for warning in answer.warnings) is is_absent
+    assert (answer.citations == ()) is is_absent
