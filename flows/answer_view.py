@@ -11,15 +11,14 @@ from flows.output import Page
 from flows.view import bar, clock, counted, shortened, span, strip
 
 if TYPE_CHECKING:
-    from serving.answer import Answer, AskedSegment, Citation, SearchHit
+    from serving.answer import Answer, AskedSegment, SearchHit
 
 BAR_WIDTH, MOST_NAME, MARGIN = 10, 40, 2
 
 
 def show_answer(page: Page, answer: Answer) -> None:
     """Everything below the answer's text."""
-    page.line()
-    _moments(page, answer.citations)
+    show_moments(page, answer)
     _allocation(page, answer.segments)
     _footer(page, answer)
 
@@ -32,11 +31,13 @@ def show_hits(page: Page, hits: Sequence[SearchHit]) -> None:
         _moment(page, hit.start_s, hit.end_s, hit.score, hit.title)
 
 
-def _moments(page: Page, citations: Sequence[Citation]) -> None:
+def show_moments(page: Page, answer: Answer) -> None:
+    """The cited moments alone."""
+    page.line()
     page.line("Moments", style="bold")
-    for cited in citations:
+    for cited in answer.citations:
         _moment(page, cited.start_s, cited.end_s, cited.relevance, _name(cited.uri))
-    if not citations:
+    if not answer.citations:
         page.line("  none: no segment stands out")
     page.line()
 

@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.answer_view import show_answer
+from flows.answer_view import show_answer, show_moments
 from flows.commands.index import print_result
-from flows.demo_videos import DEMO_VIDEOS, DemoVideo, make_demo_videos
+from flows.demo_videos import DemoVideo, demo_videos, make_demo_videos
 from flows.models import choose_model, load_model
 from flows.output import Page, notice, print_json
 from flows.session import Wish, run_index
+from flows.view import clock
 from serving.engine import Engine
 from serving.selection import Scope
 from storage import ALL_MODELS, open_library
@@ -22,29 +23,29 @@ from tempo_core.spec import PAPER
 
 if TYPE_CHECKING:
     from flows.result import IndexResult
+    from nano.questions import Question
     from serving.answer import Answer
     from storage import Library
     from tempo_core import Checkpoint
 
-MOST_TOKENS = 48
+MOST_TOKENS = 12  # the longest answer has five
 
 
 def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
     """All of it; with ``as_json`` a line per question and nothing else on standard output."""
-    page = Page()
+    page, videos = Page(), demo_videos()
     with _folder(keep) as folder:
         library = str(folder / "library")
-        videos = make_demo_videos(folder / "videos")
+        paths = make_demo_videos(folder / "videos", videos)
         checkpoint = load_model(choose_model(model, None), notice())
-        _index(library, videos, checkpoint, as_json)
+        _index(library, paths, checkpoint, as_json)
         opened = open_library(library)
         engine = Engine(opened, checkpoint)
-        for video in DEMO_VIDEOS:
-            answer = _ask(engine, opened, video)
-            if as_json:
-                print_json(_line(video, answer))
-            else:
-                _show(page, video, answer)
+        right = [
+            _ask(page, engine, opened, video, question, as_json) for video in videos for question in video.questions
+        ]
+        if not as_json:
+            page.line(f"{sum(right)} of {len(right)} answers are what the videos' scripts say")
         if keep is not None and not as_json:
             page.line(f'Kept. Go on with: tempo ask "..." --library {library}')
 
@@ -63,28 +64,45 @@ def _index(library: str, videos: list[Path], checkpoint: Checkpoint, quiet: bool
         raise VideoError(f"the demo's own video {failed[0].uri} failed: {failed[0].reason}")
 
 
-def _ask(engine: Engine, library: Library, video: DemoVideo) -> Answer:
-    videos = tuple(library.videos(ALL_MODELS, select=[video.name]))
-    return engine.ask(video.question, Scope(videos), max_new_tokens=MOST_TOKENS)
+def _ask(page: Page, engine: Engine, library: Library, video: DemoVideo, question: Question, as_json: bool) -> bool:
+    """One question asked and shown; whether its answer is right."""
+    scope = Scope(tuple(library.videos(ALL_MODELS, select=[video.name])))
+    answer = engine.ask(question.text, scope, max_new_tokens=MOST_TOKENS)
+    if as_json:
+        print_json(_line(video, question, answer))
+    else:
+        _show(page, video, question, answer)
+    return answer.answer.strip() == question.answer
 
 
-def _show(page: Page, video: DemoVideo, answer: Answer) -> None:
+def _span_s(video: DemoVideo, question: Question) -> tuple[int, int] | tuple[None, None]:
+    """Where the script shows what is asked about; None where it does not."""
+    return video.script.span_s(question.relevant[0]) if question.relevant else (None, None)
+
+
+def _show(page: Page, video: DemoVideo, question: Question, answer: Answer) -> None:
+    start_s, end_s = _span_s(video, question)
+    where = "nowhere" if start_s is None or end_s is None else f"{clock(start_s)}{page.glyphs.dash}{clock(end_s)}"
     page.line()
-    page.line(f"{video.name}: {video.question}", style="bold cyan")
+    page.line(f"{video.name}: {question.text}", style="bold cyan")
     page.line(answer.answer)
-    show_answer(page, answer)
+    page.line(f"the script says: {question.answer}, {where}", style="dim")
+    if question is video.questions[0]:
+        show_answer(page, answer)
+    else:
+        show_moments(page, answer)
 
 
-def _line(video: DemoVideo, answer: Answer) -> dict[str, object]:
-    """What was answered beside what was expected: nothing, as long as the embedded weights are random."""
-    best = answer.citations[0] if answer.citations else None
+def _line(video: DemoVideo, question: Question, answer: Answer) -> dict[str, object]:
+    """What was answered beside what the script says."""
+    best, (start_s, end_s) = answer.citations[0] if answer.citations else None, _span_s(video, question)
     return {
-        "question": video.question,
+        "question": question.text,
         "video": video.name,
-        "expected": None,
+        "expected": question.answer,
         "answer": answer.answer,
-        "expected_start_s": None,
-        "expected_end_s": None,
+        "expected_start_s": start_s,
+        "expected_end_s": end_s,
         "cited_start_s": best.start_s if best else None,
         "cited_end_s": best.end_s if best else None,
         "relevance": best.relevance if best else None,

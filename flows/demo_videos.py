@@ -1,65 +1,52 @@
-"""The demo's videos: moving pictures that ffmpeg draws by itself, no font and no network needed."""
+"""The demo's videos, of the world that the embedded model was made for, with questions whose answers are known."""
 
 from __future__ import annotations
 
-import subprocess
+import random
 from dataclasses import dataclass
+from itertools import cycle, islice
 from pathlib import Path
 
-from tempo_core.errors import VideoError
+from nano.phrasings import KINDS, Kind
+from nano.questions import Question, draw_question
+from nano.video_file import write_video
+from nano.world import Script, draw_script
 
-DEADLINE_S = 120.0
-_SIZE, _RATE = "320x180", 10
+_SEED = 1558  # every kind of question comes up
+_LENGTHS = {"yard.mp4": 24, "hall.mp4": 16, "gate.mp4": 32}  # scenes of 4 seconds
+_QUESTIONS = 4  # of each video, the kinds in turn
 
 
 @dataclass(frozen=True)
 class DemoVideo:
-    """A video to make: its file name, ffmpeg's filter graph, and a question about it."""
+    """A video to make, and what is asked about it."""
 
     name: str
-    graph: str
-    question: str
+    script: Script
+    questions: tuple[Question, ...]
 
 
-def _cards(*colours: str, seconds: int) -> str:
-    """Coloured cards one after the other, a white square crossing each."""
-    parts, labels = [], ""
-    for number, colour in enumerate(colours):
-        square = f"color=white:s=40x40:r={_RATE}:d={seconds}[w{number}]"
-        card = f"color={colour}:s={_SIZE}:r={_RATE}:d={seconds}[b{number}]"
-        parts += [square, card, f"[b{number}][w{number}]overlay=x=t*{280 // seconds}:y=70:shortest=1[c{number}]"]
-        labels += f"[c{number}]"
-    return ";".join([*parts, f"{labels}concat=n={len(colours)}[out]"])
+def demo_videos() -> list[DemoVideo]:
+    """Always the same."""
+    rng, kinds = random.Random(_SEED), cycle(KINDS)
+    videos = []
+    for name, scenes in _LENGTHS.items():
+        script = draw_script(rng, scenes)
+        found = (_question(rng, script, kind) for kind in kinds)
+        videos.append(DemoVideo(name, script, tuple(islice(filter(None, found), _QUESTIONS))))
+    return videos
 
 
-DEMO_VIDEOS = (
-    DemoVideo("cards.mp4", _cards("red", "green", "blue", "black", seconds=7), "When does the picture turn green?"),
-    DemoVideo("pattern.mp4", f"testsrc2=s={_SIZE}:r={_RATE}:d=24[out]", "Which colours move across the test picture?"),
-    DemoVideo(
-        "cells.mkv", f"life=s={_SIZE}:r={_RATE}:ratio=0.3:seed=7:mold=10,trim=duration=16[out]", "Do the cells die?"
-    ),
-)
+def _question(rng: random.Random, script: Script, kind: Kind) -> Question | None:
+    """One whose answer lies in one place, or in none."""
+    question = draw_question(rng, script, kind)
+    return question if question is not None and len(question.relevant) < 2 else None
 
 
-def make_demo_videos(folder: Path) -> list[Path]:
-    """The videos' files in ``folder``; those already there are kept. VideoError if ffmpeg cannot make one."""
-    folder.mkdir(parents=True, exist_ok=True)
-    return [_make(video, folder / video.name) for video in DEMO_VIDEOS]
-
-
-def _make(video: DemoVideo, path: Path) -> Path:
-    from tempo_core.decoding import find_ffmpeg
-
-    if path.exists():
-        return path
-    part = path.with_stem(f".{path.stem}-part")
-    command = [find_ffmpeg(), "-hide_banner", "-nostdin", "-loglevel", "error", "-y", "-filter_complex", video.graph]
-    command += ["-map", "[out]", "-c:v", "mpeg4", "-q:v", "3", "-pix_fmt", "yuv420p", str(part)]
-    try:
-        subprocess.run(command, capture_output=True, text=True, check=True, timeout=DEADLINE_S)
-    except subprocess.CalledProcessError as error:
-        raise VideoError(f"ffmpeg could not make the demo's {path.name}: {error.stderr.strip()[-300:]}") from error
-    except subprocess.TimeoutExpired as error:
-        raise VideoError(f"ffmpeg took over {DEADLINE_S:.0f} s to make the demo's {path.name}") from error
-    part.replace(path)
-    return path
+def make_demo_videos(folder: Path, videos: list[DemoVideo]) -> list[Path]:
+    """Their files in ``folder``; those already there are kept. VideoError if ffmpeg cannot make one."""
+    paths = [folder / video.name for video in videos]
+    for video, path in zip(videos, paths, strict=True):
+        if not path.exists():
+            write_video(video.script, path)
+    return paths

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo_videos import DEMO_VIDEOS
+from flows.demo_videos import demo_videos
+from nano.phrasings import KINDS
 from tempo_cli import tempo
 from tempo_core.decoding import probe
 
@@ -17,14 +18,25 @@ LINE = {
 }  # fmt: skip
 
 
+QUESTIONS = sum(len(video.questions) for video in demo_videos())
+
+
+def test_at_least_ten_questions_are_asked_of_every_kind() -> None:
+    kinds = {question.kind for video in demo_videos() for question in video.questions}
+    assert QUESTIONS >= 10
+    assert kinds == set(KINDS)
+
+
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("demo") / "kept"
     lines = tempo("demo", "--keep", folder, "--json").json
-    assert [line["video"] for line in lines] == [video.name for video in DEMO_VIDEOS]
-    for line in lines:
+    asked = [(video, question) for video in demo_videos() for question in video.questions]
+    for line, (video, question) in zip(lines, asked, strict=True):
         assert line.keys() == LINE
-        assert line["expected"] is line["expected_start_s"] is line["expected_end_s"] is None
+        assert (line["video"], line["question"], line["expected"]) == (video.name, question.text, question.answer)
+        span = video.script.span_s(question.relevant[0]) if question.relevant else (None, None)
+        assert (line["expected_start_s"], line["expected_end_s"]) == span
         assert 0 <= line["cited_start_s"] < line["cited_end_s"]
         assert 0 <= line["relevance"] <= 1
         assert line["answer"]
@@ -32,22 +44,23 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_videos_are_real_and_short(kept: Path) -> None:
-    for video in DEMO_VIDEOS:
+    for video in demo_videos():
         info = probe(kept / "videos" / video.name)
-        assert 10 <= info.duration <= 40
+        assert info.duration == video.script.duration_s <= 128
         assert info.warnings == ()
 
 
 def test_a_kept_demo_can_be_asked_again(kept: Path) -> None:
-    (answer,) = tempo("ask", "What moves?", "--library", kept / "library", "--video", "cards.mp4", "--json").json
-    assert len(answer["segments"]) == 7
+    (answer,) = tempo("ask", "What moves?", "--library", kept / "library", "--video", "hall.mp4", "--json").json
+    assert len(answer["segments"]) == 16
 
 
 def test_a_second_demo_in_the_same_place_indexes_nothing(kept: Path) -> None:
     said = tempo("demo", "--keep", kept)
     assert "indexed " not in said.out
-    assert said.out.count("Moments") == len(DEMO_VIDEOS)
-    assert said.out.count("Memory tokens over time") == len(DEMO_VIDEOS)
+    assert said.out.count("Moments") == QUESTIONS
+    assert said.out.count("Memory tokens over time") == len(demo_videos())
+    assert f"of {QUESTIONS} answers are what the videos' scripts say" in said.out
     assert "random weights" in said.err
     assert f"--library {kept / 'library'}" in said.out
 
