@@ -13,7 +13,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -196,7 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         nano_model.compile_layers()
         nano_losses.compile_rendering()
     torch.set_float32_matmul_precision("high")
-    run = begin(_schedule(options), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    run = begin(Schedule(), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if options.state.exists():
         run.load(options.state)
 
@@ -214,22 +214,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--state", type=Path, default=Path("nano-state.pt"), help="what a run goes on from")
     parser.add_argument("--log", type=Path, help="figures as JSON lines; default: standard output")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop and save after so long")
-    parser.add_argument("--steps", type=int, nargs=3, metavar=("READ", "SHORT", "LONG"), help="steps of each part")
-    parser.add_argument("--batch", type=int, nargs=3, metavar=("VIDEOS", "SEGMENTS", "QUESTIONS"), help="its shape")
     parser.add_argument("--workers", type=int, default=max(1, (os.cpu_count() or 2) - 4), help="that draw batches")
     parser.add_argument("--eager", action="store_true", help="compile nothing")
     return parser.parse_args(arguments)
-
-
-def _schedule(options: argparse.Namespace) -> Schedule:
-    """The default, or one of so many steps, of which the last third cools down."""
-    schedule = Schedule()
-    if options.batch:
-        schedule = replace(schedule, short_shape=BatchShape(*options.batch))
-    if options.steps:
-        read, short, long = options.steps
-        schedule = replace(schedule, read=read, short=short, long=long, cool_down=(read + short + long) // 3)
-    return schedule
 
 
 if __name__ == "__main__":
