@@ -92,8 +92,9 @@ class Batches(IterableDataset[Batch]):
         self._seed = seed
 
     def __iter__(self) -> Iterator[Batch]:
-        torch.set_num_threads(1)
         worker = torch.utils.data.get_worker_info()
+        if worker:
+            torch.set_num_threads(1)
         rng = random.Random(self._seed * 1000 + (worker.id if worker else 0))
         with TemporaryDirectory() as folder:
             tables = Tables(Path(folder))
@@ -105,7 +106,7 @@ def draw_batch(rng: random.Random, shape: BatchShape, tables: Tables) -> Batch:
     """Videos with their questions."""
     scripts = [_script(rng, shape.segments) for _ in range(shape.videos)]
     asked = [_questions(rng, script, shape.questions) for script in scripts]
-    laid = [_laid_out(rng, script, tables) for script in scripts]
+    laid = [_laid_out(rng, qs, script, tables) for qs, script in zip(asked, scripts, strict=True)]
     # a time is said within its own video: answers of "when" follow the tags
     spoken = [[_spoken(q, rows) for q in qs] for qs, (rows, _) in zip(asked, laid, strict=True)]
     long = [[_long(rng, q, script, shape.long, tables) for q in qs] for qs, script in zip(asked, scripts, strict=True)]
@@ -158,10 +159,15 @@ def _absent(rng: random.Random, script: Script) -> Question:
             return Question("happen", text, sought, "no", (), (), novel_phrasing=False, novel_pair=False)
 
 
-def _laid_out(rng: random.Random, script: Script, tables: Tables) -> tuple[list[int], list[int]]:
-    """Rows of the moments and of the titles: one video at some place of a longer one, or several after each other."""
+def _laid_out(rng: random.Random, asked: list[Question], script: Script, tables: Tables) -> tuple[list[int], list[int]]:
+    """Rows of the moments and of the titles: one video at some place of a longer one, or several after each other.
+
+    What comes after something comes after it in the same video.
+    """
     count = len(script.scenes)
     cuts = sorted(rng.sample(range(1, count), rng.randint(1, 3))) if rng.random() < _SEVERAL and count > 4 else []
+    followers = {question.evidence[1] for question in asked if question.kind == "after"}
+    cuts = [cut for cut in cuts if cut not in followers]
     rows, titles = [], []
     for begin, end in zip([0, *cuts], [*cuts, count], strict=True):
         scene_s = rng.choice(SCENE_LENGTHS_S) if rng.random() < 0.4 else SHORT_SCENE_S

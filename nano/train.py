@@ -1,7 +1,8 @@
 """Trains the embedded model from scratch: python -m nano.train --out FOLDER
 
-About nine minutes on one H100, two of them compiling. A run that reached --minutes or was killed goes on from where it
-last saved when the same command is given again; its state lies in --state, and --out always holds the last saved model.
+Some nine minutes on one H100 by the time of its steps, two of them compiling. A run that reached --minutes or was
+killed goes on from where it last saved when the same command is given again; its state lies in --state. What --out
+holds is always the last saved model.
 """
 
 from __future__ import annotations

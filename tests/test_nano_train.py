@@ -158,6 +158,18 @@ def test_a_long_prompt_holds_what_its_answer_needs(batch: Batch) -> None:
         assert sorted(long[long >= 0].tolist()) == short.nonzero()[:, 0].tolist()
 
 
+def test_what_comes_after_something_is_in_the_same_video(tables: Tables) -> None:
+    rng, seen = random.Random(4), 0
+    for _ in range(8):
+        one = draw_batch(rng, BatchShape(videos=4, segments=10, questions=4), tables)
+        for video, question in (one.needed.sum(-1) == 2).nonzero().tolist():
+            if " after " in tables.texts[int(one.texts[video, question])]:
+                follower = int(one.needed[video, question].nonzero()[1])
+                assert int(one.titles[video, follower]) == 0
+                seen += int(one.titles[video].any())
+    assert seen > 3
+
+
 def test_when_is_answered_in_the_time_of_the_tags(tables: Tables) -> None:
     rng, seen = random.Random(4), 0
     for _ in range(6):
