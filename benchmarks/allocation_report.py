@@ -17,6 +17,7 @@ from nano.world import LONGEST_ROW
 Flags = npt.NDArray[np.bool_]
 NAMES = {
     "ata": "ATA",
+    "ata-1": "ATA, at least 1",
     "even": "even",
     "random": "random",
     "topk": "top segments whole",

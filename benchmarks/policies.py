@@ -12,21 +12,25 @@ import numpy.typing as npt
 
 from benchmarks.batched_answers import Kept
 from serving.answer import most_relevant
+from serving.budget import MIN_TOKENS
 from tempo_core.allocation import allocate
 from tempo_core.values import FloatArray
 
 Counts = npt.NDArray[np.int64]
 Random = np.random.Generator
-POLICIES = ("ata", "even", "random", "topk", "shuffled")
+POLICIES = ("ata", "ata-1", "even", "random", "topk", "shuffled")
 CUTS = ("head", "tail", "random")
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 16.0)  # memory tokens per segment on average
 
 
-def ata(scores: FloatArray, budget: int, most: int) -> Counts:
-    """Adaptive Token Allocation; with fewer tokens than segments, as the engine does: one each to the most relevant."""
+def ata(scores: FloatArray, budget: int, most: int, least: int = MIN_TOKENS) -> Counts:
+    """Adaptive Token Allocation as the engine does it; with fewer tokens than segments, one each to the most relevant.
+
+    ``least``: what every segment keeps; 4 of 16 is a larger share than the published 4 of 128.
+    """
     kept = most_relevant(scores, budget)
     counts = np.zeros(len(scores), dtype=np.int64)
-    counts[kept] = allocate(scores[kept], budget, 1, most)
+    counts[kept] = allocate(scores[kept], budget, min(least, most), most)
     return counts
 
 
@@ -63,10 +67,11 @@ def allocated(policy: str, scores: FloatArray, budget: int, most: int, rng: Rand
     """Memory tokens per segment [S], at most ``budget`` in all."""
     ways: dict[str, Callable[[], Counts]] = {
         "ata": lambda: ata(scores, budget, most),
+        "ata-1": lambda: ata(scores, budget, most, least=1),
         "even": lambda: even(len(scores), budget, most),
         "random": lambda: at_random(len(scores), budget, most, rng),
         "topk": lambda: top_whole(scores, budget, most),
-        "shuffled": lambda: ata(rng.permutation(scores), budget, most),
+        "shuffled": lambda: ata(rng.permutation(scores), budget, most, least=1),
     }
     counts = ways[policy]()
     assert counts.sum() <= max(budget, 1) and counts.max() <= most, (policy, budget)

@@ -6,7 +6,7 @@ A video a question, so 200 questions make a library of at least 200 videos. All 
 that anything bears on: by the cosine of vectors made at index time (``feature_ways.py``), and by the relevance score
 that the router computes. At K candidates, the mean over questions of
 
-    own video   the question's segments that are among the K best of its own video
+    own video   the segments its answer is read from that are among the K best of its own video
     library     those that are among the K best of the whole library
     alike       segments of the library that show what is sought, other videos' too, among the K best; of min(K, all)
 """
@@ -96,8 +96,10 @@ def recall_at(scores: FloatArray, asked: Sequence[Asked], ranked: Ranked) -> dic
     for row, one in zip(scores, asked, strict=True):
         is_own = video == one.video
         alike = np.array([one.question.sought.fits(scene) for scene in ranked.scenes])
-        found["own video"].append(_recalls(row[is_own], alike[is_own]))
-        found["library"].append(_recalls(row, alike & is_own))
+        evidence = np.zeros_like(is_own)
+        evidence[is_own.nonzero()[0][list(one.question.evidence)]] = True
+        found["own video"].append(_recalls(row[is_own], evidence[is_own]))
+        found["library"].append(_recalls(row, evidence))
         found["alike"].append(_recalls(row, alike, of_candidates=True))
     return {measure: [round(float(value), 4) for value in np.mean(rows, axis=0)] for measure, rows in found.items()}
 

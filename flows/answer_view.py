@@ -32,13 +32,15 @@ def show_hits(page: Page, hits: Sequence[SearchHit]) -> None:
 
 
 def show_moments(page: Page, answer: Answer) -> None:
-    """The cited moments alone."""
+    """The cited moments, and what has to be said."""
     page.line()
     page.line("Moments", style="bold")
     for cited in answer.citations:
         _moment(page, cited.start_s, cited.end_s, cited.relevance, _name(cited.uri))
     if not answer.citations:
         page.line("  none: no segment stands out")
+    for warning in answer.warnings:
+        page.line(f"note: {warning}", style="yellow")
     page.line()
 
 
@@ -71,8 +73,6 @@ def _footer(page: Page, answer: Answer) -> None:
     steps = ", ".join(f"{step} {span(spent)}" for step, spent in timings.items())
     page.line(f"{usage.visual_tokens:,} of {usage.token_budget:,} visual tokens, model {answer.model}", style="dim")
     page.line(f"{span(total)} ({steps})", style="dim")
-    for warning in answer.warnings:
-        page.line(f"note: {warning}", style="yellow")
 
 
 def _name(uri: str) -> str:

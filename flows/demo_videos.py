@@ -12,7 +12,7 @@ from nano.questions import Question, draw_question
 from nano.video_file import write_video
 from nano.world import Script, draw_script
 
-_SEED = 1558  # every kind of question comes up
+_SEED = 41  # every kind of question comes up, one of them about what is not there
 _LENGTHS = {"yard.mp4": 24, "hall.mp4": 16, "gate.mp4": 32}  # scenes of 4 seconds
 _QUESTIONS = 4  # of each video, the kinds in turn
 

@@ -4,5 +4,5 @@ world      scripts of videos: what is shown, when
 questions  questions about a script with their exact answers
 render     a script's frames
 video_file a script as an H.264 file
-train/     the model: shapes, tokenizer, losses, the training run
+train      the training of a model on them, its losses and its shape beside it
 """

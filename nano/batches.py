@@ -29,6 +29,7 @@ from nano.world import (
     Habits,
     Script,
     draw_script,
+    is_held_out,
 )
 
 Tensor = torch.Tensor
@@ -85,7 +86,7 @@ class Batch:
 
 
 class Batches(IterableDataset[Batch]):
-    """Endless; every worker and every rank draws its own from ``seed``."""
+    """Endless; every worker draws its own from ``seed``."""
 
     def __init__(self, shape: BatchShape, seed: int) -> None:
         self._shape = shape
@@ -93,8 +94,6 @@ class Batches(IterableDataset[Batch]):
 
     def __iter__(self) -> Iterator[Batch]:
         worker = torch.utils.data.get_worker_info()
-        if worker:
-            torch.set_num_threads(1)
         rng = random.Random(self._seed * 1000 + (worker.id if worker else 0))
         with TemporaryDirectory() as folder:
             tables = Tables(Path(folder))
@@ -155,7 +154,7 @@ def _absent(rng: random.Random, script: Script) -> Question:
     while True:
         sought = Sought(rng.choice(THINGS[:-1]), rng.choice(COLOURS))
         text = rng.choice(PHRASINGS["happen"][:-1]).format(x=sought.name, a=article(sought.name))
-        if not any(map(sought.fits, script.scenes)):
+        if not is_held_out(sought.thing, sought.colour) and not any(map(sought.fits, script.scenes)):
             return Question("happen", text, sought, "no", (), (), novel_phrasing=False, novel_pair=False)
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import torch
 from safetensors.torch import save_file
@@ -25,6 +27,16 @@ def write_checkpoint(model: NanoModel, folder: Path, dtype: torch.dtype = torch.
     The base holds its embeddings alone (tied to its lm_head), which is all that is read of it: the rest of a base is
     what the fine-tuned SVLM replaces.
     """
+    folder.mkdir(parents=True, exist_ok=True)
+    with TemporaryDirectory(dir=folder) as part:
+        _write(model, Path(part), dtype)
+        for name in (BASE, TEMPO):
+            shutil.rmtree(folder / name, ignore_errors=True)
+            (Path(part) / name).rename(folder / name)
+    return folder / TEMPO
+
+
+def _write(model: NanoModel, folder: Path, dtype: torch.dtype) -> None:
     base, tempo = folder / BASE, folder / TEMPO
     _write_texts(base, {"config.json": sizes.base_config(sizes.NANO), **sizes.processor_configs()})
     configs = {"config.json": sizes.tempo_config(sizes.NANO, BASE), "generation_config.json": sizes.generation_config()}
@@ -32,7 +44,6 @@ def write_checkpoint(model: NanoModel, folder: Path, dtype: torch.dtype = torch.
     rows = model.get_buffer("base_embed").to("cpu", dtype).contiguous()
     _write_shards(base, {"model.language_model.embed_tokens.weight": rows})
     _write_shards(tempo, {name: tensor.to("cpu", dtype) for name, tensor in published_names(model).items()})
-    return tempo
 
 
 def published_names(model: NanoModel) -> dict[str, Tensor]:
@@ -65,8 +76,6 @@ def _write_shards(folder: Path, tensors: dict[str, Tensor]) -> None:
             used = 0
         shards[-1][name] = tensor.contiguous()
         used += tensor.nbytes
-    for old in folder.glob("model*.safetensors*"):
-        old.unlink()
     if len(shards) == 1:
         save_file(shards[0], folder / "model.safetensors", metadata={"format": "pt"})
         return

@@ -183,7 +183,7 @@ class Losses(nn.Module):
             counts,
             batch.answers.flatten(0, 1),
             NANO.memory_tokens,
-            _even(width),
+            _aligned(width),
         )
         return self._said(packed, memory.flatten(0, 1), batch.answers.flatten(0, 1))
 
@@ -200,7 +200,7 @@ class Losses(nn.Module):
             counts,
             batch.long_answers.flatten(0, 1),
             NANO.memory_tokens,
-            _even(width),
+            _aligned(width),
         )
         return self._said(packed, chosen.gather(1, place), batch.long_answers.flatten(0, 1))
 
@@ -244,5 +244,5 @@ def _shows_sought(batch: Batch) -> Tensor:
     return found
 
 
-def _even(width: int) -> int:
+def _aligned(width: int) -> int:
     return -(-width // 8) * 8

@@ -8,6 +8,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 
 from nano.phrasings import PHRASINGS, Kind
 from nano.world import CARD, COLOURS, MOTIONS, SHAPES, Scene, Script, is_held_out, shown
@@ -142,6 +143,11 @@ def _shape_only(ways: Callable[[Scene], list[Sought]]) -> Callable[[Scene], list
     return lambda scene: ways(scene) if scene.thing in SHAPES else []
 
 
+def _still_only(ways: Callable[[Scene], list[Sought]]) -> Callable[[Scene], list[Sought]]:
+    """Shapes that stand still: others never come in numbers, and "1" would be the answer to most questions."""
+    return lambda scene: ways(scene) if scene.thing in SHAPES and scene.motion == "still" else []
+
+
 def _read_off(
     ways: Callable[[Scene], list[Sought]], answer: Callable[[Scene], str]
 ) -> Callable[[random.Random, Script], _Case | None]:
@@ -171,10 +177,10 @@ def _after(rng: random.Random, script: Script) -> _Case | None:
 
 def _times(rng: random.Random, script: Script) -> _Case | None:
     ways = list({sought: None for index in shown(script.scenes) for sought in _by_name(script.scenes[index])})
-    numbers = {sought: sum(map(sought.fits, script.scenes)) for sought in ways}
+    numbers = {sought: len(_fitting(sought, script)) for sought in ways if _comes_apart(sought, script)}
     wanted = rng.randint(1, MOST_TIMES)
-    fitting = [sought for sought in ways if numbers[sought] == wanted]
-    fitting = fitting or [sought for sought in ways if numbers[sought] <= MOST_TIMES]
+    fitting = [sought for sought in numbers if numbers[sought] == wanted]
+    fitting = fitting or [sought for sought in numbers if numbers[sought] <= MOST_TIMES]
     if not fitting:
         return None
     sought = rng.choice(fitting)
@@ -182,7 +188,7 @@ def _times(rng: random.Random, script: Script) -> _Case | None:
 
 
 def _happen(rng: random.Random, script: Script) -> _Case | None:
-    """Half of them yes; of the others, most name a thing and a colour that are both there, but not together."""
+    """Half of them no, where that can be: most of those name a thing and a colour that are there, but not together."""
     indices = shown(script.scenes)
     if not indices:
         return None
@@ -190,9 +196,16 @@ def _happen(rng: random.Random, script: Script) -> _Case | None:
     if rng.random() < 0.5:
         sought = Sought(scene.thing, scene.colour)
         return _Case(sought, "yes", _fitting(sought, script))
-    colour = other.colour if rng.random() < 0.7 else rng.choice(COLOURS)
-    sought = Sought(scene.thing, colour)
-    return None if any(map(sought.fits, script.scenes)) else _Case(sought, "no", ())
+    colours = [str(other.colour)] * (rng.random() < 0.7) + rng.sample(COLOURS, len(COLOURS))
+    absent = (Sought(scene.thing, colour) for colour in colours)
+    return next((_Case(one, "no", ()) for one in absent if not any(map(one.fits, script.scenes))), None)
+
+
+def _comes_apart(sought: Sought, script: Script) -> bool:
+    """Whether each appearance is one thing alone, with other scenes between: else "how often" has two answers."""
+    found = _fitting(sought, script)
+    is_alone = all(script.scenes[index].count == 1 for index in found)
+    return is_alone and all(after - before > 1 for before, after in pairwise(found))
 
 
 def _fitting(sought: Sought, script: Script) -> tuple[int, ...]:
@@ -204,7 +217,7 @@ _CASES: dict[Kind, Callable[[random.Random, Script], _Case | None]] = {
     "shape": _read_off(
         _shape_only(lambda scene: [Sought(colour=scene.colour), *_by_motion(scene)]), lambda scene: str(scene.thing)
     ),
-    "count": _read_off(_shape_only(_by_name), lambda scene: str(scene.count)),
+    "count": _read_off(_still_only(_by_name), lambda scene: str(scene.count)),
     "motion": _read_off(_shape_only(_by_name), lambda scene: str(scene.motion)),
     "digit": _read_off(lambda scene: _by_name(scene) if scene.thing == CARD else [], lambda scene: str(scene.digit)),
     "happen": _happen,

@@ -14,6 +14,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from nano.tables import Tables
 
 Tensor = torch.Tensor
 SEED = 20260408
-SAVE_S, LOG_STEPS = 60.0, 50
+SAVE_S, LOG_STEPS = 60.0, 51  # odd: of the last part both kinds of step are logged
 MAX_NORM = 1.0
 
 
@@ -205,7 +206,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         run.save(options.state)
         write_checkpoint(run.losses.model, options.out)
 
-    with options.log.open("a") if options.log else sys.stdout as log:
+    with options.log.open("a") if options.log else nullcontext(sys.stdout) as log:
         return 0 if train(run, deadline, save, log, options.workers) else 3
 
 

@@ -120,7 +120,8 @@ def absence(segments: Sequence[AskedSegment], absent_below: float | None) -> tup
     best = max((segment.relevance for segment in segments), default=1.0)
     if absent_below is None or best >= absent_below:
         return ()
-    return (f"this is probably not in the video: no segment is relevant (at most {best:.3f}, below {absent_below:g})",)
+    said = f"none of {len(segments):,} segments read is relevant (at best {best:.3g} of {absent_below:g})"
+    return (f"this was probably not shown: {said}",)
 
 
 def most_relevant(scores: FloatArray, limit: int) -> list[int]:

@@ -52,7 +52,7 @@ def test_an_answer_is_json_with_the_documented_fields() -> None:
 
 def test_a_best_score_below_the_calibrated_one_says_that_it_is_not_there() -> None:
     (said,) = absence(_segments(0.02, 0.11, 0.05), absent_below=0.3)
-    assert said == "this is probably not in the video: no segment is relevant (at most 0.110, below 0.3)"
+    assert said == "this was probably not shown: none of 3 segments read is relevant (at best 0.11 of 0.3)"
 
 
 def test_nothing_is_said_absent_from_the_calibrated_score_on() -> None:

@@ -14,10 +14,11 @@ from nano.world import CARD, HELD_OUT_PAIRS, MOTIONS, SHAPES, Habits, Scene, Scr
 
 LOOK = (0.5,) * 8
 STAR = Scene(LOOK, "star", "blue", "left", 1)
-CIRCLES = Scene(LOOK, "circle", "red", "still", 3)
+CIRCLE = Scene(LOOK, "circle", "red", "up", 1)
+TRIANGLES = Scene(LOOK, "triangle", "white", "still", 3)
 SEVEN = Scene(LOOK, CARD, "green", "still", 1, True, 7)
 NOTHING = Scene(LOOK)
-SCRIPT = Script((NOTHING, STAR, CIRCLES, NOTHING, SEVEN, CIRCLES), 4)
+SCRIPT = Script((NOTHING, STAR, CIRCLE, NOTHING, SEVEN, CIRCLE, TRIANGLES), 4)
 
 
 def asked(kind: Kind, count: int = 60) -> list[Question]:
@@ -34,12 +35,13 @@ def said(kind: Kind) -> set[tuple[str, str]]:
 @pytest.mark.parametrize(
     ("kind", "expected"),
     [
-        ("colour", {("star", "blue"), ("card", "green"), ("thing that moves left", "blue")}),
-        ("shape", {("blue thing", "star"), ("thing that moves left", "star")}),
-        ("count", {("star", "1"), ("blue star", "1")}),
-        ("motion", {("star", "left"), ("blue star", "left")}),
+        ("colour", {("star", "blue"), ("card", "green"), ("thing that moves left", "blue"), ("triangle", "white")}),
+        ("shape", {("blue thing", "star"), ("thing that moves left", "star"), ("white thing", "triangle")}),
+        ("count", {("triangle", "3"), ("white triangle", "3")}),
+        ("motion", {("star", "left"), ("blue star", "left"), ("triangle", "still"), ("white triangle", "still")}),
         ("digit", {("card", "7"), ("green card", "7")}),
-        ("when", {("star", "6"), ("blue star", "6"), ("card", "18"), ("green card", "18")}),
+        ("when", {("star", "6"), ("blue star", "6"), ("card", "18"), ("green card", "18"), ("triangle", "26")}
+         | {("white triangle", "26")}),
         ("after", {("star", "red circle"), ("blue star", "red circle"), ("card", "red circle")}
          | {("green card", "red circle")}),
         ("times", {("circle", "2"), ("red circle", "2"), ("star", "1"), ("blue star", "1"), ("card", "1")}
@@ -63,6 +65,11 @@ def test_what_appears_twice_is_never_asked_about_as_if_once() -> None:
 
 def test_the_relevant_scenes_are_those_that_show_what_is_sought() -> None:
     assert {question.relevant for question in asked("times") if question.sought == Sought("circle")} == {(2, 5)}
+
+
+def test_how_often_is_not_asked_where_two_answers_could_be_right() -> None:
+    many, twice = Script((TRIANGLES, NOTHING), 4), Script((CIRCLE, CIRCLE, NOTHING), 4)
+    assert [draw_question(random.Random(1), script, "times") for script in (many, twice)] == [None, None]
 
 
 def test_what_comes_after_is_read_from_the_next_scene() -> None:
