@@ -1,6 +1,6 @@
 """A training step recorded as a CUDA graph and replayed: 14,000 small operations become one launch.
 
-Without it a step of this model waits for Python: 190 ms of which an H100 works 23.
+Without it a step of this model waits for Python: an H100 worked 12 % of its 190 ms (nvidia-smi).
 """
 
 from __future__ import annotations
