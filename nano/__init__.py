@@ -1,4 +1,6 @@
-"""Nano: the small world that the embedded model was trained in. Nothing but the demo, benchmarks and tests imports it.
+"""Nano: a small world of drawn videos, and the training of a model on it.
+
+The demo, the benchmarks and the tests use it, and the embedded model its tokenizer and its configs; nothing else does.
 
 world      scripts of videos: what is shown, when
 questions  questions about a script with their exact answers

@@ -38,6 +38,7 @@ YES = "yes"
 LABELS = (*(label for label in answers() if " " not in label), NOTHING)
 _LABEL = {label: number for number, label in enumerate(LABELS)}
 _SPELLING, _SEVERAL = 0.2, 0.25  # the shares of "color", and of prompts over several videos
+MOST_VIDEOS = 4  # of one prompt
 # What is hard is asked more often.
 _WEIGHTS = {"colour": 1.0, "shape": 1.2, "count": 1.2, "motion": 1.2, "digit": 1.0, "happen": 1.0, "when": 1.3}
 _WEIGHTS |= {"after": 1.3, "times": 1.2}
@@ -79,10 +80,7 @@ class Batch:
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
-        moved = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(
-            **{k: v.to(device) if k == "scenes" else v.to(device, non_blocking=True) for k, v in moved.items()}
-        )
+        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 class Batches(IterableDataset[Batch]):
@@ -141,12 +139,7 @@ def _questions(rng: random.Random, script: Script, count: int) -> list[Question]
             found.append(question)
         if len(found) == count:
             return found
-    return _questions_of_any(rng, script, count, found)
-
-
-def _questions_of_any(rng: random.Random, script: Script, count: int, found: list[Question]) -> list[Question]:
-    """A video with next to nothing in it: what is absent can always be asked."""
-    filler = found or [_absent(rng, script)]
+    filler = found or [_absent(rng, script)]  # next to nothing is shown: what is absent can always be asked
     return (filler * count)[:count]
 
 
@@ -164,7 +157,11 @@ def _laid_out(rng: random.Random, asked: list[Question], script: Script, tables:
     What comes after something comes after it in the same video.
     """
     count = len(script.scenes)
-    cuts = sorted(rng.sample(range(1, count), rng.randint(1, 3))) if rng.random() < _SEVERAL and count > 4 else []
+    cuts = (
+        sorted(rng.sample(range(1, count), rng.randint(1, MOST_VIDEOS - 1)))
+        if rng.random() < _SEVERAL and count > 4
+        else []
+    )
     followers = {question.evidence[1] for question in asked if question.kind == "after"}
     cuts = [cut for cut in cuts if cut not in followers]
     rows, titles = [], []

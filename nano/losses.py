@@ -16,19 +16,18 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from nano.batches import LABELS, NOTHING, Batch
+from nano.batches import LABELS, MOST_VIDEOS, NOTHING, Batch
 from nano.decoder import run_layers
 from nano.model import NanoModel, PrefixBatch, SuffixBatch, patchify
 from nano.prompting import PackedPrompts, PromptTables, prompt_embeds
 from nano.render import FRAME_EDGE, SceneBatch, render, sampled_moments
 from nano.sizes import NANO
-from nano.tables import PAIRS, Tables
+from nano.tables import PAIRS, Tables, aligned
 from nano.world import COLOURS, MOST_SHOWN, MOTIONS, SEGMENT_FRAMES, THINGS
 
 Tensor = torch.Tensor
-WEIGHTS = {"see": 0.5, "route": 1.0, "read": 0.5, "find": 0.3, "answer": 1.0, "long": 1.0}
+WEIGHTS = {"see": 0.5, "route": 1.0, "read": 0.5, "find": 3.0, "answer": 1.0, "long": 1.0}
 FEATURE_QUESTIONS = 4  # of a video, whose features are made
-SUFFIX_WIDTH = 24  # the longest question is 21 tokens; key lengths have to be multiples of 8
 _NOTHING = LABELS.index(NOTHING)
 NOISE = 0.02  # of the picture's range: a codec's
 
@@ -80,10 +79,11 @@ class Losses(nn.Module):
         super().__init__()
         self.model, self.probes = model, Probes()
         self._prompts = PromptTables(tables, device)
+        questions = tables.suffixes.ids.shape[1]
         self._tables = {
             "head": tables.head,
             "suffix_ids": torch.nn.functional.pad(
-                torch.as_tensor(tables.suffixes.ids), (0, SUFFIX_WIDTH - tables.suffixes.ids.shape[1])
+                torch.as_tensor(tables.suffixes.ids), (0, aligned(questions) - questions)
             ),
             "suffix_lengths": tables.suffixes.lengths,
             "summary_ids": tables.summaries.ids,
@@ -164,7 +164,7 @@ class Losses(nn.Module):
             nn.functional.normalize(questions.float(), dim=-1) @ nn.functional.normalize(segments.float(), dim=-1).T
         )
         logits = cosine * self.probes.scale.exp() + self.probes.bias
-        return nn.functional.binary_cross_entropy_with_logits(logits, _shows_sought(batch).float()) * 10
+        return nn.functional.binary_cross_entropy_with_logits(logits, _shows_sought(batch).float())
 
     def answer(self, batch: Batch, memory: Tensor, counts: Tensor) -> tuple[Tensor, Tensor]:
         """The answers' loss over prompts of the batch's own segments, and which are said right [V * Q].
@@ -175,7 +175,7 @@ class Losses(nn.Module):
         titles = batch.titles[:, None].expand(-1, questions, -1).flatten(0, 1)
         moments = batch.moments[:, None].expand(-1, questions, -1).flatten(0, 1)
         counts = torch.where((titles > 0) & (counts < 0), 1, counts)  # a title stays with its first segment
-        width = 14 + segments * (9 + NANO.memory_tokens) + 4 * self._prompts.titles.shape[1] + 18 + 6
+        width = self._prompts.width(segments, NANO.memory_tokens, MOST_VIDEOS)
         packed = self._prompts.pack(
             batch.texts.flatten(),
             moments,
@@ -183,7 +183,7 @@ class Losses(nn.Module):
             counts,
             batch.answers.flatten(0, 1),
             NANO.memory_tokens,
-            _aligned(width),
+            width,
         )
         return self._said(packed, memory.flatten(0, 1), batch.answers.flatten(0, 1))
 
@@ -192,7 +192,7 @@ class Losses(nn.Module):
         sources = batch.long_sources.flatten(0, 1)
         chosen = memory.flatten(0, 1)
         place = sources[..., None, None].expand(-1, -1, *chosen.shape[2:])
-        width = 14 + counts.shape[1] * (9 + NANO.memory_tokens) + 18 + 6
+        width = self._prompts.width(counts.shape[1], NANO.memory_tokens, titles=0)
         packed = self._prompts.pack(
             batch.texts.flatten(),
             batch.long_moments.flatten(0, 1),
@@ -200,7 +200,7 @@ class Losses(nn.Module):
             counts,
             batch.long_answers.flatten(0, 1),
             NANO.memory_tokens,
-            _aligned(width),
+            width,
         )
         return self._said(packed, chosen.gather(1, place), batch.long_answers.flatten(0, 1))
 
@@ -242,7 +242,3 @@ def _shows_sought(batch: Batch) -> Tensor:
     fits = (sought[:, None] == shows[None]) | (sought[:, None] < 0)
     found: Tensor = fits.all(-1) & (scenes.thing >= 0)[None]
     return found
-
-
-def _aligned(width: int) -> int:
-    return -(-width // 8) * 8

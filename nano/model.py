@@ -26,7 +26,6 @@ from tempo_core.pixels import MERGE, PAIR, PATCH
 Tensor = torch.Tensor
 
 GRID = FRAME_EDGE // PATCH  # patches along an edge
-INIT_STD = 0.02
 EMBED_STD = 0.044  # so that the relevance direction, a difference of two rows, is about 1 long
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-from nano.tables import LONGEST_ANSWER, Tables
+from nano.tables import LONGEST_ANSWER, Tables, aligned
 
 Tensor = torch.Tensor
 
@@ -37,6 +37,11 @@ class PromptTables:
         self.tags, self.tag_lengths = moved(tables.tags.ids), moved(tables.tags.lengths)
         self.titles, self.title_lengths = moved(tables.titles.ids), moved(tables.titles.lengths)
         self.tails, self.tail_lengths = moved(tables.tails.ids), moved(tables.tails.lengths)
+
+    def width(self, segments: int, most: int, titles: int) -> int:
+        """Places enough for any prompt of so many segments, memory tokens a segment and titles, with its answer."""
+        own = segments * (self.tags.shape[1] + most) + titles * self.titles.shape[1]
+        return aligned(len(self.head) + own + self.tails.shape[1] + LONGEST_ANSWER)
 
     def pack(
         self, texts: Tensor, moments: Tensor, titles: Tensor, counts: Tensor, answers: Tensor, most: int, width: int

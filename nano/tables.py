@@ -84,8 +84,7 @@ class Tables:
         grid = (PAIRS, GRID, GRID)
         made = [self.prompts.prefix(grid, _pair_times(s, i), MERGE) for s, i in _moments()]
         begin = len(self.head)
-        longest = max(len(one.ids) for one in made)
-        width = -(-longest // ALIGN) * ALIGN - begin
+        width = aligned(max(len(one.ids) for one in made)) - begin
         visual = _padded([one.is_visual[begin:] for one in made], width).astype(np.bool_)
         return PrefixTable(
             ids=_padded([one.ids[begin:] for one in made], width),
@@ -128,6 +127,11 @@ class Tables:
         ids = self._tokenizer.encode(answer, add_special_tokens=False) + [self.prompts.token_id("<|im_end|>")]
         (padded,) = _padded([np.array(ids)], LONGEST_ANSWER, fill=-100)
         return np.asarray(padded)
+
+
+def aligned(length: int) -> int:
+    """The next multiple of ``ALIGN``."""
+    return -(-length // ALIGN) * ALIGN
 
 
 SHORT = SCENE_LENGTHS_S[0]
