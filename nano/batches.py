@@ -61,7 +61,7 @@ class Batch:
     ``texts`` [V, Q]: rows of the question tables. ``relevant`` [V, Q, N]. ``sought`` [V, Q, 3]: thing, colour, motion,
     -1 for any. ``reads`` [V, Q, N, 2]: the labels that a segment reads as. ``answers`` [V, Q, A]. ``needed`` [V, Q, N]:
     segments that the answer is read from. The rest are long prompts made of the same segments: ``long_sources``
-    [V, Q, W] segment, ``long_moments``, ``long_needed`` [V, Q, W], ``long_answers`` [V, Q, A].
+    [V, Q, W] segment, ``long_moments``, ``long_needed``, ``long_relevant`` [V, Q, W], ``long_answers`` [V, Q, A].
     """
 
     scenes: SceneBatch
@@ -76,11 +76,23 @@ class Batch:
     long_sources: Tensor
     long_moments: Tensor
     long_needed: Tensor
+    long_relevant: Tensor
     long_answers: Tensor
 
     def to(self, device: torch.device | str) -> Batch:
         """The same on another device."""
         return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+@dataclass(frozen=True)
+class _Long:
+    """A long prompt: rows of the batch's fields of the same names."""
+
+    sources: list[int]
+    moments: list[int]
+    needed: list[int]
+    relevant: list[int]
+    answer: IntArray
 
 
 class Batches(IterableDataset[Batch]):
@@ -117,10 +129,11 @@ def draw_batch(rng: random.Random, shape: BatchShape, tables: Tables) -> Batch:
         reads=_tensor([[_reads(q, s) for q in qs] for qs, s in zip(asked, scripts, strict=True)]),
         answers=_tensor([[tables.answer(answer) for answer in row] for row in spoken]),
         needed=_tensor([[_marks(q.evidence, shape.segments) for q in qs] for qs in asked]).bool(),
-        long_sources=_tensor([[one[0] for one in row] for row in long]),
-        long_moments=_tensor([[one[1] for one in row] for row in long]),
-        long_needed=_tensor([[one[2] for one in row] for row in long]).bool(),
-        long_answers=_tensor([[one[3] for one in row] for row in long]),
+        long_sources=_tensor([[one.sources for one in row] for row in long]),
+        long_moments=_tensor([[one.moments for one in row] for row in long]),
+        long_needed=_tensor([[one.needed for one in row] for row in long]).bool(),
+        long_relevant=_tensor([[one.relevant for one in row] for row in long]).bool(),
+        long_answers=_tensor([[one.answer for one in row] for row in long]),
     )
 
 
@@ -211,25 +224,24 @@ def _reads(question: Question, script: Script) -> list[tuple[int, int]]:
     return [(_LABEL[said] if i in question.relevant else nothing, nothing) for i in range(len(script.scenes))]
 
 
-def _long(
-    rng: random.Random, question: Question, script: Script, count: int, tables: Tables
-) -> tuple[list[int], list[int], list[int], IntArray]:
+def _long(rng: random.Random, question: Question, script: Script, count: int, tables: Tables) -> _Long:
     """A prompt of ``count`` segments: what the answer needs somewhere in it, other segments again and again between."""
     if not count:
-        return [], [], [], tables.answer(question.answer)
+        return _Long([], [], [], [], tables.answer(question.answer))
     others = [i for i in range(len(script.scenes)) if i not in (*question.relevant, *question.evidence)]
     sources = [rng.choice(others or range(len(script.scenes))) for _ in range(count)]
-    needed = [0] * count
+    needed, relevant = [0] * count, [0] * count
     block = 2 if question.kind == "after" else 1
     pieces = [question.evidence[i : i + block] for i in range(0, len(question.evidence), block)]
     places = sorted(rng.sample(range(count // block), len(pieces)))
     for place, piece in zip(places, pieces, strict=True):
         sources[place * block : place * block + block] = piece
         needed[place * block : place * block + block] = [1] * len(piece)
+        relevant[place * block] = 1
     scene_s = rng.choice(SCENE_LENGTHS_S)
     rows = [tables.moment(scene_s, index) for index in range(count)]
     answer = _middle(rows[needed.index(1)]) if question.kind == "when" else question.answer
-    return sources, rows, needed, tables.answer(answer)
+    return _Long(sources, rows, needed, relevant, tables.answer(answer))
 
 
 def _tensor(rows: object) -> Tensor:

@@ -91,11 +91,12 @@ def prompt_embeds(embed: torch.nn.Embedding, packed: PackedPrompts, projected: T
     return torch.where((packed.memory_places > 0)[..., None], flat.gather(1, place), words)
 
 
-def draw_counts(needed: Tensor, most: int, generator: torch.Generator, drop: float) -> Tensor:
+def draw_counts(needed: Tensor, relevant: Tensor, most: int, generator: torch.Generator, drop: float) -> Tensor:
     """Memory tokens a segment [rows, W], drawn as a budget might give them; -1 where a segment is left out.
 
     ``needed`` [rows, W] segments are never left out. Four ways by turns: all, a number for the whole row, more for
-    what is needed, any number for each. ``drop``: the share of rows that leave segments out.
+    what is ``relevant`` [rows, W] (not for what comes after it, which no score can tell), any number for each.
+    ``drop``: the share of rows that leave segments out.
     """
     rows, segments = needed.shape
     device = needed.device
@@ -107,7 +108,7 @@ def draw_counts(needed: Tensor, most: int, generator: torch.Generator, drop: flo
         return low + (uniform(*shape) * (high - low + 1)).long()
 
     row = whole(1, most, rows, 1)
-    ata = torch.where(needed, whole(1, most, rows, segments), whole(1, 4, rows, 1))
+    ata = torch.where(relevant, whole(1, most, rows, segments), whole(1, 4, rows, 1))
     ways = torch.stack([torch.full_like(ata, most), row.expand_as(ata), ata, whole(1, most, rows, segments)])
     way = whole(0, 3, rows)
     counts = ways[way, torch.arange(rows, device=device)]

@@ -15,7 +15,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -37,6 +37,7 @@ from nano.recorded import RecordedStep
 from nano.schedule import Kind, Schedule
 from nano.sizes import NANO
 from nano.tables import Tables
+from tempo_core.errors import UsageError
 
 Tensor = torch.Tensor
 SEED = 20260408
@@ -61,14 +62,16 @@ class Run:
 
     def save(self, path: Path) -> None:
         """Everything that the next run goes on from."""
-        state = {"losses": self.losses.state_dict(), "step": self.step}
+        state = {"losses": self.losses.state_dict(), "step": self.step, "schedule": asdict(self.schedule)}
         state["optimizers"] = [one.state_dict() for one in self.optimizers]
         torch.save(state, path.with_suffix(".part"))
         path.with_suffix(".part").replace(path)
 
     def load(self, path: Path) -> None:
-        """Goes on from a saved state."""
+        """Goes on from a saved state. UsageError where that run had another schedule."""
         state = torch.load(path, map_location=self.device, weights_only=True)
+        if state.get("schedule") != asdict(self.schedule):
+            raise UsageError(f"{path} is of a run with another schedule: remove it, or name another file with --state")
         self.losses.load_state_dict(state["losses"])
         self.step = int(state["step"])
         for one, saved in zip(self.optimizers, state["optimizers"], strict=True):
@@ -144,8 +147,9 @@ class _Steps:
         run = self._run
         kind = run.schedule.kind(run.step)
         generator = torch.Generator(run.device).manual_seed(SEED + run.step)
-        needed = (batch.long_needed if kind == "long" else batch.needed).flatten(0, 1)
-        counts = draw_counts(needed, NANO.memory_tokens, generator, run.schedule.drop(run.step))
+        marks = (batch.long_needed, batch.long_relevant) if kind == "long" else (batch.needed, batch.relevant)
+        needed, relevant = (mark.flatten(0, 1) for mark in marks)
+        counts = draw_counts(needed, relevant, NANO.memory_tokens, generator, run.schedule.drop(run.step))
         for optimizer in run.optimizers:
             for group in optimizer.param_groups:
                 group["lr"].fill_(run.schedule.rate(run.step) * group["peak"])
@@ -200,7 +204,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     torch.set_float32_matmul_precision("high")
     run = begin(Schedule(), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     if options.state.exists():
-        run.load(options.state)
+        try:
+            run.load(options.state)
+        except UsageError as error:
+            raise SystemExit(str(error)) from None
 
     def save() -> None:
         run.save(options.state)

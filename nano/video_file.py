@@ -5,6 +5,7 @@ Scenes are rendered and piped one at a time, so memory stays bounded whatever th
 
 from __future__ import annotations
 
+import os
 import subprocess
 import tempfile
 import threading
@@ -29,7 +30,8 @@ _SAID = "-colorspace bt709 -color_primaries bt709 -color_trc bt709 -color_range 
 
 
 def write_video(script: Script, path: Path, edge: int = FILE_EDGE) -> Path:
-    """Write ``script`` as an MP4 of ``edge`` x ``edge`` pixels; returns ``path``, which appears whole or not at all.
+    """Write ``script`` as an MP4 of ``edge`` x ``edge`` pixels; returns ``path``, which appears whole or not at all,
+    whoever makes the same file meanwhile.
 
     The same script gives the same bytes with the same ffmpeg. VideoError where ffmpeg fails or takes too long;
     ValueError where a scene is no whole number of 4 s, or the edge is odd.
@@ -37,7 +39,7 @@ def write_video(script: Script, path: Path, edge: int = FILE_EDGE) -> Path:
     if script.scene_s < 1 or script.scene_s * FRAMES_PER_S % _DRAWN or edge % 2:
         raise ValueError(f"scenes of {script.scene_s} s at {edge} pixels: take multiples of 4 s and an even edge")
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.stem}.part{path.suffix}")
+    part = path.with_name(f".{path.stem}.{os.getpid()}.part{path.suffix}")
     try:
         _encode(script, part, edge)
         part.replace(path)

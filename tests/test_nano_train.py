@@ -55,6 +55,7 @@ def batch(tables: Tables) -> Batch:
 @pytest.mark.slow
 def test_a_run_passes_through_all_three_parts_and_logs_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(training, "LOG_STEPS", 1)
+    monkeypatch.setattr(training, "SAVE_S", FAR)
     log, saved = StringIO(), list[int]()
     run = begin(TINY, CPU)
     assert train(run, FAR, lambda: saved.append(run.step), log, workers=0)
@@ -81,6 +82,13 @@ def test_a_stopped_run_goes_on_from_what_it_saved(tmp_path: Path, monkeypatch: p
     momenta = [state["momentum"] for state in again.optimizers[0].state.values()]
     assert momenta and all(bool(one.any()) for one in momenta)
     assert train(again, FAR, lambda: None, StringIO(), workers=0)
+
+
+def test_a_run_of_another_schedule_is_not_gone_on_with(tmp_path: Path) -> None:
+    begin(TINY, CPU).save(tmp_path / "state.pt")
+    arguments = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "state.pt"), "--eager"]
+    with pytest.raises(SystemExit, match=r"state\.pt is of a run with another schedule: remove it"):
+        main(arguments)
 
 
 @pytest.mark.slow
@@ -164,6 +172,12 @@ def test_a_long_prompt_holds_what_its_answer_needs(batch: Batch) -> None:
         assert sorted(long[long >= 0].tolist()) == short.nonzero()[:, 0].tolist()
 
 
+def test_in_a_long_prompt_what_comes_after_is_needed_but_not_relevant(batch: Batch) -> None:
+    assert torch.equal(batch.long_relevant.sum(-1), batch.relevant.sum(-1))
+    assert not bool((batch.long_relevant & ~batch.long_needed).any())
+    assert int(batch.long_relevant.sum()) < int(batch.long_needed.sum())
+
+
 def test_what_comes_after_something_is_in_the_same_video(tables: Tables) -> None:
     rng, seen = random.Random(4), 0
     for _ in range(8):
@@ -194,14 +208,23 @@ def test_when_is_answered_in_the_time_of_the_tags(tables: Tables) -> None:
 def test_counts_keep_what_is_needed_and_leave_out_the_rest_now_and_then() -> None:
     needed = torch.zeros(400, 12, dtype=torch.bool)
     needed[:, 3] = True
-    counts = draw_counts(needed, 16, torch.Generator().manual_seed(1), drop=0.5)
+    counts = draw_counts(needed, needed, 16, torch.Generator().manual_seed(1), drop=0.5)
     assert int(counts[:, 3].min()) >= 1
     assert (int(counts.min()), int(counts.max())) == (-1, 16)
     assert bool((counts == 16).all(1).any())
 
 
+def test_what_is_needed_but_not_relevant_is_not_given_more_than_the_rest() -> None:
+    needed, relevant = torch.zeros(2, 400, 12, dtype=torch.bool)
+    needed[:, 3:5] = relevant[:, 3] = True
+    counts = draw_counts(needed, relevant, 16, torch.Generator().manual_seed(1), drop=0.0).float().mean(0)
+    assert counts[3] > 1.1 * counts[4]
+    assert counts[4] < 1.1 * counts[5]
+
+
 def test_nothing_is_left_out_where_that_is_not_wanted() -> None:
-    counts = draw_counts(torch.zeros(50, 8, dtype=torch.bool), 16, torch.Generator().manual_seed(1), drop=0.0)
+    nothing = torch.zeros(50, 8, dtype=torch.bool)
+    counts = draw_counts(nothing, nothing, 16, torch.Generator().manual_seed(1), drop=0.0)
     assert int(counts.min()) >= 1
 
 
