@@ -1,7 +1,7 @@
 """Accuracy against the token budget, for Adaptive Token Allocation and the alternatives, on held-out nano videos.
 
-    python -m benchmarks.allocation --model PATH --questions 1200 --device cuda --out benchmarks/results/allocation.json
-    python -m benchmarks.allocation --from benchmarks/results/allocation.json --figure docs/allocation.svg
+    python -m benchmarks.allocation --questions 1200 --device cuda --out benchmarks/results/allocation-h100.json
+    python -m benchmarks.allocation --from benchmarks/results/allocation-*.json --figure docs/allocation.svg
 
 Each question is read once and all memory tokens are computed once; memory tokens are causal, so that the first k of
 them equal what computing k gives. Every setting (policy and budget, cut and length) then prompts the answering LLM with
@@ -15,20 +15,16 @@ import argparse
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from benchmarks.allocation_report import tables
+from benchmarks.allocation_report import joined, tables
 from benchmarks.batched_answers import Kept, WholePrompt
 from benchmarks.nano_setting import Check, Setting, add_options, ask_whole, open_setting, write_results
-from benchmarks.nano_videos import HeldOutVideo, VideoPixels, absent_questions, encoded
+from benchmarks.nano_videos import HeldOutVideo, VideoPixels, encoded
 from benchmarks.policies import every_setting
-from benchmarks.relevance_stats import Flags, Floats, summary
 from nano.questions import Question
-from tempo_core import PrefixCache
-from tempo_core.values import FloatArray
-
-_ABSENT_PER_VIDEO = 3  # questions that are only read: their thing is not shown
 
 
 @dataclass
@@ -37,10 +33,6 @@ class Tally:
 
     questions: dict[str, list[object]] = field(default_factory=dict)
     right: dict[str, list[str]] = field(default_factory=dict)
-    scores: list[Floats] = field(default_factory=list)
-    relevant: list[Flags] = field(default_factory=list)
-    present: list[float] = field(default_factory=list)
-    absent: list[float] = field(default_factory=list)
     spent: dict[str, list[float]] = field(default_factory=dict)
     check: Check = field(default_factory=Check)
 
@@ -49,12 +41,14 @@ class Tally:
         for setting, flags in kept.items():
             self.spent.setdefault(setting, []).append(float(flags.sum(axis=1).mean()))
 
-    def add(self, video: HeldOutVideo, question: Question, scores: FloatArray, told: dict[str, str]) -> None:
-        """One question's scores [segments] and what was answered in each setting."""
+    def add(self, video: HeldOutVideo, question: Question, told: dict[str, str]) -> None:
+        """What was answered to one question in each setting."""
         for setting, text in told.items():
             self.right.setdefault(setting, []).append("1" if text == question.answer else "0")
         facts: dict[str, object] = {
             "kind": question.kind,
+            "video": video.number,
+            "quiet": int(video.is_quiet),
             "length": video.length,
             "segments": len(video.script.scenes),
             "tenth": _tenth(question, len(video.script.scenes)),
@@ -63,20 +57,14 @@ class Tally:
             "text": question.text,
             "answer": question.answer,
             "told": next(text for setting, text in reversed(told.items()) if setting.startswith("even/")),
-            "best_score": round(float(scores.max()), 4),
         }
         for name, fact in facts.items():
             self.questions.setdefault(name, []).append(fact)
-        is_relevant = np.isin(np.arange(len(scores)), question.relevant)
-        self.scores.append(scores.astype(np.float64))
-        self.relevant.append(is_relevant)
-        (self.present if is_relevant.any() else self.absent).append(float(scores.max()))
 
     def results(self, setting: Setting) -> dict[str, object]:
         """As JSON values."""
         return {
             "about": {**setting.about(), "same_as_alone": f"{self.check.same} of {self.check.of}"},
-            "relevance": summary(self.scores, self.relevant, self.present, self.absent),
             "spent": {name: round(float(np.mean(tokens)), 3) for name, tokens in self.spent.items()},
             "right": {name: "".join(bits) for name, bits in self.right.items()},
             "questions": self.questions,
@@ -97,14 +85,13 @@ def _ask_video(setting: Setting, tally: Tally, video: HeldOutVideo, pixels: Vide
     for number, question in enumerate(video.questions):
         rng = np.random.default_rng([setting.options.seed, video.number, number])
         read, memory, whole = ask_whole(checkpoint, prefix, question.text, states.tag_times_s)
-        kept = every_setting(read.scores, checkpoint.compressor.max_memory_tokens, rng)
+        kept = every_setting(read.scores, (checkpoint.min_tokens, checkpoint.compressor.max_memory_tokens), rng)
         told = _answers(setting, whole, kept)
-        name = list(kept)[(tally.check.of * 7) % len(kept)]
+        name = list(kept)[(tally.check.of * 11) % len(kept)]
         cut_memory = [tokens[flags] for tokens, flags in zip(memory, kept[name], strict=True)]
         tally.check.compare(checkpoint, question.text, states.tag_times_s, cut_memory, told[name])
-        tally.add(video, question, read.scores, told)
+        tally.add(video, question, told)
         tally.spend(kept)
-    tally.absent += _absent_scores(setting, video, prefix)
 
 
 def _answers(setting: Setting, whole: WholePrompt, kept: dict[str, Kept]) -> dict[str, str]:
@@ -116,12 +103,7 @@ def _answers(setting: Setting, whole: WholePrompt, kept: dict[str, Kept]) -> dic
     return {name: told[key] for name, key in keys.items()}
 
 
-def _absent_scores(setting: Setting, video: HeldOutVideo, prefix: PrefixCache) -> list[float]:
-    texts = absent_questions(video, _ABSENT_PER_VIDEO)
-    return [float(setting.checkpoint.compressor.relevance(prefix, text).max()) for text in texts]
-
-
-def run(options: argparse.Namespace) -> dict[str, object]:
+def run(options: argparse.Namespace) -> dict[str, Any]:
     """The experiment, its results as JSON values."""
     setting = open_setting(options)
     tally = Tally()
@@ -134,14 +116,15 @@ def main() -> None:
     """Measures or reads results; prints tables, draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, questions=1200)
-    parser.add_argument("--from", dest="results", type=Path, help="results to show instead of measuring")
+    parser.add_argument("--from", dest="results", type=Path, nargs="+", help="results to show instead of measuring")
     parser.add_argument("--figure", type=Path, help="SVG file of the figure")
     options = parser.parse_args()
     if options.results is None:
-        results = run(options)
-        write_results(options.out, results)
+        runs = [run(options)]
+        write_results(options.out, runs[0])
     else:
-        results = json.loads(options.results.read_text())
+        runs = [json.loads(path.read_text()) for path in options.results]
+    results = joined(runs)
     print(tables(results))
     if options.figure is not None:
         from benchmarks.allocation_figure import draw

@@ -17,13 +17,13 @@ from benchmarks.policies import CUTS, POLICIES
 # Okabe and Ito's colours, which the colour-blind tell apart; the method in the strongest one, and with its own mark.
 _COLOURS = {
     "ata": "#0072B2",
-    "ata-1": "#000000",
+    "ata-4": "#000000",
     "topk": "#009E73",
     "even": "#E69F00",
     "random": "#56B4E9",
     "shuffled": "#CC79A7",
 }
-_MARKS = {"ata": "o", "ata-1": "P", "topk": "s", "even": "^", "random": "D", "shuffled": "v"}
+_MARKS = {"ata": "o", "ata-4": "P", "topk": "s", "even": "^", "random": "D", "shuffled": "v"}
 _CUT_COLOURS = {"head": "#0072B2", "random": "#56B4E9", "tail": "#D55E00"}
 _CUT_MARKS = {"head": "o", "random": "D", "tail": "v"}
 _TITLES = {"short": "Up to 64 segments", "long": "128 segments"}

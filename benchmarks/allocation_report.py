@@ -11,13 +11,14 @@ import numpy.typing as npt
 
 from benchmarks.policies import CUTS, POLICIES
 from benchmarks.relevance_stats import wilson
+from benchmarks.tables import cell, table
 from nano.phrasings import KINDS
 from nano.world import LONGEST_ROW
 
 Flags = npt.NDArray[np.bool_]
 NAMES = {
     "ata": "ATA",
-    "ata-1": "ATA, at least 1",
+    "ata-4": "ATA, at least 4",
     "even": "even",
     "random": "random",
     "topk": "top segments whole",
@@ -26,6 +27,7 @@ NAMES = {
 CUT_NAMES = {"head": "first k", "random": "any k", "tail": "last k"}
 _PARTS = ("all", "short", "long")
 _FOUR = 4  # a quarter of the tokens where a segment has 16
+_RESAMPLES, _SEED = 10_000, 41
 
 
 @dataclass(frozen=True)
@@ -64,14 +66,14 @@ class Results:
     @property
     def quarter(self) -> str:
         """ATA with a quarter of the tokens."""
-        return f"ata/{self.raw['about']['memory_tokens'] / _FOUR:g}"
+        return f"ata/{float(self.budgets('ata')[-1]) / _FOUR:g}"
 
 
 def tables(raw: dict[str, Any]) -> str:
     """Everything that the experiment says."""
     results = Results(raw)
     sections = [_about(results), *(_policy_table(results, part) for part in _PARTS)]
-    sections += [_cut_table(results), *_breakdowns(results), _relevance_table(raw["relevance"])]
+    sections += [_differences(results), _cut_table(results), *_breakdowns(results)]
     return "\n\n".join(sections)
 
 
@@ -86,35 +88,86 @@ def cut_numbers(results: Results, way: str) -> list[tuple[float, float, float, f
     return [(float(name), *results.share(f"cut-{way}/{name}")) for name in results.budgets(f"cut-{way}")]
 
 
+def joined(raws: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Results of several runs over different videos as those of one; ``about`` lists the runs."""
+    models = {(raw["about"]["vision_sha256"], raw["about"]["text_sha256"], raw["about"]["seed"]) for raw in raws}
+    videos = [video for raw in raws for video in set(raw["questions"]["video"])]
+    if len(models) > 1 or len(videos) > len(set(videos)):
+        raise SystemExit("these results are of different models or seeds, or of the same videos")
+    counts = [len(raw["questions"]["kind"]) for raw in raws]
+    spent = {name: [raw["spent"][name] for raw in raws] for name in raws[0]["spent"]}
+    return {
+        "about": [raw["about"] for raw in raws],
+        "spent": {name: float(np.average(values, weights=counts)) for name, values in spent.items()},
+        "right": {name: "".join(raw["right"][name] for raw in raws) for name in raws[0]["right"]},
+        "questions": {name: [fact for raw in raws for fact in raw["questions"][name]] for name in raws[0]["questions"]},
+    }
+
+
 def _about(results: Results) -> str:
-    about = results.raw["about"]
-    rows = [[key, str(value)] for key, value in about.items()]
-    return "## Run\n\n" + _table(["what", "value"], rows)
+    runs = results.raw["about"]
+    rows = [[key, *(str(run[key]) for run in runs)] for key in runs[0]]
+    return "## Run\n\n" + table(["what", *("value" for _ in runs)], rows)
 
 
 def _policy_table(results: Results, part: str) -> str:
     of = results.part(part)
     rows = []
     for policy in POLICIES:
-        cells = (_cell(results.share(f"{policy}/{name}", of)) for name in results.budgets(policy))
+        cells = (cell(results.share(f"{policy}/{name}", of)) for name in results.budgets(policy))
         rows.append([NAMES[policy], *cells])
-    spent = results.raw["spent"]
-    rows.append(["spent by ATA", *(f"{spent[f'ata/{name}']:.2f}" for name in results.budgets("ata"))])
+    if part == "all":
+        spent = results.raw["spent"]
+        rows.append(["spent by ATA", *(f"{spent[f'ata/{name}']:.2f}" for name in results.budgets("ata"))])
     header = ["tokens per segment", *results.budgets("ata")]
     title = {"all": "all videos", "short": "videos of up to 64 segments", "long": "videos of 128 segments"}[part]
-    return f"## Accuracy, {title} ({int(of.sum())} questions)\n\n" + _table(header, rows)
+    return f"## Accuracy, {title} ({int(of.sum())} questions)\n\n" + table(header, rows)
+
+
+def _differences(results: Results) -> str:
+    """Pairs of settings on the same questions; intervals by drawing whole videos again and again."""
+    few, most = results.budgets("ata")[1], results.budgets("ata")[-1]
+    pairs = [(results.quarter, results.everything), (results.quarter, results.quarter.replace("ata/", "even/"))]
+    pairs += [(f"ata/{few}", f"even/{few}"), (f"ata/{few}", f"topk/{few}"), ("ata/1", "topk/1")]
+    pairs += [(results.quarter, results.quarter.replace("ata/", "shuffled/")), ("cut-head/4", "cut-tail/4")]
+    rows = [
+        [_setting(one, most), _setting(other, most), *(_points(results, one, other, part) for part in ("all", "long"))]
+        for one, other in pairs
+    ]
+    header = ["setting", "less", "points, all videos", "points, videos of 128 segments"]
+    return "## Differences in percentage points\n\n" + table(header, rows)
+
+
+def _setting(name: str, most: str) -> str:
+    policy, budget = name.split("/")
+    if policy.startswith("cut-"):
+        return f"{CUT_NAMES[policy.removeprefix('cut-')]}, k = {budget}"
+    return f"{NAMES[policy]}, " + ("all tokens" if budget == most else f"{budget} a segment")
+
+
+def _points(results: Results, one: str, other: str, part: str) -> str:
+    """``-0.1 (-0.4 to 0.2)``: the difference in accuracy and its 95 % interval."""
+    of = results.part(part)
+    gain = (results.right(one).astype(float) - results.right(other))[of]
+    videos = np.unique(results.column("video")[of].astype(int), return_inverse=True)[1]
+    sums, sizes = np.bincount(videos, gain), np.bincount(videos)
+    rng = np.random.default_rng(_SEED)
+    drawn = rng.integers(0, len(sums), (_RESAMPLES, len(sums)))
+    low, high = np.quantile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), (0.025, 0.975))
+    return f"{100 * gain.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
 
 
 def _cut_table(results: Results) -> str:
     counts = results.budgets("cut-head")
-    rows = [[CUT_NAMES[way], *(_cell(results.share(f"cut-{way}/{name}")) for name in counts)] for way in CUTS]
+    rows = [[CUT_NAMES[way], *(cell(results.share(f"cut-{way}/{name}")) for name in counts)] for way in CUTS]
     header = ["memory tokens kept of each segment", *counts]
-    return "## Where the answer lies within a segment's memory tokens\n\n" + _table(header, rows)
+    return "## Where the answer lies within a segment's memory tokens\n\n" + table(header, rows)
 
 
 def _breakdowns(results: Results) -> Iterator[str]:
     places = [(f"{place * 10}-{place * 10 + 10} %", results.column("tenth") == place) for place in range(10)]
-    lengths = list(dict.fromkeys(results.column("length")))
+    lengths = sorted(set(results.column("length")), key=lambda at: [int(number) for number in at.split("x")])
+    calm = [("busy", results.column("quiet") == 0), ("quiet", results.column("quiet") == 1)]
     novelty = [
         (f"{said}{'novel' if novel else 'known'}", results.column(name) == novel)
         for name, said in (("novel_pair", "pair of shape and colour: "), ("novel_phrasing", "phrasing: "))
@@ -123,6 +176,7 @@ def _breakdowns(results: Results) -> Iterator[str]:
     yield _breakdown(results, "kind of question", ((kind, results.column("kind") == kind) for kind in KINDS))
     yield _breakdown(results, "place of the answer in the video", places)
     yield _breakdown(results, "length (segments x seconds)", ((at, results.column("length") == at) for at in lengths))
+    yield _breakdown(results, "how much happens in the video", calm)
     yield _breakdown(results, "what training never saw", novelty)
 
 
@@ -131,27 +185,6 @@ def _breakdown(results: Results, title: str, parts: Iterable[tuple[str, npt.NDAr
     rows = []
     for name, flags in parts:
         of = flags.astype(np.bool_)
-        rows.append([name, str(int(of.sum())), *(_cell(results.share(setting, of)) for setting in settings)])
+        rows.append([name, str(int(of.sum())), *(cell(results.share(setting, of)) for setting in settings)])
     shown = {results.everything: "all tokens", results.quarter: "ATA, a quarter of the tokens"}
-    return f"## By {title}\n\n" + _table([title, "questions", *(shown[name] for name in settings)], rows)
-
-
-def _relevance_table(relevance: dict[str, Any]) -> str:
-    plain = ("segments", "relevant", "auc", "auc_within_a_question", "auc_present_absent")
-    rows = [[name.replace("_", " "), str(relevance.get(name))] for name in plain]
-    rows += [[f"honest: {name.replace('_', ' ')}", str(value)] for name, value in relevance.get("honest", {}).items()]
-    scored = [[str(row[name]) for name in ("threshold", "precision", "recall")] for row in relevance["thresholds"]]
-    best = [[f"thing {there}", *map(str, relevance[f"best_score_{there}"].values())] for there in ("present", "absent")]
-    header = ["best score in the video", *relevance["best_score_present"]]
-    parts = [_table(["relevance", "value"], rows), _table(["score from", "precision", "recall"], scored)]
-    return "## Relevance against the script\n\n" + "\n\n".join([*parts, _table(header, best)])
-
-
-def _cell(share: tuple[float, float, float]) -> str:
-    """``93.1 (91.2-94.6)`` in per cent."""
-    return "-" if np.isnan(share[0]) else f"{share[0]:.1%} ({share[1]:.1%}-{share[2]:.1%})".replace("%", "")
-
-
-def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [" | ".join(header), " | ".join("---" for _ in header), *(" | ".join(row) for row in rows)]
-    return "\n".join(f"| {line} |" for line in lines)
+    return f"## By {title}\n\n" + table([title, "questions", *(shown[name] for name in settings)], rows)

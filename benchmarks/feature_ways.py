@@ -62,14 +62,8 @@ def question_vectors(compressor: Compressor, question: str) -> dict[str, FloatAr
     return {ONE_WORD: one_word, VISUAL: words, MEAN: spoken, PAIRS: spoken, GENERIC: asked.float().cpu().numpy()}
 
 
-def cosines(segments: FloatArray, questions: FloatArray, centred: bool) -> FloatArray:
-    """[Q, N]: the best cosine of each question's vector [Q, D] with a segment's [N, V, D].
-
-    ``centred``: less the mean of each side first, which takes out what all segments and all questions share.
-    """
-    if centred:
-        segments = segments - segments.mean(axis=(0, 1))
-        questions = questions - questions.mean(axis=0)
+def cosines(segments: FloatArray, questions: FloatArray) -> FloatArray:
+    """[Q, N]: the best cosine of each question's vector [Q, D] with a segment's [N, V, D]."""
     found: FloatArray = np.einsum("qd,nvd->qnv", _unit(questions), _unit(segments), optimize=True).max(axis=2)
     return found
 

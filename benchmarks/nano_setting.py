@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,7 +15,8 @@ import numpy as np
 import torch
 
 from benchmarks.batched_answers import ANSWER_TOKENS, BatchedAnswers, WholePrompt, whole_prompt
-from benchmarks.nano_videos import SEED, HeldOutVideo, VideoPixels, held_out_videos, read_videos, say
+from benchmarks.nano_videos import LENGTHS, SEED, HeldOutVideo, VideoPixels, held_out_videos, read_videos, say
+from flows.embedded import embedded_folder
 from tempo_core import Checkpoint, PrefixCache, load_checkpoint
 from tempo_core.prefix_cache import QuestionCache
 from tempo_core.values import FloatArray
@@ -24,7 +26,7 @@ _GPU_BATCH_SEGMENTS = 256  # a small model waits for launches: larger batches th
 
 def add_options(parser: argparse.ArgumentParser, questions: int) -> None:
     """The options that every experiment has."""
-    parser.add_argument("--model", help="folder or hub id of the checkpoint")
+    parser.add_argument("--model", help="folder or hub id of the checkpoint (default: the embedded one)")
     parser.add_argument("--questions", type=int, default=questions)
     parser.add_argument("--per-video", type=int, default=9, help="questions a video (default 9: one of each kind)")
     parser.add_argument("--seed", type=int, default=SEED, help="of the held-out videos")
@@ -32,23 +34,29 @@ def add_options(parser: argparse.ArgumentParser, questions: int) -> None:
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     parser.add_argument("--videos", type=Path, help="where the files are kept (default: a temporary folder)")
     parser.add_argument("--out", type=Path, help="JSON file of the results")
+    parser.add_argument("--skip", type=int, default=0, help="videos to leave out, as another run had them")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="then end with what was asked by then")
 
 
 @dataclass
 class Setting:
-    """A loaded model and its held-out videos. ``began``: when the clock started."""
+    """A loaded model and its held-out videos. ``began``: when the clock started. ``taken``: videos by now."""
 
     checkpoint: Checkpoint
     videos: list[HeldOutVideo]
     options: argparse.Namespace
     answers: BatchedAnswers
     began: float = field(default_factory=time.monotonic)
+    taken: int = 0
 
     def read(self) -> Iterator[tuple[HeldOutVideo, VideoPixels]]:
         """Each video and its decoded segments."""
         with tempfile.TemporaryDirectory() as scratch:
             folder = self.options.videos or Path(scratch)
             for done, pair in enumerate(read_videos(self.videos, self.checkpoint.geometry, folder), start=1):
+                if time.monotonic() - self.began > 60 * self.options.minutes:
+                    return
+                self.taken = done
                 yield pair
                 say(self.began, done, len(self.videos), "videos")
 
@@ -62,21 +70,19 @@ class Setting:
             "device": device,
             "dtype": self.options.dtype,
             "seed": self.options.seed,
-            "videos": len(self.videos),
-            "questions": sum(len(video.questions) for video in self.videos),
+            "skipped": self.options.skip,
+            "videos": self.taken,
+            "questions": sum(len(video.questions) for video in self.videos[: self.taken]),
             "seconds": round(time.monotonic() - self.began, 1),
         }
 
 
-def open_setting(options: argparse.Namespace) -> Setting:
+def open_setting(options: argparse.Namespace, lengths: Sequence[tuple[int, int]] = LENGTHS) -> Setting:
     """Loads the model and draws the videos."""
-    if options.model is None:
-        raise SystemExit("--model is needed")
-    checkpoint = load_checkpoint(options.model, device=options.device, dtype=options.dtype)
+    checkpoint = load_checkpoint(options.model or embedded_folder(), device=options.device, dtype=options.dtype)
     if options.device.startswith("cuda"):
-        torch.set_num_threads(1)  # videos are drawn in as many threads as there are cores
         checkpoint.compressor._batch = _GPU_BATCH_SEGMENTS
-    videos = held_out_videos(options.questions, options.per_video, options.seed)
+    videos = held_out_videos(options.questions, options.per_video, options.seed, lengths)[options.skip :]
     return Setting(checkpoint, videos, options, BatchedAnswers(checkpoint.answerer))
 
 

@@ -11,14 +11,17 @@ import os
 import random
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
 from pathlib import Path
 
-from nano.phrasings import KINDS
-from nano.questions import Question, draw_question
+import torch
+
+from nano.phrasings import KINDS, PHRASINGS, Kind
+from nano.questions import Question, Sought, article, draw_question
 from nano.video_file import write_video
-from nano.world import LONGEST_ROW, SHORT_SCENE_S, Habits, Script, draw_script
+from nano.world import COLOURS, LONGEST_ROW, SHAPES, SHORT_SCENE_S, Habits, Script, draw_script
 from tempo_core import Checkpoint
 from tempo_core.decoding import probe, read_segments
 from tempo_core.pixels import decode_jpeg, encode_jpeg, patchify
@@ -32,8 +35,9 @@ LENGTHS = (
     *((scenes, SHORT_SCENE_S) for scenes in (16, 32, 64, LONGEST_ROW)),
     *((LONGEST_ROW, scene_s) for scene_s in (8, 16, 28)),
 )
-QUIET = Habits(quiet=0.85, common=0.5)  # of the longest: where nearly nothing happens
+BUSY, QUIET = Habits(), Habits(quiet=0.85, common=0.5)  # in a quiet one nearly nothing happens
 NOVEL_PHRASINGS = 0.3
+NAMING: tuple[Kind, ...] = ("count", "motion", "happen", "when", "after", "times")  # that name a shape in its colour
 _TRIES = 8
 _BATCH_SEGMENTS = 16  # as the stage's encoder
 
@@ -45,6 +49,7 @@ class HeldOutVideo:
     number: int
     script: Script
     questions: tuple[Question, ...]
+    is_quiet: bool = False
 
     @property
     def length(self) -> str:
@@ -77,16 +82,12 @@ def held_out_videos(
     while asked < questions:
         number = len(videos)
         rng = random.Random(f"{seed}/{number}")
-        script = _script(rng, number, lengths[number % len(lengths)])
+        round_number, place = divmod(number, len(lengths))
+        script = _script(rng, round_number, lengths[place])
         drawn = _questions(rng, script, min(per_video, questions - asked), first_kind=asked)
-        videos.append(HeldOutVideo(number, script, drawn))
+        videos.append(HeldOutVideo(number, script, drawn, is_quiet=_is_quiet(round_number)))
         asked += len(drawn)
     return videos
-
-
-def states_of_video(checkpoint: Checkpoint, path: Path, state_dtype: StateDtype | None = None) -> VideoStates:
-    """From the file to segment states, as the stage does it."""
-    return encoded(checkpoint, pixels_of_video(checkpoint.geometry, path), state_dtype)
 
 
 def pixels_of_video(geometry: FrameGeometry, path: Path) -> VideoPixels:
@@ -114,14 +115,17 @@ def read_videos(
     videos: Sequence[HeldOutVideo], geometry: FrameGeometry, folder: Path
 ) -> Iterator[tuple[HeldOutVideo, VideoPixels]]:
     """Each video's file, made in ``folder`` unless it is there, and decoded; ahead of the taker, in order."""
-    workers = max(1, (os.cpu_count() or 1) - 1)
-    with ThreadPoolExecutor(workers) as pool:
+    workers, spawn = max(1, (os.cpu_count() or 1) - 1), get_context("spawn")
+    pool = ProcessPoolExecutor(workers, spawn, torch.set_num_threads, (1,))
+    try:
         ahead: list[Future[VideoPixels]] = []
         rest = iter(videos)
         for video in videos:
             while len(ahead) < 2 * workers and (later := next(rest, None)) is not None:
                 ahead.append(pool.submit(_made_and_read, later, geometry, folder))
             yield video, ahead.pop(0).result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def say(began: float, done: int, total: int, what: str) -> None:
@@ -130,12 +134,17 @@ def say(began: float, done: int, total: int, what: str) -> None:
         print(f"  {done}/{total} {what}, {time.monotonic() - began:.0f} s", flush=True)
 
 
-def absent_questions(video: HeldOutVideo, count: int, seed: int = SEED) -> tuple[str, ...]:
-    """Questions about things that the video does not show."""
+def absent_questions(video: HeldOutVideo, count: int, seed: int = SEED) -> list[str]:
+    """About shapes in colours that the video does not show them in: of all kinds that name both, in all phrasings."""
     rng = random.Random(f"{seed}/{video.number}/absent")
-    tries = (draw_question(rng, video.script, "happen") for _ in range(10 * count))
-    absent = dict.fromkeys(one.text for one in tries if one is not None and not one.relevant)
-    return tuple(absent)[:count]
+    shown = {(scene.thing, scene.colour) for scene in video.script.scenes}
+    pairs = [(thing, colour) for thing in SHAPES for colour in COLOURS if (thing, colour) not in shown]
+    found = []
+    for thing, colour in rng.sample(pairs, min(count, len(pairs))):
+        kind, is_novel, sought = rng.choice(NAMING), rng.random() < NOVEL_PHRASINGS, Sought(thing, colour)
+        text = PHRASINGS[kind][-1] if is_novel else rng.choice(PHRASINGS[kind][:-1])
+        found.append(text.format(x=sought.name, xs=sought.names, a=article(sought.name)))
+    return found
 
 
 def _made_and_read(video: HeldOutVideo, geometry: FrameGeometry, folder: Path) -> VideoPixels:
@@ -148,12 +157,14 @@ def _made_and_read(video: HeldOutVideo, geometry: FrameGeometry, folder: Path) -
     return pixels
 
 
-def _script(rng: random.Random, number: int, length: tuple[int, int]) -> Script:
-    """Every other round of lengths shows what training never did; long videos are quiet."""
-    scenes, scene_s = length
-    habits = QUIET if scenes == LONGEST_ROW else Habits()
-    with_held_out = number // len(LENGTHS) % 2 == 1
-    return draw_script(rng, scenes, scene_s, Habits(habits.quiet, habits.common, habits.cards, with_held_out))
+def _is_quiet(round_number: int) -> bool:
+    return round_number % 4 >= 2
+
+
+def _script(rng: random.Random, round_number: int, length: tuple[int, int]) -> Script:
+    """Every other round of lengths shows what training never did; of every four, two are quiet."""
+    habits = QUIET if _is_quiet(round_number) else BUSY
+    return draw_script(rng, *length, replace(habits, with_held_out=round_number % 2 == 1))
 
 
 def _questions(rng: random.Random, script: Script, count: int, first_kind: int) -> tuple[Question, ...]:

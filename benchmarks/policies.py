@@ -12,25 +12,24 @@ import numpy.typing as npt
 
 from benchmarks.batched_answers import Kept
 from serving.answer import most_relevant
-from serving.budget import MIN_TOKENS
-from tempo_core.allocation import allocate
+from tempo_core.allocation import MIN_TOKENS, allocate
 from tempo_core.values import FloatArray
 
 Counts = npt.NDArray[np.int64]
 Random = np.random.Generator
-POLICIES = ("ata", "ata-1", "even", "random", "topk", "shuffled")
+POLICIES = ("ata", "ata-4", "even", "random", "topk", "shuffled")
 CUTS = ("head", "tail", "random")
 SHARES = (1 / 8, 1 / 4, 1 / 2, 1.0, 2.0, 4.0, 8.0, 16.0)  # memory tokens per segment on average
 
 
-def ata(scores: FloatArray, budget: int, most: int, least: int = MIN_TOKENS) -> Counts:
+def ata(scores: FloatArray, budget: int, most: int, least: int) -> Counts:
     """Adaptive Token Allocation as the engine does it; with fewer tokens than segments, one each to the most relevant.
 
-    ``least``: what every segment keeps; 4 of 16 is a larger share than the published 4 of 128.
+    ``least``: what every segment keeps. The published 4 of 128 are a thirty-second; of 16, 4 are already a quarter.
     """
     kept = most_relevant(scores, budget)
     counts = np.zeros(len(scores), dtype=np.int64)
-    counts[kept] = allocate(scores[kept], budget, min(least, most), most)
+    counts[kept] = allocate(scores[kept], budget, least, most)
     return counts
 
 
@@ -63,15 +62,16 @@ def top_whole(scores: FloatArray, budget: int, most: int) -> Counts:
     return counts
 
 
-def allocated(policy: str, scores: FloatArray, budget: int, most: int, rng: Random) -> Counts:
-    """Memory tokens per segment [S], at most ``budget`` in all."""
+def allocated(policy: str, scores: FloatArray, budget: int, limits: tuple[int, int], rng: Random) -> Counts:
+    """Memory tokens per segment [S], at most ``budget`` in all. ``limits``: the model's least and most of a segment."""
+    least, most = limits
     ways: dict[str, Callable[[], Counts]] = {
-        "ata": lambda: ata(scores, budget, most),
-        "ata-1": lambda: ata(scores, budget, most, least=1),
+        "ata": lambda: ata(scores, budget, most, least),
+        "ata-4": lambda: ata(scores, budget, most, MIN_TOKENS),
         "even": lambda: even(len(scores), budget, most),
         "random": lambda: at_random(len(scores), budget, most, rng),
         "topk": lambda: top_whole(scores, budget, most),
-        "shuffled": lambda: ata(rng.permutation(scores), budget, most, least=1),
+        "shuffled": lambda: ata(rng.permutation(scores), budget, most, least),
     }
     counts = ways[policy]()
     assert counts.sum() <= max(budget, 1) and counts.max() <= most, (policy, budget)
@@ -95,14 +95,14 @@ def cut(way: str, segments: int, count: int, most: int, rng: Random) -> Kept:
     return kept
 
 
-def every_setting(scores: FloatArray, most: int, rng: Random) -> dict[str, Kept]:
+def every_setting(scores: FloatArray, limits: tuple[int, int], rng: Random) -> dict[str, Kept]:
     """Name of a setting to the tokens it keeps: ``policy/tokens per segment`` and ``cut-way/k``."""
-    segments = len(scores)
+    segments, most = len(scores), limits[1]
     settings: dict[str, Kept] = {}
     for share in shares(most):
         budget = max(1, round(share * segments))
         for policy in POLICIES:
-            settings[f"{policy}/{share:g}"] = head(allocated(policy, scores, budget, most, rng), most)
+            settings[f"{policy}/{share:g}"] = head(allocated(policy, scores, budget, limits, rng), most)
     for count in cut_counts(most):
         for way in CUTS:
             settings[f"cut-{way}/{count}"] = cut(way, segments, count, most, rng)

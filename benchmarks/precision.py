@@ -1,6 +1,6 @@
 """What smaller states and KV caches cost in accuracy, on held-out nano videos, with all memory tokens.
 
-    python -m benchmarks.precision --model PATH --questions 1200 --device cuda --out benchmarks/results/precision.json
+    python -m benchmarks.precision --questions 500 --device cuda --out benchmarks/results/precision-h100.json
 
 States are kept as float32, bfloat16, int8 and int4 (a scale a token), KV caches of the prefixes as bfloat16 and as
 8-bit floats (E4M3), plain or with a scale per token and head. Everything else is the same; the score difference is the
@@ -21,6 +21,7 @@ import torch
 from benchmarks.nano_setting import Check, Setting, add_options, ask_whole, open_setting, write_results
 from benchmarks.nano_videos import HeldOutVideo, VideoPixels, encoded
 from benchmarks.relevance_stats import wilson
+from benchmarks.tables import table
 from nano.world import LONGEST_ROW
 from tempo_core import PrefixCache
 from tempo_core.spec import StateDtype
@@ -155,7 +156,7 @@ def _row(variant: Variant, tally: Tally, exact: Tally) -> dict[str, object]:
 def main() -> None:
     """Prints a row per variant."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_options(parser, questions=1200)
+    add_options(parser, questions=500)
     options = parser.parse_args()
     setting, tallies, check = open_setting(options), [Tally() for _ in VARIANTS], Check()
     for asked in setting.read():
@@ -163,10 +164,7 @@ def main() -> None:
     rows = [_row(variant, tally, tallies[0]) for variant, tally in zip(VARIANTS, tallies, strict=True)]
     about = {**setting.about(), "same_as_alone": f"{check.same} of {check.of}"}
     print(json.dumps(about))
-    print("| " + " | ".join(rows[0]) + " |")
-    print("| " + " | ".join("---" for _ in rows[0]) + " |")
-    for row in rows:
-        print("| " + " | ".join(map(str, row.values())) + " |")
+    print(table(list(rows[0]), [[str(value) for value in row.values()] for row in rows]))
     write_results(options.out, {"about": about, "rows": rows})
 
 

@@ -11,7 +11,6 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Flags = npt.NDArray[np.bool_]
 THRESHOLDS = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
-_QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95)
 
 
 def wilson(right: int, of: int, z: float = 1.96) -> tuple[float, float, float]:
@@ -43,62 +42,37 @@ def at_threshold(scores: Floats, relevant: Flags, threshold: float) -> dict[str,
     return {"threshold": threshold, "precision": precision, "recall": recall}
 
 
-def honest_threshold(present: Floats, absent: Floats) -> dict[str, float]:
+def honest_threshold(present: Floats, absent: Floats) -> float:
     """The best score of a video below which "this is not in the video" is right most often, both cases weighed alike.
 
-    ``present``: best scores of questions whose thing is shown, ``absent``: of those whose thing is not.
+    ``present``: best scores of questions whose thing is shown, ``absent``: of those whose thing is not. Halfway between
+    two scores that were seen; of several equally good ones the middle one.
     """
     candidates = np.unique(np.concatenate([present, absent]))
-    edges = np.concatenate([candidates[:1], (candidates[1:] + candidates[:-1]) / 2])
+    edges = (candidates[1:] + candidates[:-1]) / 2
     found = (present[None] >= edges[:, None]).mean(axis=1)
     refused = (absent[None] < edges[:, None]).mean(axis=1)
-    best = int(np.argmax(found + refused))
-    return {
-        "threshold": round(float(edges[best]), 4),
-        "balanced_accuracy": round(float(found[best] + refused[best]) / 2, 4),
-        "said_absent_wrongly": round(1 - float(found[best]), 4),
-        "said_absent_rightly": round(float(refused[best]), 4),
-    }
+    best = np.flatnonzero(found + refused == (found + refused).max())
+    return float(edges[best[len(best) // 2]])
 
 
-def summary(
-    scores: Sequence[Floats], relevant: Sequence[Flags], present: Sequence[float], absent: Sequence[float]
-) -> dict[str, object]:
-    """``scores`` and ``relevant``: per question, per segment; ``present`` and ``absent``: best scores of questions."""
-    if not scores:
-        return {}
+def summary(scores: Sequence[Floats], relevant: Sequence[Flags]) -> dict[str, object]:
+    """Of all segments together and within each question; ``scores`` and ``relevant``: per question, per segment."""
     pooled, truth = np.concatenate(scores), np.concatenate(relevant)
     each = [auc(values, flags) for values, flags in zip(scores, relevant, strict=True)]
-    result: dict[str, object] = {
+    return {
         "segments": len(pooled),
         "relevant": int(truth.sum()),
         "auc": rounded(auc(pooled, truth)),
         "auc_within_a_question": rounded(_mean(each)),
         "thresholds": [at_threshold(pooled, truth, threshold) for threshold in THRESHOLDS],
-        "best_score_present": _quantiles(present),
-        "best_score_absent": _quantiles(absent),
     }
-    if present and absent:
-        result["honest"] = honest_threshold(np.array(present), np.array(absent))
-        result["auc_present_absent"] = rounded(_separation(present, absent))
-    return result
-
-
-def _separation(present: Sequence[float], absent: Sequence[float]) -> float:
-    flags = np.array([True] * len(present) + [False] * len(absent))
-    return auc(np.array([*present, *absent]), flags)
 
 
 def _mean(values: Sequence[float]) -> float:
     """Of those that are numbers."""
     numbers = [value for value in values if not math.isnan(value)]
     return sum(numbers) / len(numbers) if numbers else math.nan
-
-
-def _quantiles(values: Sequence[float]) -> dict[str, float | None]:
-    found = np.quantile(values, _QUANTILES) if values else np.full(len(_QUANTILES), np.nan)
-    cells = {f"{quantile:g}": rounded(float(value)) for quantile, value in zip(_QUANTILES, found, strict=True)}
-    return {"questions": len(values), **cells}
 
 
 def rounded(value: float) -> float | None:

@@ -7,18 +7,18 @@ from dataclasses import dataclass
 from tempo_core.errors import BudgetError
 
 DEFAULT_TOKEN_BUDGET = 4096  # the paper's 4K: LVBench 52.7 against 52.3 at 8K
-MIN_TOKENS = 4  # each segment's temporal anchor (paper)
 
 
 @dataclass(frozen=True)
 class PromptRoom:
     """What the LLM's prompt has room for, in tokens: ``context`` in all, ``fixed`` chat and question, ``tag`` the
-    longest segment tag, ``segment`` the most memory tokens of one segment."""
+    longest segment tag, ``segment`` the most memory tokens of one segment, ``anchor`` the least."""
 
     context: int
     fixed: int
     tag: int
     segment: int
+    anchor: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ def fit_budget(asked: int | None, segments: int, room: PromptRoom) -> BudgetFit:
         raise BudgetError(f"a token budget of {asked} holds nothing; it must be at least 1")
     wanted = DEFAULT_TOKEN_BUDGET if asked is None else asked
     free = room.context - room.fixed
-    kept = min(segments, wanted, free // (room.tag + MIN_TOKENS))
+    kept = min(segments, wanted, free // (room.tag + room.anchor))
     if kept < 1:
         raise BudgetError(f"the question and answer leave no room in the LLM's context of {room.context} tokens")
     left = free - kept * room.tag

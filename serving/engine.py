@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from serving.answer import Answer, AskedSegment, SearchHit, Usage, absence, cite, most_relevant
-from serving.budget import MIN_TOKENS, BudgetFit, PromptRoom, fit_budget
+from serving.budget import BudgetFit, PromptRoom, fit_budget
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
 from serving.selection import Scope, SelectedSegment, left_out, nearest, require_videos, select_segments, titles
@@ -189,7 +189,7 @@ class Engine:
         kept = most_relevant(scores, fit.segments)
         most = self._compressor.max_memory_tokens
         tokens = np.zeros(len(scores), dtype=np.int64)
-        tokens[kept] = allocate(scores[kept], fit.token_budget, min(MIN_TOKENS, most), most)
+        tokens[kept] = allocate(scores[kept], fit.token_budget, self._checkpoint.min_tokens, most)
         return kept, tokens
 
     def _compress(self, reading: _Reading, tokens: npt.NDArray[np.int64], watch: Stopwatch) -> dict[int, FloatArray]:
@@ -214,6 +214,7 @@ class Engine:
             fixed=self._answerer.fixed_tokens(question) + introduced + max_new_tokens,
             tag=max(self._answerer.tag_tokens(segment.record.tag_time_s) for segment in segments),
             segment=self._compressor.max_memory_tokens,
+            anchor=self._checkpoint.min_tokens,
         )
 
     def _generate(self, prompt: _Prompt, max_new_tokens: int, watch: Stopwatch) -> Iterator[str | Answer]:

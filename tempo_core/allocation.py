@@ -11,6 +11,7 @@ import numpy.typing as npt
 from tempo_core.errors import BudgetError, UsageError
 from tempo_core.values import FloatArray
 
+MIN_TOKENS, MAX_TOKENS = 4, 128  # of a segment (paper)
 FLAT_SCORES = 1e-8  # scores closer together than this rank nothing: the budget is spread evenly
 
 
@@ -27,7 +28,7 @@ def normalized_relevance(scores: npt.ArrayLike) -> FloatArray:
 
 
 def allocate(
-    scores: npt.ArrayLike, token_budget: int, min_tokens: int = 4, max_tokens: int = 128
+    scores: npt.ArrayLike, token_budget: int, min_tokens: int = MIN_TOKENS, max_tokens: int = MAX_TOKENS
 ) -> npt.NDArray[np.int64]:
     """Memory tokens per segment, shape (segments,), between 1 and ``max_tokens``, in all at most ``token_budget``.
 

@@ -29,6 +29,7 @@ from tempo_core.checkpoint_config import (
     first_line,
     frame_geometry,
     llm_config,
+    min_tokens,
     svlm_config,
 )
 from tempo_core.compressor import Compressor
@@ -54,6 +55,7 @@ class ModelIdentity:
     """What identifies a Tempo model without loading it. ``id`` is the name it was asked by.
 
     ``absent_below``: a best relevance score under it means that what is asked about is not there (None: unknown).
+    ``min_tokens``: memory tokens that every segment keeps.
     ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
     """
 
@@ -64,6 +66,7 @@ class ModelIdentity:
     state_levels: int
     state_hidden: int
     absent_below: float | None
+    min_tokens: int
 
     def fingerprints(self, spec: IndexSpec) -> Fingerprints:
         """The chain of identities of what this model computes under ``spec`` (DESIGN §5)."""
@@ -130,6 +133,7 @@ def _identity(name: str, weights: WeightFiles, config: dict[str, Any], svlm: Any
         state_levels=1 + len(svlm.vision_config.deepstack_visual_indexes),
         state_hidden=svlm.vision_config.out_hidden_size,
         absent_below=absent_below(config, weights.folder),
+        min_tokens=min(min_tokens(config, weights.folder), _count_memory_tokens(weights)),
     )
 
 
@@ -162,6 +166,12 @@ def _load_compressor(
     prompts = _prompts(base, _SVLM_TOKENS)
     direction = _relevance_direction(base, config, prompts).to(device)
     return Compressor(vision, text, memory.to(device=device, dtype=dtype), direction, prompts)
+
+
+def _count_memory_tokens(weights: WeightFiles) -> int:
+    """1 where the tensor is no such: whoever loads it says so."""
+    ((_, memory),) = weights.tensors([_MEMORY_TOKENS])
+    return int(memory.shape[1]) if memory.ndim == 3 else 1
 
 
 def _memory_tokens(weights: WeightFiles, hidden_size: int) -> torch.Tensor:

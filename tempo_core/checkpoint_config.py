@@ -13,6 +13,7 @@ from typing import Any
 from huggingface_hub.errors import StrictDataclassError
 from transformers import Qwen3Config, Qwen3VLConfig
 
+from tempo_core.allocation import MIN_TOKENS
 from tempo_core.errors import CheckpointError
 from tempo_core.pixels import MERGE, PAIR, PATCH
 from tempo_core.spec import FrameGeometry
@@ -70,6 +71,14 @@ def frame_geometry(config: dict[str, Any], folder: Path) -> FrameGeometry:
     if geometry.min_area > geometry.max_area:
         raise CheckpointError(f"{folder / 'config.json'}: frame_geometry.min_area is above max_area")
     return geometry
+
+
+def min_tokens(config: dict[str, Any], folder: Path) -> int:
+    """What Adaptive Token Allocation leaves every segment: the published 4, or what a small checkpoint says."""
+    least = config.get("min_compression_tokens", MIN_TOKENS)
+    if isinstance(least, bool) or not isinstance(least, int) or least < 1:
+        raise CheckpointError(f"{folder / 'config.json'}: min_compression_tokens is {least!r}, not a number from 1 on")
+    return least
 
 
 def absent_below(config: dict[str, Any], folder: Path) -> float | None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 from serving.budget import DEFAULT_TOKEN_BUDGET, PromptRoom, fit_budget
 from tempo_core.errors import BudgetError
 
-ROOM = PromptRoom(context=16384, fixed=300, tag=8, segment=128)
+ROOM = PromptRoom(context=16384, fixed=300, tag=8, segment=128, anchor=4)
 
 
 def test_a_long_video_keeps_all_segments_and_the_default_budget() -> None:
@@ -31,6 +33,10 @@ def test_segments_that_the_context_cannot_hold_are_left_out_aloud() -> None:
     assert "most relevant of 9,000 segments" in fit.warnings[0]
 
 
+def test_a_smaller_anchor_keeps_more_segments() -> None:
+    assert fit_budget(None, 9000, replace(ROOM, anchor=1)).segments > fit_budget(None, 9000, ROOM).segments
+
+
 def test_a_budget_of_nothing_is_refused() -> None:
     with pytest.raises(BudgetError, match="at least 1"):
         fit_budget(0, 3, ROOM)
@@ -38,7 +44,7 @@ def test_a_budget_of_nothing_is_refused() -> None:
 
 def test_a_question_that_fills_the_context_is_refused() -> None:
     with pytest.raises(BudgetError, match="no room"):
-        fit_budget(None, 3, PromptRoom(context=500, fixed=495, tag=8, segment=128))
+        fit_budget(None, 3, PromptRoom(context=500, fixed=495, tag=8, segment=128, anchor=4))
 
 
 @given(
@@ -52,7 +58,7 @@ def test_whatever_fits_is_inside_the_context_and_gives_every_segment_a_token(
     asked: int | None, segments: int, context: int, fixed: int, tag: int
 ) -> None:
     try:
-        fit = fit_budget(asked, segments, PromptRoom(context, fixed, tag, 128))
+        fit = fit_budget(asked, segments, PromptRoom(context, fixed, tag, 128, 4))
     except BudgetError:
         return
     visual = min(fit.token_budget, 128 * fit.segments)

@@ -28,7 +28,7 @@ from altered_checkpoints import (
     shard,
 )
 from golden_cases import BASE, TEMPO, golden_case, golden_checkpoint, golden_prefix, golden_states
-from tempo_core import FrameGeometry, load_checkpoint
+from tempo_core import load_checkpoint
 from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.spec import PAPER
 from tempo_core.values import FloatArray
@@ -168,26 +168,6 @@ def test_checkpoint_stored_in_bfloat16_loads_in_either_type(copy: Copy) -> None:
     for dtype in ("float32", "bfloat16"):
         score = behaviour(load_checkpoint(copy.tempo, dtype=dtype))[0]
         assert abs(score - behaviour(golden_checkpoint())[0]) < 0.02
-
-
-def test_context_is_what_the_llm_was_trained_for(copy: Copy) -> None:
-    assert golden_checkpoint().answerer.context_tokens == 16384
-    edit_config(copy.tempo, max_position_embeddings=4096)
-    assert load_checkpoint(copy.tempo).answerer.context_tokens == 4096
-    edit_config(copy.tempo, tokenizer_model_max_length=None)
-    assert load_checkpoint(copy.tempo).answerer.context_tokens == 4096
-
-
-def test_the_score_of_absence_is_unknown_unless_the_config_has_it(copy: Copy) -> None:
-    assert load_checkpoint(copy.tempo).absent_below is None
-    edit_config(copy.tempo, absent_below=0.25)
-    assert load_checkpoint(copy.tempo).absent_below == 0.25
-
-
-def test_frame_geometry_is_the_published_one_unless_the_config_has_its_own(copy: Copy) -> None:
-    assert golden_checkpoint().geometry == FrameGeometry()
-    edit_config(copy.tempo, frame_geometry={"longest_edge": 256, "max_edge_ratio": 20})
-    assert load_checkpoint(copy.tempo).geometry == FrameGeometry(longest_edge=256, max_edge_ratio=20.0)
 
 
 def test_id_is_the_name_it_was_asked_by() -> None:

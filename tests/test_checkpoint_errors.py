@@ -133,6 +133,8 @@ def test_base_that_is_not_tied_needs_its_head(copy: Copy) -> None:
         ({"frame_geometry": [512]}, "frame_geometry"),
         ({"absent_below": 1.5}, "absent_below is 1.5, not a score within 0..1"),
         ({"absent_below": "low"}, "absent_below"),
+        ({"min_compression_tokens": 0}, "min_compression_tokens is 0, not a number from 1 on"),
+        ({"min_compression_tokens": True}, "min_compression_tokens"),
         ({"frame_geometry": {"patch_multiple": 48}}, "patch_multiple is 48, not a multiple of 32"),
         ({"frame_geometry": {"min_area": 10**6}}, "min_area is above max_area"),
     ],
