@@ -77,6 +77,7 @@ PAPER = IndexSpec()
 NAMED_SPECS: dict[str, IndexSpec] = {
     "paper": PAPER,
     "paper-2048": replace(PAPER, name="paper-2048", max_frames=2048),
+    "paper-int8": replace(PAPER, name="paper-int8", state_dtype="int8"),
     "dense": replace(PAPER, name="dense", max_frames=None),
     "keyframes": replace(PAPER, name="keyframes", sampling="keyframes"),
     "paper-nvdec": replace(PAPER, name="paper-nvdec", decoder="nvdec"),

@@ -37,7 +37,9 @@ def test_the_paper_takes_two_frames_a_second_at_least_4_and_at_most_1024(duratio
 def test_the_uniform_specs_differ_in_their_cap() -> None:
     hour = Fraction(3600)
     named = {
-        name: spec for name, spec in NAMED_SPECS.items() if (spec.sampling, spec.decoder) == ("uniform", "software")
+        name: spec
+        for name, spec in NAMED_SPECS.items()
+        if (spec.sampling, spec.decoder, spec.state_dtype) == ("uniform", "software", "bfloat16")
     }
     counts = {name: sample_frames(hour, spec).count for name, spec in named.items()}
     assert counts == {"paper": 1024, "paper-2048": 2048, "dense": 7200}
@@ -46,6 +48,7 @@ def test_the_uniform_specs_differ_in_their_cap() -> None:
 def test_the_other_specs_differ_from_the_paper_in_what_their_names_say() -> None:
     keyframes = replace(PAPER, name="keyframes", sampling="keyframes")
     assert NAMED_SPECS["keyframes"] == keyframes
+    assert NAMED_SPECS["paper-int8"] == replace(PAPER, name="paper-int8", state_dtype="int8")
     assert NAMED_SPECS["paper-nvdec"] == replace(PAPER, name="paper-nvdec", decoder="nvdec")
     assert NAMED_SPECS["keyframes-nvdec"] == replace(keyframes, name="keyframes-nvdec", decoder="nvdec")
 
@@ -111,7 +114,7 @@ def test_segments_and_their_tags_are_those_of_the_published_method(name: str) ->
 
 
 def test_an_unknown_spec_is_answered_with_the_names_there_are() -> None:
-    with pytest.raises(UsageError, match="no index spec 'papre'; choose one of: paper, paper-2048, dense"):
+    with pytest.raises(UsageError, match="no index spec 'papre'; choose one of: paper, paper-2048, paper-int8, dense"):
         named_spec("papre")
 
 

@@ -33,9 +33,9 @@ SpecOption = Annotated[
     typer.Option(
         "--spec",
         metavar="NAME",
-        help="How videos are sampled: paper (2 frames/s, at most 1024), paper-2048, dense (no cap), keyframes (a "
-        "fraction of the decoding), paper-nvdec and keyframes-nvdec (decoded on an NVIDIA GPU). Default: the "
-        "library's, else paper.",
+        help="How videos are sampled: paper (2 frames/s, at most 1024), paper-int8 (its states at half the bytes), "
+        "paper-2048, dense (no cap), keyframes (a fraction of the decoding), paper-nvdec and keyframes-nvdec (decoded "
+        "on an NVIDIA GPU). Default: the library's, else paper.",
         show_default=False,
     ),
 ]
