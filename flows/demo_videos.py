@@ -44,9 +44,5 @@ def _question(rng: random.Random, script: Script, kind: Kind) -> Question | None
 
 
 def make_demo_videos(folder: Path, videos: list[DemoVideo]) -> list[Path]:
-    """Their files in ``folder``; those already there are kept. VideoError if ffmpeg cannot make one."""
-    paths = [folder / video.name for video in videos]
-    for video, path in zip(videos, paths, strict=True):
-        if not path.exists():
-            write_video(video.script, path)
-    return paths
+    """Their files in ``folder``, made anew: what lies there may be of an older world. VideoError if ffmpeg cannot."""
+    return [write_video(video.script, folder / video.name) for video in videos]

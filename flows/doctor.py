@@ -14,10 +14,10 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows.embedded import EMBEDDED_ID
+from flows.embedded import EMBEDDED_ID, embedded_folder
 from flows.models import model_notice
 from flows.view import size
-from tempo_core.errors import TempoError
+from tempo_core.errors import CheckpointError, TempoError
 from tempo_core.user_cache import cache_folder
 
 DEADLINE_S = 30.0
@@ -132,16 +132,15 @@ def _memory() -> Check:
 
 
 def _disks() -> Iterator[Check]:
-    for name, folder in {"cache": cache_folder(), "scratch": Path(tempfile.gettempdir())}.items():
-        yield _disk(name, folder)
+    yield _disk("cache", cache_folder(), needed=False)  # without it weights are hashed again in each run
+    yield _disk("scratch", Path(tempfile.gettempdir()), needed=True)
 
 
-def _disk(name: str, folder: Path) -> Check:
+def _disk(name: str, folder: Path, needed: bool) -> Check:
     there = next(parent for parent in [folder, *folder.parents] if parent.exists())
     if not (there.is_dir() and os.access(there, os.W_OK)):
-        return Check(
-            name, False, f"{folder} cannot be written", advice="set XDG_CACHE_HOME or TMPDIR to another folder"
-        )
+        way_out = "set XDG_CACHE_HOME or TMPDIR to another folder"
+        return Check(name, False, f"{folder} cannot be written", needed, way_out)
     free = shutil.disk_usage(there).free
     advice = None if free >= LEAST_DISK else f"free at least {size(LEAST_DISK)}"
     return Check(name, free >= LEAST_DISK, f"{folder}, {size(free)} free", needed=False, advice=advice)
@@ -149,4 +148,9 @@ def _disk(name: str, folder: Path) -> Check:
 
 def _default_model() -> Check:
     model = os.environ.get("TEMPO_MODEL") or EMBEDDED_ID
+    if model == EMBEDDED_ID:
+        try:
+            embedded_folder()
+        except CheckpointError as error:
+            return Check("default model", False, model, advice=str(error))
     return Check("default model", True, model, needed=False, advice=model_notice(model))

@@ -25,7 +25,7 @@ def choose_model(option: str | None, library_model: str | None) -> str:
 def load_model(model: str, say: Say) -> Checkpoint:
     """The checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32.
 
-    ``say`` gets a line where the user must know something: the licence, or that the weights are random.
+    ``say`` gets a line where the user must know something: the licence, or how little the embedded model knows.
     """
     if notice := model_notice(model):
         say(notice)
@@ -42,7 +42,7 @@ def open_model(model: str) -> Checkpoint:
     if model != EMBEDDED_ID:
         return load_checkpoint(_absolute(model), device=device, dtype=dtype)
     checkpoint = load_checkpoint(embedded_folder(), device=device, dtype="float32")
-    return replace(checkpoint, id=EMBEDDED_ID)  # the cache folder's path would name one machine
+    return replace(checkpoint, id=EMBEDDED_ID)  # the package's path would name one machine
 
 
 def identify_model(model: str) -> ModelIdentity:

@@ -35,7 +35,7 @@ ModelOption = Annotated[
         metavar="ID",
         envvar="TEMPO_MODEL",
         help="A checkpoint: a folder or a Hugging Face id (Vision-CAIR/Tempo-6B), or 'embedded'. Default: the "
-        f"library's model, else the embedded one, whose answers mean nothing. {LICENCE_NOTE}",
+        f"library's model, else the embedded one, which knows only the demo's drawn world. {LICENCE_NOTE}",
         show_default=False,
     ),
 ]

@@ -1,6 +1,6 @@
 """Nano: a small world of drawn videos, and the training of a model on it.
 
-The demo, the benchmarks and the tests use it, and the embedded model its tokenizer and its configs; nothing else does.
+The demo, the benchmarks and the tests use it; the embedded model is what lies in weights/.
 
 world      scripts of videos: what is shown, when
 questions  questions about a script with their exact answers

@@ -38,8 +38,8 @@ def write_checkpoint(model: NanoModel, folder: Path, dtype: torch.dtype = torch.
 
 def _write(model: NanoModel, folder: Path, dtype: torch.dtype) -> None:
     base, tempo = folder / BASE, folder / TEMPO
-    _write_texts(base, {"config.json": sizes.base_config(sizes.NANO), **sizes.processor_configs()})
-    configs = {"config.json": sizes.tempo_config(sizes.NANO, BASE), "generation_config.json": sizes.generation_config()}
+    _write_texts(base, {"config.json": sizes.base_config(), **sizes.processor_configs()})
+    configs = {"config.json": sizes.tempo_config(BASE), "generation_config.json": sizes.generation_config()}
     _write_texts(tempo, configs)
     rows = model.get_buffer("base_embed").to("cpu", dtype).contiguous()
     _write_shards(base, {"model.language_model.embed_tokens.weight": rows})

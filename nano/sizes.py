@@ -30,8 +30,10 @@ class Sizes:
     vision_heads: int = 6
     deepstack: tuple[int, ...] = (1, 2)
     memory_tokens: int = 16
+    min_tokens: int = 1  # of 16, where the published model keeps 4 of 128
     grid: int = 6
     context_tokens: int = 8192
+    absent_below: float = 0.368  # benchmarks/relevance.py
     dtype: str = "bfloat16"
     geometry: dict[str, int] = field(
         default_factory=lambda: {
@@ -48,22 +50,22 @@ NANO = Sizes()
 SVLM_ROPE_THETA, LLM_ROPE_THETA = 10_000.0, 50_000.0
 
 
-def base_config(sizes: Sizes) -> dict[str, object]:
+def base_config() -> dict[str, object]:
     """config.json of the base small VLM (Qwen3-VL)."""
     ids = vocabulary()
     text = {
         "attention_bias": False,
         "attention_dropout": 0.0,
-        "head_dim": sizes.head_dim,
+        "head_dim": NANO.head_dim,
         "hidden_act": "silu",
-        "hidden_size": sizes.hidden,
+        "hidden_size": NANO.hidden,
         "initializer_range": 0.02,
-        "intermediate_size": sizes.mlp,
-        "max_position_embeddings": sizes.context_tokens,
+        "intermediate_size": NANO.mlp,
+        "max_position_embeddings": NANO.context_tokens,
         "model_type": "qwen3_vl_text",
-        "num_attention_heads": sizes.heads,
-        "num_hidden_layers": sizes.layers,
-        "num_key_value_heads": sizes.kv_heads,
+        "num_attention_heads": NANO.heads,
+        "num_hidden_layers": NANO.layers,
+        "num_key_value_heads": NANO.kv_heads,
         "rms_norm_eps": 1e-06,
         "rope_scaling": {"mrope_interleaved": True, "mrope_section": [6, 5, 5], "rope_type": "default"},
         "rope_theta": SVLM_ROPE_THETA,
@@ -73,72 +75,74 @@ def base_config(sizes: Sizes) -> dict[str, object]:
     }
     return {
         "architectures": ["Qwen3VLForConditionalGeneration"],
-        "dtype": sizes.dtype,
+        "dtype": NANO.dtype,
         "image_token_id": ids["<|image_pad|>"],
         "model_type": "qwen3_vl",
         "text_config": text,
         "tie_word_embeddings": True,
         "video_token_id": ids["<|video_pad|>"],
-        "vision_config": _vision_config(sizes),
+        "vision_config": _vision_config(),
         "vision_end_token_id": ids["<|vision_end|>"],
         "vision_start_token_id": ids["<|vision_start|>"],
     }
 
 
-def _vision_config(sizes: Sizes) -> dict[str, object]:
+def _vision_config() -> dict[str, object]:
     return {
-        "deepstack_visual_indexes": list(sizes.deepstack),
-        "depth": sizes.vision_depth,
+        "deepstack_visual_indexes": list(NANO.deepstack),
+        "depth": NANO.vision_depth,
         "hidden_act": "gelu_pytorch_tanh",
-        "hidden_size": sizes.vision_hidden,
+        "hidden_size": NANO.vision_hidden,
         "in_channels": 3,
         "initializer_range": 0.02,
-        "intermediate_size": sizes.vision_mlp,
+        "intermediate_size": NANO.vision_mlp,
         "model_type": "qwen3_vl",
-        "num_heads": sizes.vision_heads,
-        "num_position_embeddings": sizes.grid**2,
-        "out_hidden_size": sizes.hidden,
+        "num_heads": NANO.vision_heads,
+        "num_position_embeddings": NANO.grid**2,
+        "out_hidden_size": NANO.hidden,
         "patch_size": 16,
         "spatial_merge_size": 2,
         "temporal_patch_size": 2,
     }
 
 
-def tempo_config(sizes: Sizes, base_folder: str) -> dict[str, object]:
+def tempo_config(base_folder: str) -> dict[str, object]:
     """config.json of the Tempo checkpoint (the answering LLM, a Qwen3)."""
     ids = vocabulary()
     return {
+        "absent_below": NANO.absent_below,
         "architectures": ["TempoQwenForCausalLM"],
         "attention_bias": False,
         "attention_dropout": 0.0,
         "bos_token_id": ids["<|endoftext|>"],
-        "dtype": sizes.dtype,
+        "dtype": NANO.dtype,
         "dynamic_compress": True,
         "eos_token_id": ids["<|im_end|>"],
-        "frame_geometry": sizes.geometry,
-        "head_dim": sizes.head_dim,
+        "frame_geometry": NANO.geometry,
+        "head_dim": NANO.head_dim,
         "hidden_act": "silu",
-        "hidden_size": sizes.llm_hidden,
+        "hidden_size": NANO.llm_hidden,
         "initializer_range": 0.02,
-        "intermediate_size": sizes.llm_mlp,
-        "layer_types": ["full_attention"] * sizes.llm_layers,
-        "max_position_embeddings": sizes.context_tokens,
+        "intermediate_size": NANO.llm_mlp,
+        "layer_types": ["full_attention"] * NANO.llm_layers,
+        "max_position_embeddings": NANO.context_tokens,
         "max_window_layers": 28,
-        "mm_hidden_size": sizes.hidden,
+        "min_compression_tokens": NANO.min_tokens,
+        "mm_hidden_size": NANO.hidden,
         "mm_projector_type": "mlp2x_gelu",
         "mm_vision_tower_aux_list": [base_folder],
         "model_type": "tempo_qwen",
-        "num_attention_heads": sizes.heads,
-        "num_compression_tokens": sizes.memory_tokens,
-        "num_hidden_layers": sizes.llm_layers,
-        "num_key_value_heads": sizes.kv_heads,
+        "num_attention_heads": NANO.heads,
+        "num_compression_tokens": NANO.memory_tokens,
+        "num_hidden_layers": NANO.llm_layers,
+        "num_key_value_heads": NANO.kv_heads,
         "pad_token_id": ids["<|endoftext|>"],
         "rms_norm_eps": 1e-06,
         "rope_scaling": None,
         "rope_theta": LLM_ROPE_THETA,
         "sliding_window": None,
         "tie_word_embeddings": False,
-        "tokenizer_model_max_length": sizes.context_tokens,
+        "tokenizer_model_max_length": NANO.context_tokens,
         "tokenizer_padding_side": "right",
         "use_cache": True,
         "use_sliding_window": False,

@@ -12,12 +12,11 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from safetensors.numpy import load_file, save_file
+from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from flows.cli import app
-from flows.embedded import write_embedded
+from flows.embedded import embedded_folder
 from storage import ALL_MODELS, open_library
 from storage_harness import segment_rows
 from tempo_core.decoding import find_ffmpeg
@@ -93,14 +92,14 @@ def other_model(folder: Path, *parts: str) -> Path:
 
     ``visual.`` changes what is encoded, ``language_model.`` only what is computed from it.
     """
-    write_embedded(folder)
-    weights = folder / "embedded" / "model.safetensors"
-    tensors = load_file(weights)
-    for name in tensors:
-        if name.startswith(tuple(TOWER + part for part in parts)) and tensors[name].ndim > 1:
-            tensors[name] = np.ascontiguousarray(tensors[name][::-1])
-    save_file(tensors, weights, metadata={"format": "pt"})
-    return folder / "embedded"
+    shutil.copytree(embedded_folder().parent, folder, dirs_exist_ok=True)
+    for weights in (folder / embedded_folder().name).glob("*.safetensors"):
+        tensors = load_file(weights)
+        for name in tensors:
+            if name.startswith(tuple(TOWER + part for part in parts)) and tensors[name].ndim > 1:
+                tensors[name] = tensors[name].flip(0).contiguous()
+        save_file(tensors, weights, metadata={"format": "pt"})
+    return folder / embedded_folder().name
 
 
 def counting_ffmpeg(folder: Path) -> tuple[str, Callable[[], int]]:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from nano.video_file import write_video
+from nano.world import LOOKS, Scene, Script
 from storage import open_library
 from tempo_cli import index, other_model, small_video, tempo
 
@@ -15,14 +17,19 @@ SEGMENT = {"video_id", "uri", "index", "start_s", "end_s", "relevance", "tokens"
 CITATION = {"video_id", "uri", "start_s", "end_s", "relevance"}
 USAGE = {"visual_tokens", "token_budget", "tag_tokens", "prompt_tokens", "completion_tokens"}
 TIMINGS = {"load", "restore", "route", "compress", "generate", "total"}
-QUESTION = "Which number is shown?"
+QUESTION = "How many red circles are there?"
+LOOK = (0.5,) * LOOKS
+NOTHING = Scene(LOOK)
+TALK = (NOTHING, Scene(LOOK, "circle", "red", "still", 2), NOTHING, Scene(LOOK, "star", "blue", "left", 1))
+SHORT = (Scene(LOOK, "square", "white", "up", 1), NOTHING)
 
 
 @pytest.fixture(scope="module")
 def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two videos: 14 s in four segments, 6 s in two."""
+    """Two videos of the embedded model's world: 16 s in four segments, 8 s in two."""
     folder = tmp_path_factory.mktemp("ask")
-    talks = [small_video(folder / "talk.mp4", seconds=14), small_video(folder / "short.mp4", seconds=6)]
+    scripts = {"talk.mp4": Script(TALK, 4), "short.mp4": Script(SHORT, 4)}
+    talks = [write_video(script, folder / name) for name, script in scripts.items()]
     index(folder / "library", *talks)
     return folder / "library"
 
@@ -34,11 +41,45 @@ def test_an_answer_has_the_designed_fields(library: Path) -> None:
     assert answer["fingerprint"] == open_library(str(library)).default_fingerprint()
     assert len(answer["segments"]) == 6
     assert all(segment.keys() == SEGMENT for segment in answer["segments"])
-    assert 1 <= len(answer["citations"]) <= 5
     assert all(citation.keys() == CITATION for citation in answer["citations"])
     assert answer["usage"].keys() == USAGE
     assert answer["timings_s"].keys() == TIMINGS
     assert sum(segment["tokens"] for segment in answer["segments"]) == answer["usage"]["visual_tokens"]
+
+
+def test_an_answer_and_its_moment_are_right(library: Path) -> None:
+    (answer,) = tempo("ask", QUESTION, "--library", library, "--json").json
+    assert (answer["answer"], answer["warnings"]) == ("2", [])
+    assert [(Path(one["uri"]).stem, one["start_s"], one["end_s"]) for one in answer["citations"]] == [("talk", 4, 8)]
+
+
+def test_what_is_relevant_gets_all_tokens_and_the_rest_what_the_checkpoint_keeps(library: Path) -> None:
+    (answer,) = tempo("ask", QUESTION, "--library", library, "--json").json
+    assert sorted(segment["tokens"] for segment in answer["segments"]) == [1, 1, 1, 1, 1, 16]
+
+
+def test_what_is_not_there_is_said_and_nothing_is_cited(library: Path) -> None:
+    (answer,) = tempo("ask", "Is there a green cross?", "--library", library, "--json").json
+    assert (answer["answer"], answer["citations"]) == ("no", [])
+    assert answer["warnings"][0].startswith("this was probably not shown: none of 6 segments read is relevant")
+    said = tempo("ask", "Is there a green cross?", "--library", library).out
+    assert "note: this was probably not shown" in said and "none: no segment stands out" in said
+
+
+def test_states_of_8_bits_take_half_the_bytes_and_answer_alike(library: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    tempo("index", library.parent / "talk.mp4", "--library", small, "--spec", "paper-int8")
+    whole, halved = (
+        tempo("ask", QUESTION, "--library", folder, "--video", "talk", "--json").json[0] for folder in (library, small)
+    )
+    assert halved["answer"] == whole["answer"] == "2"
+    assert [segment["tokens"] for segment in halved["segments"]] == [segment["tokens"] for segment in whole["segments"]]
+    sizes = [
+        video.states_part.size
+        for folder in (library, small)
+        for video in open_library(str(folder)).videos(select=["talk.mp4"])
+    ]
+    assert sizes[1] < 0.55 * sizes[0]
 
 
 def test_the_same_question_has_the_same_answer(library: Path) -> None:
@@ -78,9 +119,9 @@ def test_a_readable_answer_has_text_moments_and_allocation(library: Path) -> Non
     (answer,) = tempo("ask", QUESTION, "--library", library, "--video", "talk", "--json").json
     said = tempo("ask", QUESTION, "--library", library, "--video", "talk")
     assert said.out.startswith(answer["answer"])
-    assert re.search(r"Moments\n  \d\d:\d\d.\d\d:\d\d  \S{10} 0\.\d{3}  talk\.mp4\n", said.out)
-    assert re.search(r"Memory tokens over time\n  00:00 .{4} 00:14\n  talk\.mp4, [\d,]+ tokens\n", said.out)
-    assert "random weights" in said.err
+    assert re.search(r"Moments\n  \d\d:\d\d.\d\d:\d\d  \S{10} [01]\.\d{3}  talk\.mp4\n", said.out)
+    assert re.search(r"Memory tokens over time\n  00:00 .{4} 00:16\n  talk\.mp4, [\d,]+ tokens\n", said.out)
+    assert "its own small world" in said.err
 
 
 def test_text_that_looks_like_markup_or_tokens_is_text(library: Path) -> None:

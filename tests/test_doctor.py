@@ -56,10 +56,15 @@ def test_a_missing_package_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPa
 def test_a_cache_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    assert "XDG_CACHE_HOME" in checks(code=1)["cache"]["advice"]
+    assert "XDG_CACHE_HOME" in checks()["cache"]["advice"]
+
+
+def test_a_package_without_its_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("flows.embedded.files", lambda _: tmp_path)
+    assert "install the package again" in checks(code=1)["default model"]["advice"]
 
 
 def test_the_model_s_conditions_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "random weights" in checks()["default model"]["advice"]
+    assert "its own small world" in checks()["default model"]["advice"]
     monkeypatch.setenv("TEMPO_MODEL", "Vision-CAIR/Tempo-6B")
     assert "non-commercial" in checks()["default model"]["advice"]

@@ -1,101 +1,86 @@
-"""The embedded model: the published layout, the same bytes everywhere, made once."""
+"""The embedded model: the published layout, small, in the package."""
 
 from __future__ import annotations
 
-import hashlib
-import subprocess
-import sys
+import json
+import re
 from pathlib import Path
 
 import pytest
-from safetensors import safe_open
+import torch
+from transformers import Qwen2Tokenizer
 
-from flows.embedded import embedded_folder, write_embedded
+from flows import embedded
+from flows.embedded import embedded_folder
+from golden_cases import BASE, TEMPO
+from nano.questions import answers
+from nano.sizes import base_config, tempo_config
+from nano.tokenizer import tokenizer_files, words
+from tempo_core import load_checkpoint
 from tempo_core.errors import CheckpointError
+from tempo_core.weights import WeightFiles
 
-GOLDEN = Path(__file__).parent / "golden"
-DIGEST = "8e7368ffa1fec9b440de0609406f478e1465fb47b8aad5ec5afeb53ffcb13572"
-
-
-def tensor_shapes(folder: Path) -> dict[str, list[int]]:
-    with safe_open(folder / "model.safetensors", "numpy") as file:
-        return {name: file.get_slice(name).get_shape() for name in file.keys()}
+BASE_FOLDER = embedded_folder().with_name("tempo-nano-base")
 
 
-def digest(folder: Path) -> str:
-    total = hashlib.sha256()
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        total.update(path.relative_to(folder).as_posix().encode() + b"\0" + path.read_bytes())
-    return total.hexdigest()
+def layout(folder: Path) -> set[str]:
+    """Tensor names with every number as N."""
+    return {re.sub(r"\b\d+\b", "N", name) for name in WeightFiles(folder).names()}
 
 
-@pytest.fixture(scope="module")
-def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("written")
-    write_embedded(folder)
-    return folder
+def test_tensors_have_the_published_names() -> None:
+    assert layout(embedded_folder()) == layout(TEMPO)
+    assert layout(BASE_FOLDER) <= layout(BASE)
 
 
-def test_bytes_are_the_same_on_every_machine(written: Path) -> None:
-    assert digest(written) == DIGEST
+def test_it_is_small_enough_to_be_kept_beside_the_code() -> None:
+    files = [path for path in embedded_folder().parent.rglob("*") if path.is_file()]
+    assert sum(path.stat().st_size for path in files) <= 30e6
+    assert max(path.stat().st_size for path in files) < 16e6
 
 
-@pytest.mark.parametrize(("ours", "published"), [("embedded", "tiny-tempo"), ("embedded-base", "tiny-qwen3-vl")])
-def test_tensors_have_the_published_names_and_ranks(written: Path, ours: str, published: str) -> None:
-    mine, golden = tensor_shapes(written / ours), tensor_shapes(GOLDEN / published)
-    assert mine.keys() == golden.keys()
-    assert {name: len(shape) for name, shape in mine.items()} == {name: len(shape) for name, shape in golden.items()}
+def test_its_weights_are_bfloat16() -> None:
+    weights = WeightFiles(embedded_folder())
+    assert {tensor.dtype for _, tensor in weights.tensors(weights.names())} == {torch.bfloat16}
 
 
-def test_tokenizer_reads_any_text_and_gives_it_back(written: Path) -> None:
-    from transformers import Qwen2Tokenizer
+@pytest.mark.parametrize("folder", [embedded_folder(), BASE_FOLDER], ids=["tempo", "base"])
+def test_its_tokenizer_is_what_the_code_makes(folder: Path) -> None:
+    assert {name: (folder / name).read_text(encoding="utf-8") for name in tokenizer_files()} == tokenizer_files()
 
-    tokenizer = Qwen2Tokenizer.from_pretrained(written / "embedded")
+
+def test_its_configs_are_what_the_code_makes() -> None:
+    made = {embedded_folder(): tempo_config(BASE_FOLDER.name), BASE_FOLDER: base_config()}
+    assert {folder: json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in made} == made
+
+
+def test_tokenizer_reads_any_text_and_gives_it_back() -> None:
+    tokenizer = Qwen2Tokenizer.from_pretrained(embedded_folder())
     text = "What colour is the red square?\n Ünïcode, 日本語, \t 0123 <|im"
     assert tokenizer.decode(tokenizer.encode(text)) == text
-    assert tokenizer.encode("Yes") == [tokenizer.get_vocab()["Yes"]]
-    assert tokenizer.encode("No") == [tokenizer.get_vocab()["No"]]
-    assert tokenizer.encode(" red square") == [tokenizer.get_vocab()["Ġred"], tokenizer.get_vocab()["Ġsquare"]]
 
 
-def test_special_tokens_are_the_published_ones(written: Path) -> None:
-    from transformers import Qwen2Tokenizer
+def test_every_word_of_its_world_is_one_token() -> None:
+    tokenizer = Qwen2Tokenizer.from_pretrained(embedded_folder())
+    spoken = [word.replace("Ġ", " ") for word in words()]
+    assert [word for word in spoken if len(tokenizer.encode(word)) != 1] == []
+    assert max(len(tokenizer.encode(answer)) for answer in answers()) == 2
 
-    ours = Qwen2Tokenizer.from_pretrained(written / "embedded-base")
-    golden = Qwen2Tokenizer.from_pretrained(GOLDEN / "tiny-qwen3-vl")
+
+def test_special_tokens_are_the_published_ones() -> None:
+    ours, golden = (Qwen2Tokenizer.from_pretrained(folder) for folder in (BASE_FOLDER, BASE))
     assert ours.all_special_tokens == golden.all_special_tokens
     message = [{"role": "system", "content": "a"}, {"role": "user", "content": [{"type": "video"}, {"text": "b"}]}]
     prompts = [t.apply_chat_template(message, tokenize=False, add_generation_prompt=True) for t in (ours, golden)]
     assert prompts[0] == prompts[1]
 
 
-def test_folder_is_made_once_and_found_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    first = embedded_folder()
-    marks = {path: path.stat().st_mtime_ns for path in first.iterdir()}
-    assert embedded_folder() == first
-    assert {path: path.stat().st_mtime_ns for path in first.iterdir()} == marks
-    assert [path.name for path in (tmp_path / "tempo").iterdir()] == [first.parent.name]
+def test_it_was_calibrated_to_know_what_is_absent() -> None:
+    absent_below = load_checkpoint(embedded_folder()).absent_below
+    assert absent_below is not None and 0 < absent_below < 1
 
 
-def test_cache_that_lost_a_file_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    (embedded_folder() / "model.safetensors").unlink()
-    assert digest(embedded_folder().parent) == DIGEST
-
-
-def test_several_processes_may_make_it_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    program = [sys.executable, "-c", "from flows.embedded import embedded_folder; print(embedded_folder())"]
-    running = [subprocess.Popen(program, stdout=subprocess.PIPE, text=True) for _ in range(3)]
-    said = {process.communicate(timeout=120)[0].strip() for process in running}
-    assert [process.returncode for process in running] == [0, 0, 0]
-    assert digest(Path(said.pop()).parent) == DIGEST
-    assert not said
-
-
-def test_cache_that_cannot_be_written_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "file").write_text("in the way")
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    with pytest.raises(CheckpointError, match=r"embedded model.*XDG_CACHE_HOME"):
+def test_a_package_without_it_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(embedded, "files", lambda _: tmp_path)
+    with pytest.raises(CheckpointError, match=r"embedded model is missing at .*install the package again"):
         embedded_folder()

@@ -204,7 +204,10 @@ def test_the_image_copies_all_that_the_package_is_built_from(tmp_path: Path) -> 
     done = run(sys.executable, "-m", "hatchling", "build", "--target", "wheel", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     packed = set(ZipFile(next((tmp_path / "dist").glob("*.whl"))).namelist())
-    assert {str(path.relative_to(ROOT)) for path in MODULES} | {f"{package}/py.typed" for package in PACKAGES} <= packed
+    weights = [path for path in (ROOT / "nano" / "weights").rglob("*") if path.is_file()]
+    assert weights
+    assert {str(path.relative_to(ROOT)) for path in (*MODULES, *weights)} <= packed
+    assert {f"{package}/py.typed" for package in PACKAGES} <= packed
 
 
 def test_every_file_that_the_readme_names_is_there() -> None:

@@ -210,7 +210,7 @@ def test_readable_output_names_each_new_video_and_counts_the_rest(library: Path,
     assert "talk.mp4  00:02, 1 segment" in said.out
     assert "broken.mp4" in said.out
     assert "1 indexed, 1 failed" in said.out
-    assert "random weights" in said.err
+    assert "its own small world" in said.err
     assert "1 unchanged, 1 failed-before" in tempo("index", archive, "--library", library).out
 
 

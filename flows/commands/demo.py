@@ -13,7 +13,12 @@ from flows.options import JsonOption, ModelOption
 def demo(
     keep: Annotated[
         Path | None,
-        typer.Option("--keep", metavar="DIR", help="Keep the videos and their library here.", show_default=False),
+        typer.Option(
+            "--keep",
+            metavar="DIR",
+            help="Keep the videos (anew, under DIR/videos) and their library here.",
+            show_default=False,
+        ),
     ] = None,
     model: ModelOption = None,
     as_json: JsonOption = False,
