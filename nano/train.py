@@ -160,7 +160,7 @@ class _Steps:
 
 def _compute(run: Run, kind: Kind, batch: Batch, patches: Tensor, counts: Tensor) -> dict[str, Tensor]:
     """Forward, backward, update."""
-    with torch.autocast(run.device.type, torch.bfloat16):
+    with torch.autocast(run.device.type, torch.bfloat16, enabled=run.device.type == "cuda"):  # as in muon.py
         losses, figures = _losses(run.losses, kind, batch, patches, counts)
         total: Tensor = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
     total.backward()

@@ -46,9 +46,10 @@ class Asked:
         return bool(scenes) and set(scenes) <= set(self.question.relevant)
 
 
-def drawn(rng: random.Random, script: Script) -> list[Question]:
-    """One of each kind; every third in a phrasing that training never used."""
-    found = (draw_question(rng, script, kind, novel_phrasing=rng.random() < 1 / 3) for kind in KINDS)
+def drawn(rng: random.Random, script: Script, turn: int) -> list[Question]:
+    """One of each kind; every third, others in each ``turn``, in a phrasing that training never used."""
+    novel = [(place + turn) % 3 == 0 for place in range(len(KINDS))]
+    found = (draw_question(rng, script, kind, novel_phrasing=one) for kind, one in zip(KINDS, novel, strict=True))
     return [question for question in found if question is not None]
 
 
@@ -59,8 +60,8 @@ def asked(tmp_path_factory: pytest.TempPathFactory) -> list[Asked]:
     index(folder / "library", *(write_video(script, folder / name) for name, script in scripts.items()))
     return [
         answered(folder / "library", name, script, question)
-        for name, script in scripts.items()
-        for question in drawn(rng, script)
+        for turn, (name, script) in enumerate(scripts.items())
+        for question in drawn(rng, script, turn)
     ]
 
 
