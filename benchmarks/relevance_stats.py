@@ -42,15 +42,15 @@ def at_threshold(scores: Floats, relevant: Flags, threshold: float) -> dict[str,
     return {"threshold": threshold, "precision": precision, "recall": recall}
 
 
-def honest_threshold(present: Floats, absent: Floats) -> float:
+def honest_threshold(shown: Floats, absent: Floats) -> float:
     """The best score of a video below which "this is not in the video" is right most often, both cases weighed alike.
 
-    ``present``: best scores of questions whose thing is shown, ``absent``: of those whose thing is not. Halfway between
+    ``shown``: best scores of questions whose thing is shown, ``absent``: of those whose thing is not. Halfway between
     two scores that were seen; of several equally good ones the middle one.
     """
-    candidates = np.unique(np.concatenate([present, absent]))
+    candidates = np.unique(np.concatenate([shown, absent]))
     edges = (candidates[1:] + candidates[:-1]) / 2
-    found = (present[None] >= edges[:, None]).mean(axis=1)
+    found = (shown[None] >= edges[:, None]).mean(axis=1)
     refused = (absent[None] < edges[:, None]).mean(axis=1)
     best = np.flatnonzero(found + refused == (found + refused).max())
     return float(edges[best[len(best) // 2]])

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib.resources import files
 from pathlib import Path
 
+from nano.sizes import BASE, TEMPO
 from tempo_core.errors import CheckpointError
 
 EMBEDDED_ID = "embedded"
@@ -12,12 +13,11 @@ EMBEDDED_NOTICE = (
     "The embedded model knows nothing but its own small world of drawn things (tempo demo); of real video its answers "
     "and its relevance mean nothing. Choose a model for that with --model."
 )
-_WEIGHTS, _TEMPO, _BASE = "weights", "tempo-nano", "tempo-nano-base"
 
 
 def embedded_folder() -> Path:
     """The embedded checkpoint's folder. CheckpointError where the package came without it."""
-    folder = Path(str(files("nano"))) / _WEIGHTS / _TEMPO
-    if not all((part / "config.json").is_file() for part in (folder, folder.with_name(_BASE))):
+    folder = Path(str(files("nano"))) / "weights" / TEMPO
+    if not all((part / "config.json").is_file() for part in (folder, folder.with_name(BASE))):
         raise CheckpointError(f"the embedded model is missing at {folder}: install the package again")
     return folder

@@ -13,10 +13,10 @@ from safetensors.torch import save_file
 
 from nano import sizes
 from nano.model import NanoModel
+from nano.sizes import BASE, TEMPO
 from nano.tokenizer import tokenizer_files
 
 Tensor = torch.Tensor
-TEMPO, BASE = "tempo-nano", "tempo-nano-base"
 SHARD_BYTES = 15_000_000
 _TOWER = "model.vision_tower_aux_list.0."
 
@@ -39,7 +39,7 @@ def write_checkpoint(model: NanoModel, folder: Path, dtype: torch.dtype = torch.
 def _write(model: NanoModel, folder: Path, dtype: torch.dtype) -> None:
     base, tempo = folder / BASE, folder / TEMPO
     _write_texts(base, {"config.json": sizes.base_config(), **sizes.processor_configs()})
-    configs = {"config.json": sizes.tempo_config(BASE), "generation_config.json": sizes.generation_config()}
+    configs = {"config.json": sizes.tempo_config(), "generation_config.json": sizes.generation_config()}
     _write_texts(tempo, configs)
     rows = model.get_buffer("base_embed").to("cpu", dtype).contiguous()
     _write_shards(base, {"model.language_model.embed_tokens.weight": rows})

@@ -35,7 +35,7 @@ class NanoModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         svlm_fields: dict[str, Any] = base_config()
-        llm_fields: dict[str, Any] = tempo_config("")
+        llm_fields: dict[str, Any] = tempo_config()
         svlm = Qwen3VLConfig(**svlm_fields)
         llm = Qwen3Config(**{k: v for k, v in llm_fields.items() if k not in ("model_type", "dtype")})
         self.vision: Any = modules.vision_tower(svlm.vision_config)

@@ -47,6 +47,7 @@ class Sizes:
 
 
 NANO = Sizes()
+TEMPO, BASE = "tempo-nano", "tempo-nano-base"  # the folders
 SVLM_ROPE_THETA, LLM_ROPE_THETA = 10_000.0, 50_000.0
 
 
@@ -106,7 +107,7 @@ def _vision_config() -> dict[str, object]:
     }
 
 
-def tempo_config(base_folder: str) -> dict[str, object]:
+def tempo_config() -> dict[str, object]:
     """config.json of the Tempo checkpoint (the answering LLM, a Qwen3)."""
     ids = vocabulary()
     return {
@@ -130,7 +131,7 @@ def tempo_config(base_folder: str) -> dict[str, object]:
         "min_compression_tokens": NANO.min_tokens,
         "mm_hidden_size": NANO.hidden,
         "mm_projector_type": "mlp2x_gelu",
-        "mm_vision_tower_aux_list": [base_folder],
+        "mm_vision_tower_aux_list": [BASE],
         "model_type": "tempo_qwen",
         "num_attention_heads": NANO.heads,
         "num_compression_tokens": NANO.memory_tokens,

@@ -55,7 +55,6 @@ class ModelIdentity:
     """What identifies a Tempo model without loading it. ``id`` is the name it was asked by.
 
     ``absent_below``: a best relevance score under it means that what is asked about is not there (None: unknown).
-    ``min_tokens``: memory tokens that every segment keeps.
     ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
     """
 
@@ -66,7 +65,6 @@ class ModelIdentity:
     state_levels: int
     state_hidden: int
     absent_below: float | None
-    min_tokens: int
 
     def fingerprints(self, spec: IndexSpec) -> Fingerprints:
         """The chain of identities of what this model computes under ``spec`` (DESIGN §5)."""
@@ -80,10 +78,11 @@ class ModelIdentity:
 
 @dataclass(frozen=True)
 class Checkpoint(ModelIdentity):
-    """A loaded Tempo model. ``compressor`` reads videos, ``answerer`` answers."""
+    """A loaded Tempo model. ``compressor`` reads videos, ``answerer`` answers; each segment keeps ``min_tokens``."""
 
     compressor: Compressor
     answerer: Answerer
+    min_tokens: int
 
 
 def identify_checkpoint(
@@ -120,7 +119,8 @@ def load_checkpoint(
     projector = _projector(weights, config, (svlm.text_config.hidden_size, llm.hidden_size), *target)
     answerer = _load_answerer(weights, llm, projector, context_tokens(config, llm, folder), *target)
     identity = _identity(str(path_or_hub_id), weights, config, svlm)
-    return Checkpoint(**vars(identity), compressor=compressor, answerer=answerer)
+    kept = min(min_tokens(config, folder), compressor.max_memory_tokens)
+    return Checkpoint(**vars(identity), compressor=compressor, answerer=answerer, min_tokens=kept)
 
 
 def _identity(name: str, weights: WeightFiles, config: dict[str, Any], svlm: Any) -> ModelIdentity:
@@ -133,7 +133,6 @@ def _identity(name: str, weights: WeightFiles, config: dict[str, Any], svlm: Any
         state_levels=1 + len(svlm.vision_config.deepstack_visual_indexes),
         state_hidden=svlm.vision_config.out_hidden_size,
         absent_below=absent_below(config, weights.folder),
-        min_tokens=min(min_tokens(config, weights.folder), _count_memory_tokens(weights)),
     )
 
 
@@ -166,12 +165,6 @@ def _load_compressor(
     prompts = _prompts(base, _SVLM_TOKENS)
     direction = _relevance_direction(base, config, prompts).to(device)
     return Compressor(vision, text, memory.to(device=device, dtype=dtype), direction, prompts)
-
-
-def _count_memory_tokens(weights: WeightFiles) -> int:
-    """1 where the tensor is no such: whoever loads it says so."""
-    ((_, memory),) = weights.tensors([_MEMORY_TOKENS])
-    return int(memory.shape[1]) if memory.ndim == 3 else 1
 
 
 def _memory_tokens(weights: WeightFiles, hidden_size: int) -> torch.Tensor:
