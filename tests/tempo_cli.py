@@ -47,7 +47,7 @@ def tempo(*arguments: object, code: int = 0) -> Said:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
     said = Said(result.exit_code, result.stdout, result.stderr)
     assert said.code == code, f"exit {said.code}, not {code}\n{said.out}\n{said.err}"
-    assert "Traceback" not in said.err
+    assert "Traceback" not in said.err, said.err
     return said
 
 
