@@ -199,13 +199,20 @@ def test_a_packet_scan_that_hangs_is_killed_at_its_deadline(
         probe(long_video, deadline_s=1.0)
 
 
+@pytest.mark.parametrize(
+    ("crash", "reason"),
+    [
+        ("import os\nos.abort()", r"the packet scan crashed \(SIGABRT\)"),
+        ("raise MemoryError('a table of 8 GB')", "MemoryError: a table of 8 GB"),
+    ],
+)
 def test_a_packet_scan_that_crashes_costs_only_its_file(
-    tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+    crash: str, reason: str, tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     worker = tmp_path / "worker.py"
-    worker.write_text("import os\nos.abort()\n")
+    worker.write_text(crash)
     monkeypatch.setattr("tempo_core.decoding.probing._WORKER", worker)
-    with pytest.raises(VideoError, match=r"cannot be read: the packet scan crashed \(SIGABRT\)"):
+    with pytest.raises(VideoError, match=f"cannot be read: {reason}"):
         probe(long_video)
 
 

@@ -91,14 +91,15 @@ class Child:
             self._messages.join()
 
     def complaint(self) -> str:
-        """Why it failed, once it ended: a signal that it crashed by, or its own first message."""
+        """Why it failed, once it ended: a signal that it crashed by, or its own first message (Python: the last)."""
         status = self._process.poll()
         if status is not None and status < 0 and not self._stopped:
             return f"{self._name} crashed ({signal.Signals(-status).name})"
         messages = self.messages()
         if not messages:
             return f"{self._name} gave no reason" + (f" (exit status {status})" if status else "")
-        return re.sub(r"^(\[[^]]*\] ?)+", "", messages[0]) or messages[0]  # without the "[h264 @ 0x55..]" before it
+        said = messages[-1 if messages[0].startswith("Traceback") else 0]
+        return re.sub(r"^(\[[^]]*\] ?)+", "", said) or said  # without the "[h264 @ 0x55..]" before it
 
     def messages(self) -> list[str]:
         """The first and last lines of standard error."""
