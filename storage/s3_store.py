@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import threading
 import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -44,6 +45,7 @@ class S3Store:
         self._base = parse_uri(self.uri)
         self._files = file_system(options)
         self._scratch: Path | None = None
+        self._scratch_lock = threading.Lock()
 
     def exists(self, path: str) -> bool:
         """One HEAD."""
@@ -69,9 +71,10 @@ class S3Store:
 
     def staging(self, path: str) -> Path:
         """In a scratch folder of this machine, removed when the store is."""
-        if self._scratch is None:
-            self._scratch, lock = make_scratch(Path(tempfile.gettempdir()))
-            weakref.finalize(self, drop_scratch, self._scratch, lock)
+        with self._scratch_lock:  # two videos that begin together: publish looks where staging said
+            if self._scratch is None:
+                self._scratch, lock = make_scratch(Path(tempfile.gettempdir()))
+                weakref.finalize(self, drop_scratch, self._scratch, lock)
         return self._scratch / (path.rsplit("/", 1)[-1] + STAGED_SUFFIX)
 
     def publish(self, staged: Path, path: str) -> None:

@@ -89,7 +89,7 @@ def test_from_s3_to_s3_through_a_bad_network(network: Proxy, cluster: str, video
     first = process.stdout.readline()
     network.faults += [replace(one) for one in BAD_MOMENTS]  # in mid-run
     said = ended(process)
-    assert said.code == 0, said.out + said.err
+    assert said.code == 0, first + said.out + said.err
     assert [one.times for one in network.faults] == [0] * len(BAD_MOMENTS), "not all of it happened"
     lines = [json.loads(first), *said.json[:-1]]
     assert statuses(lines) == dict.fromkeys((video.name for video in videos.iterdir()), "indexed")

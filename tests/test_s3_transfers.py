@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -88,6 +90,8 @@ def test_a_folder_is_listed_whole_and_nothing_beside_it(store: Store) -> None:
 
 USE_AND_EXIT = """
 import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from storage import open_library
 from storage.store import open_store
 print("s3fs" in sys.modules)
@@ -100,3 +104,19 @@ def test_s3_is_loaded_when_needed_and_ends_without_a_word(store: Store) -> None:
     command = [sys.executable, "-W", "default::ResourceWarning", "-c", USE_AND_EXIT, store.uri]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, cwd=ROOT)
     assert (done.stdout, done.stderr) == ("False\nread\n", "")
+
+
+def test_parts_that_are_begun_at_once_are_published_whence_they_were_staged(store: Store) -> None:
+    """Two videos that an actor began together: one was looked for in the scratch folder of the other."""
+    names = [f"parts/{number}" for number in range(8)]
+    begun = threading.Barrier(len(names))
+
+    def stage(name: str) -> None:
+        begun.wait(timeout=60)
+        store.staging(name).write_text(name)
+
+    with ThreadPoolExecutor(len(names)) as threads:
+        list(threads.map(stage, names))
+    for name in names:
+        store.publish(store.staging(name), name)
+    assert [store.read_bytes(name).decode() for name in names] == names
