@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from alike import assert_alike
-from faulty_ffmpeg import SLOW, VERY_SLOW, faulty_ffmpeg
+from faulty_ffmpeg import HELD, SLOW, VERY_SLOW, faulty_ffmpeg
 from ray_processes import alive, descendants, titles
 from storage import open_library
 from tempo_cli import ROOT, Said, ended, index, small_video, statuses
@@ -58,8 +58,8 @@ class Running:
 
 
 def running(archive: Path, folder: Path, pace: str = VERY_SLOW) -> Running:
-    """In a process group of its own, as a terminal starts it."""
-    library, ffmpeg = folder / "library", faulty_ffmpeg(folder, {"slow": pace})
+    """In a process group of its own, as a terminal starts it. The second video begins when the first is committed."""
+    library, ffmpeg = folder / "library", faulty_ffmpeg(folder, {"slow": f"{HELD}; {pace}"})
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "index", archive, "--library", library, "--json", "--ray", "local"],
         cwd=ROOT,
@@ -71,12 +71,14 @@ def running(archive: Path, folder: Path, pace: str = VERY_SLOW) -> Running:
     )
     assert process.stdout is not None
     assert '"indexed"' in process.stdout.readline()
-    assert wait_until(lambda: ffmpeg.count("slow") == 1)
-    below = descendants(process.pid)
-    found = titles(below).values()
-    assert any(title.startswith("ray::decode slow.mp4") for title in found), found
-    assert any("slow.mp4" in title and "-readrate" in title for title in found), found
-    return Running(process, below, library)
+    (folder / "go").touch()
+    assert wait_until(lambda: any("slow.mp4" in title and "-readrate" in title for title in below_it(process)))
+    assert any(title.startswith("ray::decode slow.mp4") for title in below_it(process)), below_it(process)
+    return Running(process, descendants(process.pid), library)
+
+
+def below_it(process: subprocess.Popen[str]) -> list[str]:
+    return list(titles(descendants(process.pid)).values())
 
 
 def told(said: Said) -> list[str]:
