@@ -45,11 +45,16 @@ def open_files() -> int:
 
 def children() -> list[int]:
     """Child processes of this one's threads, zombies included; without what Python keeps since another test forked."""
-    found = []
-    for task in Path("/proc/self/task").iterdir():
-        with contextlib.suppress(FileNotFoundError):  # a thread that has just ended
-            found += [int(pid) for pid in task.joinpath("children").read_text().split()]
-    return [pid for pid in found if b"multiprocessing" not in Path(f"/proc/{pid}/cmdline").read_bytes()]
+    tasks = Path("/proc/self/task").iterdir()
+    found = [pid for task in tasks for pid in if_there(task / "children").split()]
+    return [int(pid) for pid in found if "multiprocessing" not in if_there(Path(f"/proc/{pid}/cmdline"))]
+
+
+def if_there(file: Path) -> str:
+    """Its text, none where the thread or process that it tells of has just ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return file.read_text()
+    return ""
 
 
 def alive(pid: int) -> bool:
