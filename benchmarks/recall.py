@@ -1,6 +1,6 @@
 """Recall of the segments an answer rests on, by vector search and by the exact router, over a library of nano videos.
 
-    python -m benchmarks.recall --questions 320 --routed 16 --out benchmarks/results/recall-2cores.json
+    python -m benchmarks.recall --questions 320 --routed 64 --out benchmarks/results/recall-2cores.json
 
 At most two questions a video: 320 make a library of 204 videos, of one to four minutes. All segments are ranked
 for each question that anything bears on, by the cosine of vectors made at index time (``feature_ways.py``; "centred":
