@@ -10,7 +10,7 @@ from tempo_core.decoding import find_ffmpeg
 
 SLOW = 'pace="-readrate 0.5"'  # two seconds for one of video
 VERY_SLOW = 'pace="-readrate 0.1"'
-HELD = 'until [ -e "$state/go" ]; do sleep 0.1; done'
+HELD = 'until [ -e "$state/go" ]; do sleep 0.1; done'  # the test touches it
 HANG = "exec sleep 600"
 KILL_READER = "kill -9 $PPID; sleep 600"
 KILL_ENCODER = """

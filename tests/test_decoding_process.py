@@ -44,7 +44,7 @@ def open_files() -> int:
 
 
 def children() -> list[int]:
-    """Child processes of this one's threads, zombies included; without what Python keeps since another test forked."""
+    """Child processes of this one's threads, zombies included; without multiprocessing's, which outlive their test."""
     tasks = Path("/proc/self/task").iterdir()
     found = [pid for task in tasks for pid in if_there(task / "children").split()]
     return [int(pid) for pid in found if "multiprocessing" not in if_there(Path(f"/proc/{pid}/cmdline"))]

@@ -90,8 +90,6 @@ def test_a_folder_is_listed_whole_and_nothing_beside_it(store: Store) -> None:
 
 USE_AND_EXIT = """
 import sys
-import threading
-from concurrent.futures import ThreadPoolExecutor
 from storage import open_library
 from storage.store import open_store
 print("s3fs" in sys.modules)
