@@ -27,7 +27,7 @@ import torch
 from benchmarks.random_checkpoint import QUESTION, write_checkpoint
 from benchmarks.videos import make_video
 from flows.embedded import embedded_folder
-from flows.session import Wish, run_index
+from flows.run.session import Wish, run_index
 from serving.answer import Answer
 from serving.engine import Engine
 from storage import Library, VideoRecord, open_library

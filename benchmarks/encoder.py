@@ -94,7 +94,7 @@ def two_actors(model: str, spec: IndexSpec, batches: int, gpus: int | None = Non
         return {"way": "two actors", "left out": f"it takes two GPUs, and this machine has {there}"}
     import ray
 
-    from flows.ray_start import start_ray
+    from flows.on_ray.ray_start import start_ray
 
     remote: Any = ray.remote  # its types know no options
     per_actor = 1 if torch.cuda.is_available() else 0

@@ -22,7 +22,7 @@ from tempo_core.sampling import segment_spans
 from tempo_core.spec import FrameGeometry
 from tempo_core.values import SegmentPixels
 
-BATCH_SEGMENTS = 16  # as the encoder's (flows/encoder.py)
+BATCH_SEGMENTS = 16  # as the encoder's (flows/video/encoder.py)
 _DEADLINE_S = 1800
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flows.embedded import EMBEDDED_ID
-from flows.session import Wish, run_index
+from flows.run.session import Wish, run_index
 
 LOOK_S = 0.1
 _DEADLINE_S = 1800

@@ -13,15 +13,15 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.floors import BATCH_SEGMENTS, Floor, Prepared, decode_s, encode_s, frames_in_memory
-from flows.actor import WorkerSetup
-from flows.cluster import ActorPool, open_actors
-from flows.decode import DecodePlan, decode_source
-from flows.discovery import find_sources
-from flows.dispatch import Dispatch
-from flows.monitor import Monitor
-from flows.plan import Known, make_plan
-from flows.session import Wish, run_index
-from flows.settle import Settler
+from flows.on_ray.actor import WorkerSetup
+from flows.on_ray.cluster import ActorPool, open_actors
+from flows.run.discovery import find_sources
+from flows.run.dispatch import Dispatch
+from flows.run.monitor import Monitor
+from flows.run.plan import Known, make_plan
+from flows.run.session import Wish, run_index
+from flows.run.settle import Settler
+from flows.video.source_frames import DecodePlan, decode_source
 from storage import open_library
 from tempo_core import Checkpoint, IndexSpec
 

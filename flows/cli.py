@@ -11,8 +11,8 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
-from flows.commands import ask, demo, doctor, index, library, schedule
 from flows.environment import prepare
+from flows.terminal.commands import ask, demo, doctor, index, library, schedule
 from tempo_core.errors import TempoError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130

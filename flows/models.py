@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.embedded import EMBEDDED_ID, EMBEDDED_NOTICE, embedded_folder
-from flows.options import LICENCE_NOTE
+from flows.terminal.options import LICENCE_NOTE
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from storage.library import ALL_MODELS, Library, open_library
+from storage.named_videos import one_per_content
 from storage.records import (
     Content,
     FailureRecord,
@@ -17,8 +18,7 @@ from storage.records import (
     VideoFacts,
     VideoRecord,
 )
-from storage.selection import one_per_content
-from storage.sources import FetchedSource, fetch, stat_source
+from storage.sources.fetch import FetchedSource, fetch, stat_source
 from storage.video_writer import VideoWriter
 from storage.writer import Writer
 

@@ -9,8 +9,8 @@ import pyarrow as pa
 from storage.checks import library_status, verify_library
 from storage.frame_part import read_frames
 from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
+from storage.named_videos import select_videos
 from storage.pending import read_pending
-from storage.reading import read_states, segment_records, segment_records_of, wanted_segments
 from storage.records import (
     FailureRecord,
     FeatureArray,
@@ -22,8 +22,8 @@ from storage.records import (
 )
 from storage.schemas import CATALOG, FAILURES, failure_record
 from storage.search import search_segments
-from storage.selection import select_videos
-from storage.store import TABLES_FOLDER, Store, open_store
+from storage.segment_states import read_states, segment_records, segment_records_of, wanted_segments
+from storage.stores.base import TABLES_FOLDER, Store, open_store
 from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, catalog_records
 from storage.tables import Tables, quoted
 from storage.video_writer import VideoWriter

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 
 from storage import migrations
 from storage.migrations import schema_version
-from storage.store import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
+from storage.stores.base import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, SchemaError, UsageError
 

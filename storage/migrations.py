@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from storage.store import Store
+from storage.stores.base import Store
 from storage.tables import Tables
 
 Migration = Callable[[Store, Tables], None]

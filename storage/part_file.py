@@ -11,7 +11,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from storage.space import space_errors
+from storage.stores.space import space_errors
 
 _ONE_PAGE = 1 << 30  # bytes and rows of a page: above any row group, so that a segment is one page
 

@@ -9,7 +9,7 @@ import json
 import logging
 from collections.abc import Sequence
 
-from storage.store import PENDING_FILE, Store
+from storage.stores.base import PENDING_FILE, Store
 
 log = logging.getLogger(__name__)
 

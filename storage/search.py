@@ -9,7 +9,7 @@ import numpy as np
 
 from storage.records import FeatureArray, SegmentHit, VideoRecord
 from storage.schemas import segments_table
-from storage.space import table_errors
+from storage.stores.space import table_errors
 from storage.tables import Tables, one_of
 
 INDEX_FROM_ROWS = 100_000  # brute force takes 0.2 s there (1,024 numbers), the index 10 ms

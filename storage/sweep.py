@@ -13,7 +13,7 @@ from contextlib import suppress
 from storage.records import VideoRecord
 from storage.schemas import CATALOG, RETIRED, SEGMENTS_PREFIX, segments_table, video_record
 from storage.search import build_index
-from storage.store import PARTS_FOLDER, FileInfo, Store, part_generation
+from storage.stores.base import PARTS_FOLDER, FileInfo, Store, part_generation
 from storage.tables import Tables
 from storage.video_writer import generation_time
 from tempo_core.errors import NoSpace

@@ -10,8 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from storage.schemas import CATALOG, CATALOG_SCHEMA, FAILURES, FAILURES_SCHEMA, KEY, RETIRED, RETIRED_SCHEMA
-from storage.space import table_errors
-from storage.store import Store
+from storage.stores.base import Store
+from storage.stores.space import table_errors
 from tempo_core.errors import NoSpace
 
 KEYED = {CATALOG: CATALOG_SCHEMA, FAILURES: FAILURES_SCHEMA, RETIRED: RETIRED_SCHEMA}

@@ -11,7 +11,6 @@ from types import TracebackType
 import numpy as np
 
 from storage.frame_part import FramesPartWriter
-from storage.reading import segment_records
 from storage.records import (
     FeatureArray,
     Part,
@@ -23,8 +22,9 @@ from storage.records import (
     VideoRecord,
 )
 from storage.schemas import segment_rows, segments_table
+from storage.segment_states import segment_records
 from storage.state_part import StatesPartWriter
-from storage.store import Store, part_path
+from storage.stores.base import Store, part_path
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints

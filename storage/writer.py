@@ -23,7 +23,7 @@ from storage.schemas import (
     video_record,
     video_row,
 )
-from storage.store import Lease, part_generation
+from storage.stores.base import Lease, part_generation
 from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, optimize_tables, sweep
 from storage.tables import one_of, quoted
 from storage.video_writer import VideoWriter

@@ -83,7 +83,7 @@ def port() -> Iterator[int]:
 def proxy(port: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     """A network to it that fails on demand, the environment that leads there, and the module's ``BUCKET``."""
     from s3_server import CREDENTIALS, fault_proxy
-    from storage.s3_client import file_system
+    from storage.stores.s3_client import file_system
 
     with fault_proxy(port) as started:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():

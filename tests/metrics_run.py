@@ -12,8 +12,8 @@ import sys
 
 import ray
 
-from flows.metrics import RunMetrics
-from flows.ray_start import start_ray
+from flows.on_ray.metrics import RunMetrics
+from flows.on_ray.ray_start import start_ray
 from flows.result import IndexResult
 from flows.snapshot import Snapshot, Spent, VideoProgress
 

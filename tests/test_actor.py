@@ -13,12 +13,12 @@ import pytest
 import ray
 from ray.exceptions import OutOfMemoryError
 
-from flows import actor
-from flows.actor import decode_by_task, item_deadline_s
-from flows.cluster import ActorPool
-from flows.decode import DecodePlan, Opened, Sampled
-from flows.pool import WorkerDied
-from flows.ray_start import start_ray
+from flows.on_ray import actor
+from flows.on_ray.actor import decode_by_task, item_deadline_s
+from flows.on_ray.cluster import ActorPool
+from flows.on_ray.ray_start import start_ray
+from flows.video.pool import WorkerDied
+from flows.video.source_frames import DecodePlan, Opened, Sampled
 from tempo_cli import small_video
 from tempo_core.sampling import sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.artifacts import MOST_ROWS, failure_page, run_page, video_table
-from flows.charts import rates_over_time, throughput_chart, time_chart
+from flows.on_prefect.artifacts import MOST_ROWS, failure_page, run_page, video_table
+from flows.on_prefect.charts import rates_over_time, throughput_chart, time_chart
 from flows.result import IndexResult, RunReport, Status, summarize
 from flows.snapshot import Snapshot, Spent
 

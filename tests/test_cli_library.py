@@ -112,9 +112,9 @@ def test_a_moved_library_works_as_before(library: Path, tmp_path: Path) -> None:
 
 
 def test_a_busy_library_names_who_holds_it(library: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import flows.commands.library
+    import flows.terminal.commands.library
 
-    monkeypatch.setattr(flows.commands.library, "LEASE_WAIT_S", 0.0)
+    monkeypatch.setattr(flows.terminal.commands.library, "LEASE_WAIT_S", 0.0)
     with open_library(str(library)).writer():
         assert "is being written by process" in tempo("prune", "--library", library, code=1).err
         assert uris(library)  # reading goes on

@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from flows.answer_view import show_answer, show_hits
-from flows.output import Page
-from flows.view import ASCII, BLOCKS, bar, clean, clock, glyphs_for, parse_time, size, span, strip
+from flows.terminal.answer_view import show_answer, show_hits
+from flows.terminal.output import Page
+from flows.text import ASCII, BLOCKS, bar, clean, clock, glyphs_for, parse_time, size, span, strip
 from serving.answer import Answer, AskedSegment, Citation, SearchHit, Timings, Usage
 from tempo_core.errors import UsageError
 

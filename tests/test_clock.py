@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.clock import JUST_OVER, deadline
+from flows.run.clock import JUST_OVER, deadline
 from tempo_core.errors import UsageError
 
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"  # the rules themselves: no table of zones is needed

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from flows.actor import ENCODER_SHARE, NVDEC_SHARE, decoder_place
-from flows.cluster import decoder_threads
-from flows.decode import DecodePlan
-from flows.session import wants_ray
+from flows.on_ray.actor import ENCODER_SHARE, NVDEC_SHARE, decoder_place
+from flows.on_ray.cluster import decoder_threads
+from flows.run.session import wants_ray
+from flows.video.source_frames import DecodePlan
 from tempo_core.spec import FrameGeometry, named_spec
 
 

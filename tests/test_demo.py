@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.demo_videos import demo_videos
+from flows.terminal.demo_videos import demo_videos
 from nano.phrasings import KINDS
 from tempo_cli import tempo
 from tempo_core.decoding import probe

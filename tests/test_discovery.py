@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.discovery import DEFAULT_SETTLE_S, Found, expect_something, find_sources
+from flows.run.discovery import DEFAULT_SETTLE_S, Found, expect_something, find_sources
 from storage import Source, open_library
 from storage_harness import PRINTS, facts_of, fill, source_of, tiny_video
 from tempo_core.errors import SourceError, UsageError
@@ -251,7 +251,7 @@ def touch(path: Path) -> None:
 def test_a_file_that_changes_while_it_is_looked_at_waits(
     archive: Path, monkeypatch: pytest.MonkeyPatch, change: Callable[[Path], None]
 ) -> None:
-    monkeypatch.setattr("flows.discovery.time.sleep", lambda seconds: change(archive / "cam1/a.mp4"))
+    monkeypatch.setattr("flows.run.discovery.time.sleep", lambda seconds: change(archive / "cam1/a.mp4"))
     found = find_sources([str(archive)])
     assert [(one.source.uri, one.reason) for one in found.unsettled] == [
         (f"{archive}/cam1/a.mp4", "still being written: it changed while it was looked at")

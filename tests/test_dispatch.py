@@ -13,16 +13,16 @@ from typing import Any
 
 import pytest
 
-from flows.decode import Opened
-from flows.dispatch import Dispatch
 from flows.failure import KEPT, Failure
-from flows.monitor import Monitor
-from flows.plan import Plan, Task
-from flows.pool import Job, Metrics, Outcome, WorkerDied
 from flows.result import IndexResult
-from flows.settle import Settler
+from flows.run.dispatch import Dispatch
+from flows.run.monitor import Monitor
+from flows.run.plan import Plan, Task
+from flows.run.settle import Settler
 from flows.snapshot import Snapshot, Spent, VideoProgress
-from flows.worker import Staged, WorkerLoad
+from flows.video.pool import Job, Metrics, Outcome, WorkerDied
+from flows.video.source_frames import Opened
+from flows.video.worker import Staged, WorkerLoad
 from storage import Library, Writer, open_library
 from storage_harness import PRINTS, facts_of, fill, put, source_of, tiny_video
 from tempo_core.fingerprints import Fingerprints

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-import flows.doctor
+import flows.terminal.doctor
 from tempo_cli import Record, tempo
 
 
@@ -48,7 +48,7 @@ def test_an_ffmpeg_that_does_not_run_is_missing(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_a_missing_package_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(flows.doctor._PACKAGES, "a-package-that-is-not-there", "testing")
+    monkeypatch.setitem(flows.terminal.doctor._PACKAGES, "a-package-that-is-not-there", "testing")
     found = checks(code=1)["a-package-that-is-not-there"]
     assert found["advice"] == "pip install a-package-that-is-not-there  (testing)"
 

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from flows.encoder import BATCH_SEGMENTS, Encoded, Encoder
 from flows.failure import GpuLost, attempt
+from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
 from golden_cases import golden_checkpoint, small_segment
 from tempo_core.errors import UsageError
 from tempo_core.values import SegmentPixels

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from flows.result import IndexResult
-from flows.session import Wish, run_index
+from flows.run.session import Wish, run_index
 from storage import Library, VideoRecord, open_library
 from storage.schemas import segments_table
 from tempo_cli import small_video

@@ -15,7 +15,7 @@ import pytest
 
 from alike import assert_alike
 from s3_server import CREDENTIALS, Fault, Proxy, fault_proxy
-from storage.s3_client import file_system
+from storage.stores.s3_client import file_system
 from tempo_cli import ROOT, ended, index, small_video, start_tempo, statuses
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from flows.parameters import CLOCK, PLACE
-from flows.prefect_api import check_answers, configured_api, needed_api
+from flows.on_prefect.api import check_answers, configured_api, needed_api
+from flows.on_prefect.parameters import CLOCK, PLACE
 from tempo_cli import ROOT, ended, small_video, start
 from tempo_core.errors import LibraryBusy, LibraryError, SourceError, TempoError, UsageError
 
@@ -60,7 +60,7 @@ def test_the_environment_configures_an_api(monkeypatch: pytest.MonkeyPatch) -> N
     assert configured_api() == NOWHERE
 
 
-FOUND = "from flows.prefect_api import configured_api; print(configured_api())"
+FOUND = "from flows.on_prefect.api import configured_api; print(configured_api())"
 
 
 @pytest.mark.parametrize(("active", "found"), [("mine", NOWHERE), ("other", "None")])
@@ -109,14 +109,14 @@ GOOD = {"sources": ["/archive"], "library": "/lib"}
 def test_a_wrong_parameter_is_refused(wrong: dict[str, object]) -> None:
     from prefect.exceptions import ParameterTypeError
 
-    from flows.index import index_library
+    from flows.on_prefect.flow import index_library
 
     with pytest.raises((UsageError, ParameterTypeError)):
         index_library.validate_parameters({**GOOD, **wrong})
 
 
 def test_what_can_be_meant_is_let_through() -> None:
-    from flows.index import index_library
+    from flows.on_prefect.flow import index_library
 
     given = {
         **GOOD,
@@ -159,7 +159,7 @@ def caused(error: TempoError, cause: BaseException) -> TempoError:
 def test_only_what_may_pass_by_itself_is_tried_again() -> None:
     from botocore.exceptions import EndpointConnectionError, NoCredentialsError, ReadTimeoutError
 
-    from flows.index import may_pass
+    from flows.on_prefect.flow import may_pass
 
     away = EndpointConnectionError(endpoint_url="http://127.0.0.1:9")
     slow = ReadTimeoutError(endpoint_url="http://127.0.0.1:9")

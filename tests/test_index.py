@@ -174,7 +174,7 @@ def test_memory_that_ran_out_is_not_the_videos_fault(
         raise MemoryError
 
     with monkeypatch.context() as full:
-        full.setattr("flows.stage.patchify", exhausted)
+        full.setattr("flows.video.stage.patchify", exhausted)
         assert statuses(index(library, archive, code=3)) == {"a.mp4": "failed"}
     assert statuses(index(library, archive)) == {"a.mp4": "indexed"}
 

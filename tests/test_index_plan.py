@@ -10,14 +10,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.discovery import Found, Unsettled
-from flows.estimate import RESERVE_BYTES, TYPICAL_BYTES_PER_S, ModelCost, check_space, estimate
-from flows.plan import Known, Task, make_plan
 from flows.result import IndexResult, summarize
-from flows.session import Wish, run_index
+from flows.run.discovery import Found, Unsettled
+from flows.run.estimate import RESERVE_BYTES, TYPICAL_BYTES_PER_S, ModelCost, check_space, estimate
+from flows.run.plan import Known, Task, make_plan
+from flows.run.session import Wish, run_index
 from storage import FailureRecord, Part, Source, VideoFacts, VideoRecord, open_library
-from storage.patterns import Selection
-from storage.places import Place
+from storage.sources.patterns import Selection
+from storage.sources.places import Place
 from tempo_cli import contents, index, small_video
 from tempo_core.errors import NoSpace
 from tempo_core.fingerprints import Fingerprints

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from s3_server import Fault, Proxy
-from storage.s3_client import file_system
+from storage.stores.s3_client import file_system
 from tempo_cli import small_video, statuses, tempo
 
 pytestmark = pytest.mark.s3

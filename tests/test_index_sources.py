@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.discovery import DEFAULT_SETTLE_S
+from flows.run.discovery import DEFAULT_SETTLE_S
 from storage import open_library
 from tempo_cli import index, small_video, statuses, tempo
 

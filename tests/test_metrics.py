@@ -24,7 +24,7 @@ import pytest
 
 from flows import failure
 from flows.environment import QUIET
-from flows.metrics import EXPORTED, REASONS, STAGES, STATUSES
+from flows.on_ray.metrics import EXPORTED, REASONS, STAGES, STATUSES
 
 ROOT = Path(__file__).parent.parent
 DASHBOARD = json.loads((ROOT / "infra" / "grafana" / "dashboard.json").read_text())

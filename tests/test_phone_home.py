@@ -91,7 +91,7 @@ def test_indexing_on_ray_and_searching_speaks_to_this_machine_only(recorder: Pat
 
 SPEAKS = """
 import ray, socket
-from flows.ray_start import start_ray
+from flows.on_ray.ray_start import start_ray
 
 @ray.remote
 def speak():

@@ -14,9 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from flows.progress import run_lines
 from flows.snapshot import Snapshot, VideoProgress
-from flows.view import ASCII, BLOCKS
+from flows.terminal.progress import run_lines
+from flows.text import ASCII, BLOCKS
 
 ROOT = Path(__file__).parent.parent
 PATH = os.pathsep.join([str(ROOT), str(ROOT / "tests")])
@@ -98,7 +98,7 @@ def test_no_line_is_wider_than_the_terminal_whatever_the_names(
 DRAWN = """
 import sys
 from dataclasses import replace
-from flows.progress import RunView
+from flows.terminal.progress import RunView
 from test_progress import HALFWAY
 with RunView(readable=sys.argv[1] == "readable") as view:
     view.update(HALFWAY)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.ray_start import connect_ray
+from flows.on_ray.ray_start import connect_ray
 from ray_processes import alive, descendants, listening
 from tempo_core.errors import TempoError, UsageError
 
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parent.parent
 STARTED = """
 import os, signal, sys
 import ray
-from flows.ray_start import start_ray
+from flows.on_ray.ray_start import start_ray
 
 signal.signal(signal.SIGTERM, lambda number, frame: print("TERM is mine", flush=True))
 
@@ -113,7 +113,7 @@ def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
 
 
 def test_something_else_at_the_address_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.ray_start.CONNECT_DEADLINE_S", 5.0)
+    monkeypatch.setattr("flows.on_ray.ray_start.CONNECT_DEADLINE_S", 5.0)
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
         with pytest.raises(TempoError, match=f"{address}: it did not answer in 5 s"), connect_ray(address):

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from s3_server import Fault, Proxy
-from storage import Library, open_library, s3_lease
-from storage.s3_client import file_system, parse_uri
+from storage import Library, open_library
+from storage.stores import s3_lease
+from storage.stores.s3_client import file_system, parse_uri
 from storage_harness import PRINTS, contents, fill, index, put, tiny_video, video_id
 from tempo_core.errors import CorruptPart, LibraryBusy, LibraryError, LibraryNotFound
 

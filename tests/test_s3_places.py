@@ -7,11 +7,11 @@ from urllib.parse import unquote
 
 import pytest
 
-from flows.discovery import find_sources
+from flows.run.discovery import find_sources
 from s3_server import Proxy
 from storage import stat_source
-from storage.places import look_up
-from storage.s3_client import file_system
+from storage.sources.places import look_up
+from storage.stores.s3_client import file_system
 from tempo_core.errors import SourceError
 
 pytestmark = pytest.mark.s3

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from flows.decode import DecodePlan, decode_source
+from flows.video.source_frames import DecodePlan, decode_source
 from s3_server import Fault, Proxy
-from storage import fetch, s3_read, s3_sources, stat_source
-from storage.s3_client import file_system
+from storage import fetch, stat_source
+from storage.sources import s3_sources
+from storage.stores import s3_read
+from storage.stores.s3_client import file_system
 from tempo_core.errors import NoSpace, SourceChanged, SourceError
 from tempo_core.spec import PAPER, FrameGeometry
 
@@ -112,7 +114,7 @@ def test_scratch_space_is_bounded(proxy: Proxy, tmp_path: Path, monkeypatch: pyt
     with pytest.raises(SourceError, match=f"has {len(DATA)} bytes, more than the 1000"), fetch(URI, tmp_path, 1000):
         pass
     free = type("Usage", (), {"free": 10})
-    monkeypatch.setattr("storage.s3_sources.shutil.disk_usage", lambda path: free)
+    monkeypatch.setattr("storage.sources.s3_sources.shutil.disk_usage", lambda path: free)
     with pytest.raises(NoSpace, match="only 10 free"), fetch(URI, tmp_path):
         pass
     assert proxy.count("GET .*talk") == 0
@@ -121,8 +123,8 @@ def test_scratch_space_is_bounded(proxy: Proxy, tmp_path: Path, monkeypatch: pyt
 
 def test_scratch_that_others_filled_costs_one_video_not_the_run(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
     """NoSpace would end it: that is for the library's own disk."""
-    monkeypatch.setattr("flows.decode._most_bytes", lambda *_: 2 * len(DATA))
-    monkeypatch.setattr("storage.s3_sources.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
+    monkeypatch.setattr("flows.video.source_frames._most_bytes", lambda *_: 2 * len(DATA))
+    monkeypatch.setattr("storage.sources.s3_sources.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(SourceError, match="only 10 free"):
         next(decode_source(URI, DecodePlan(PAPER, FrameGeometry())))
 

@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from s3_server import Fault, Proxy
-from storage import s3_client, s3_read, s3_store
-from storage.s3_client import file_system
-from storage.store import ByteRange, Store, open_store
+from storage.stores import s3_client, s3_read, s3_store
+from storage.stores.base import ByteRange, Store, open_store
+from storage.stores.s3_client import file_system
 from tempo_core.errors import LibraryError
 
 pytestmark = pytest.mark.s3
@@ -91,7 +91,7 @@ def test_a_folder_is_listed_whole_and_nothing_beside_it(store: Store) -> None:
 USE_AND_EXIT = """
 import sys
 from storage import open_library
-from storage.store import open_store
+from storage.stores.base import open_store
 print("s3fs" in sys.modules)
 print(open_store(sys.argv[1]).read_bytes("x").decode())
 """

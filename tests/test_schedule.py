@@ -16,7 +16,7 @@ from urllib.error import HTTPError
 
 import pytest
 
-from flows.index import WITH_FAILURES
+from flows.on_prefect.flow import WITH_FAILURES
 from prefect_server import DEADLINE_S, PrefectServer, group, no_processes, prefect_server, processes, until
 from storage import open_library
 from tempo_cli import ROOT, ended, small_video, start_tempo, statuses, tempo

@@ -11,7 +11,7 @@ import pytest
 
 from storage import Library, manifest, migrations, open_library
 from storage.schemas import CATALOG
-from storage.store import Store
+from storage.stores.base import Store
 from storage.tables import Tables
 from storage_harness import PRINTS, contents, index
 from storage_killer import start

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.patterns import Selection, fits, split_glob
+from storage.sources.patterns import Selection, fits, split_glob
 from tempo_core.errors import UsageError
 
 NAMES = st.sampled_from(["a", "b", "A", "cam1", "cam12", ".a", ".hid", "a.mp4", "b.mp4", "c[1].mp4", "ä\nb.mp4", "-x"])

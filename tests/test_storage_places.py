@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from storage.places import Place, Sighting, look_up, place_key
+from storage.sources.places import Place, Sighting, look_up, place_key
 
 
 @pytest.fixture

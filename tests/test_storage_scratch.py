@@ -5,7 +5,7 @@ from __future__ import annotations
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from storage.scratch import drop_scratch, make_scratch
+from storage.stores.scratch import drop_scratch, make_scratch
 
 
 def test_a_folder_that_is_being_made_is_not_swept_by_another_that_begins(tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from storage import fetch, sources, stat_source
+from storage import fetch, stat_source
+from storage.sources import fetch as fetching
 from tempo_core.errors import SourceChanged, SourceError
 
 
@@ -45,13 +46,13 @@ def test_a_local_file_is_hashed_where_it_is(folder: Path, tmp_path: Path) -> Non
 
 
 def test_a_file_that_changes_while_it_is_hashed_is_refused(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path, hash_file = folder / "b.mp4", sources._hash
+    path, hash_file = folder / "b.mp4", fetching._hash
 
     def change_first(*args: object) -> str:
         path.write_bytes(b"another")
         return hash_file(*args)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(sources, "_hash", change_first)
+    monkeypatch.setattr(fetching, "_hash", change_first)
     with pytest.raises(SourceChanged, match=f"{path} changed while it was read"), fetch(str(path), folder):
         pytest.fail("nothing may be decoded of it")
 

@@ -1,0 +1,1 @@
+"""The workers of a run as Ray actors: started, watched, replaced and counted."""

@@ -1,0 +1,116 @@
+"""``tempo status | verify | prune | remove``: the library itself."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.terminal.options import JsonOption, LibraryOption
+from flows.terminal.output import Page, print_json
+
+if TYPE_CHECKING:
+    from storage import LibraryStatus
+
+LEASE_WAIT_S = 60.0
+_MOST_FAILURES = 20
+
+
+def status(library: LibraryOption, as_json: JsonOption = False) -> None:
+    """Show what a library holds: videos, models, sizes, and what could not be indexed."""
+    from storage import ALL_MODELS, open_library
+
+    opened = open_library(library)
+    found, videos, failures = opened.status(), opened.videos(ALL_MODELS), opened.failures()
+    if as_json:
+        sources = [
+            {"uri": video.uri, "video_id": video.video_id, "title": video.title, "model": video.facts.model_id,
+             "fingerprint": video.fingerprints.features, "duration_s": video.facts.duration_s,
+             "segments": video.segments, "warnings": video.facts.warnings}
+            for video in videos
+        ]  # fmt: skip
+        failed = [
+            {"uri": one.source.uri, "fingerprint": one.fingerprint, "reason": one.reason, "attempts": one.attempts}
+            for one in failures
+        ]
+        print_json({**asdict(found), "sources": sources, "failures": failed})
+        return
+    _show_status(found)
+    for one in failures[:_MOST_FAILURES]:
+        Page().line(f"failed  {one.source.uri}  {one.reason}", style="red")
+    if len(failures) > _MOST_FAILURES:
+        Page().line(f"... and {len(failures) - _MOST_FAILURES} more failures (--json lists all)")
+
+
+def verify(library: LibraryOption, as_json: JsonOption = False) -> None:
+    """Read everything in a library and compare it with its checksums. Exit code 1 if something is wrong."""
+    from storage import open_library
+
+    problems = open_library(library).verify()
+    if as_json:
+        print_json({"ok": not problems, "problems": [asdict(problem) for problem in problems]})
+    else:
+        for problem in problems:
+            Page().line(f"{problem.subject}: {problem.reason}", style="red")
+        Page().line("everything is as it should be" if not problems else f"{len(problems)} problems", style="bold")
+    if problems:
+        raise typer.Exit(1)
+
+
+def prune(library: LibraryOption, as_json: JsonOption = False) -> None:
+    """Free what no video of a library needs any more: replaced and removed ones, after a grace period for readers."""
+    from flows.text import size
+    from storage import open_library
+
+    with open_library(library).writer(wait_s=LEASE_WAIT_S) as writer:
+        freed = writer.prune()
+        writer.optimize()
+    if as_json:
+        print_json({"freed_bytes": freed})
+    else:
+        Page().line(f"{size(freed)} freed")
+
+
+def remove(
+    videos: Annotated[list[str], typer.Argument(metavar="ID_OR_URI...", help="Videos to forget.", show_default=False)],
+    library: LibraryOption,
+    as_json: JsonOption = False,
+) -> None:
+    """Take videos out of a library, under every model. A URI means that file alone, an id all its copies.
+
+    \b
+    tempo remove talk.mp4 --library ./lib
+    """
+    from storage import ALL_MODELS, open_library
+
+    opened = open_library(library)
+    with opened.writer(wait_s=LEASE_WAIT_S) as writer:
+        uris = list(dict.fromkeys(record.uri for record in opened.videos(ALL_MODELS, select=videos)))
+        writer.remove(uris)
+    for uri in uris:
+        if as_json:
+            print_json({"uri": uri, "status": "removed"})
+        else:
+            Page().line(f"removed  {uri}")
+
+
+def _show_status(found: LibraryStatus) -> None:
+    from flows.text import counted, size, span
+
+    page = Page()
+    page.line(f"{found.uri}  (schema {found.schema})", style="bold")
+    page.line(f"{counted(found.videos, 'video')}, {span(found.hours * 3600)}")
+    for model in found.models:
+        served = "served by default" if model.is_default else "kept beside"
+        contents = f"{counted(model.sources, 'source')} of {counted(model.videos, 'video')}"
+        counts = f"{contents}, {counted(model.segments, 'segment')}"
+        failed = f", {model.failures} failed" if model.failures else ""
+        page.line(f"  {model.model_id}, spec {model.spec.name}: {counts}{failed} ({served})")
+    tables = f"tables {size(found.tables_bytes)} in {counted(found.fragments, 'fragment')}"
+    page.line(f"states {size(found.states_bytes)}, frames {size(found.frames_bytes)}, {tables}")
+    if found.pending:
+        page.line(f"{counted(found.pending, 'source')} left undone by the last runs: first in the next")
+    page.line(f"to prune {size(found.unreferenced_bytes)}")
+    if found.free_bytes is not None:
+        page.line(f"free on the disk {size(found.free_bytes)}")

@@ -1,0 +1,186 @@
+"""``tempo schedule``: run the index every night, as a deployment of the Prefect flow that this process serves."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, cast
+
+import typer
+
+from flows.terminal.commands.index import (
+    ExcludeOption,
+    IncludeOption,
+    MaxHoursOption,
+    RayOption,
+    RetryOption,
+    SettleOption,
+    SourcesArgument,
+    SpecOption,
+    UntilOption,
+)
+from flows.terminal.options import LibraryOption, ModelOption
+from flows.terminal.output import notice
+from tempo_core.errors import LibraryNotFound, UsageError
+
+if TYPE_CHECKING:
+    from prefect.deployments.runner import RunnerDeployment
+    from prefect.schedules import Schedule
+
+CronOption = Annotated[
+    str,
+    typer.Option("--cron", metavar="CRON", help='When to run: "0 1 * * *" is each night at one.', show_default=False),
+]
+ZoneOption = Annotated[
+    str | None,
+    typer.Option(
+        "--timezone", metavar="ZONE", help="Of --cron: Europe/Vienna. Default: this machine's.", show_default=False
+    ),
+]
+NameOption = Annotated[
+    str | None,
+    typer.Option("--name", metavar="NAME", help="Of the deployment. Default: from the library.", show_default=False),
+]
+
+
+def schedule(  # noqa: PLR0913, PLR0917 - each is an option
+    sources: SourcesArgument,
+    library: LibraryOption,
+    cron: CronOption,
+    until: UntilOption = None,
+    max_hours: MaxHoursOption = None,
+    model: ModelOption = None,
+    spec: SpecOption = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
+    settle: SettleOption = None,
+    retry_failed: RetryOption = False,
+    ray: RayOption = "auto",
+    timezone: ZoneOption = None,
+    name: NameOption = None,
+) -> None:
+    """Run `tempo index` by the clock, for as long as this command runs; Prefect's UI shows each run.
+
+    \b
+    tempo schedule /archive --library /srv/lib --cron "0 1 * * *" --until 06:00
+    tempo schedule s3://bucket/videos/ --library s3://bucket/lib --cron "30 0 * * mon-fri" --timezone Europe/Vienna
+
+    Needs a Prefect server (`prefect server start`). One run of a library at a time: another one waits for it. Ctrl-C
+    ends the schedule, and a run under way; what was finished is kept.
+    """
+    from flows.on_prefect.api import needed_api
+
+    parameters: dict[str, Any] = {
+        "sources": [_absolute(source) for source in sources],
+        "library": _absolute(library),
+        "spec": spec,
+        "model": _absolute(model) if model is not None and Path(model).expanduser().is_dir() else model,
+        "include": include,
+        "exclude": exclude,
+        "settle_s": settle,
+        "retry_failed": retry_failed,
+        "until": until,
+        "max_hours": max_hours,
+        "ray": ray,
+    }
+    _expect_sources(parameters["sources"])
+    url = needed_api()
+    plan = _checked_schedule(cron, timezone)
+    _check(parameters)
+    title = _checked_name(name or deployment_name(parameters["library"]))
+    notice()(f"index-library/{title}: at {cron!r}, {plan.timezone}; Prefect at {url}; ctrl-C ends it")
+    _serve(title, plan, parameters)
+
+
+def deployment_name(library: str) -> str:
+    """The library's address as a name that Prefect takes: /srv/lib is srv-lib."""
+    return re.sub(r"[^\w.]+", "-", library.removeprefix("file://")).strip("-.") or "library"
+
+
+def _absolute(name: str) -> str:
+    """A run has another working directory."""
+    if name.startswith("@"):  # a list of sources
+        return f"@{_absolute(name[1:])}"
+    return name if "://" in name else os.path.abspath(Path(name).expanduser())
+
+
+def _expect_sources(names: list[str]) -> None:
+    """UsageError for a local name that is not there: better now than at night. Patterns may fit something by then."""
+    for name in names:
+        path = name.removeprefix("@")
+        if "://" not in path and not re.search(r"[*?\[]", path) and not Path(path).exists():
+            raise UsageError(f"{path}: no such file or folder")
+
+
+def _checked_schedule(cron: str, timezone: str | None) -> Schedule:
+    """UsageError for what is no cron expression, or a time zone that is not known."""
+    from prefect.client.schemas.schedules import CronSchedule
+    from prefect.schedules import Cron
+    from pydantic import ValidationError
+    from tzlocal import get_localzone_name
+
+    zone = timezone or get_localzone_name() or "UTC"
+    try:
+        CronSchedule(cron=cron, timezone=zone)
+    except ValidationError as error:
+        wrong = str(error.errors()[0]["loc"][0])
+        given, way_out = (
+            (timezone, "name one as Europe/Vienna")
+            if wrong == "timezone"
+            else (cron, 'five fields, minute hour day month weekday: "0 1 * * *" is each night at one')
+        )
+        raise UsageError(f"--{wrong} {given!r} cannot be used; {way_out}") from None
+    return Cron(cron, timezone=zone)
+
+
+def _check(parameters: dict[str, Any]) -> None:
+    """UsageError for a parameter that the flow would refuse; other errors of a library that is there and unusable."""
+    from prefect.exceptions import ParameterTypeError
+
+    from flows.on_prefect.flow import index_library
+    from storage import open_library
+
+    try:
+        index_library.validate_parameters(parameters)
+    except ParameterTypeError as error:
+        raise UsageError(str(error)) from None
+    try:
+        open_library(parameters["library"])
+    except LibraryNotFound:
+        notice()(f"{parameters['library']}: no library there yet; the first run makes it")
+
+
+def _checked_name(name: str) -> str:
+    if not re.fullmatch(r"[^/%&<>]+", name):
+        raise UsageError(f"--name {name!r}: Prefect takes no / % & < > in a name")
+    return name
+
+
+def _serve(name: str, plan: Schedule, parameters: dict[str, Any]) -> None:
+    """Until ctrl-C or SIGTERM; Prefect then ends a run under way and pauses the schedule."""
+    import asyncio
+
+    from prefect.client.schemas.objects import ConcurrencyLimitConfig, ConcurrencyLimitStrategy
+    from prefect.types.entrypoint import EntrypointType
+
+    from flows.on_prefect.flow import index_library
+    from flows.on_prefect.runner import PoliteRunner
+
+    made = index_library.to_deployment(
+        name,
+        schedule=plan,
+        paused=False,  # as the end of an earlier `tempo schedule` left it
+        concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
+        parameters=parameters,
+        entrypoint_type=EntrypointType.MODULE_PATH,  # the installed package, wherever this was called
+        tags=["tempo"],
+    )
+    logging.getLogger("prefect.runner.state_proposer").setLevel(logging.WARNING)  # a line per look while a run waits
+    runner = PoliteRunner()
+    runner.add_deployment(cast("RunnerDeployment", made))
+    with suppress(KeyboardInterrupt, asyncio.CancelledError):
+        asyncio.run(runner.start())
+    notice()(f"stopped; the schedule of index-library/{name} is paused")

@@ -1,0 +1,59 @@
+"""Where output goes: JSON objects or text on standard output, everything else on standard error."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Callable, Mapping
+
+from rich.console import Console
+
+from flows.text import Glyphs, clean, glyphs_for
+
+
+def print_json(value: Mapping[str, object]) -> None:
+    """One JSON object on one line, at once; with escapes where the stream cannot hold every character."""
+    escaped = not sys.stdout.encoding.lower().startswith("utf")
+    sys.stdout.write(json.dumps(value, ensure_ascii=escaped, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def plain_console(stderr: bool = False) -> Console:
+    """A console that prints text as it is: no markup, no emoji names, no guessing at what to highlight."""
+    return Console(stderr=stderr, highlight=False, markup=False, emoji=False)
+
+
+class Page:
+    """Readable text on one stream, with nothing in it that steers the terminal."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = console or plain_console()
+
+    @property
+    def glyphs(self) -> Glyphs:
+        """Blocks, or ASCII where the stream has no blocks."""
+        return glyphs_for(self.console.encoding)
+
+    @property
+    def width(self) -> int:
+        """Characters of a line."""
+        return self.console.width
+
+    def line(self, text: str = "", style: str | None = None) -> None:
+        """One line; a long one is wrapped by the terminal, and not at all in a pipe."""
+        self.console.print(clean(text), style=style, soft_wrap=True)
+
+    def piece(self, text: str) -> None:
+        """Text as it comes, without a line's end."""
+        self.console.print(clean(text), end="", soft_wrap=True)
+
+
+def error_page() -> Page:
+    """The page on standard error."""
+    return Page(plain_console(stderr=True))
+
+
+def notice(quiet: bool = False) -> Callable[[str], None]:
+    """Says a line on standard error, dimmed on a terminal."""
+    page = error_page()
+    return lambda text: None if quiet else page.line(text, style="dim")

@@ -1,0 +1,121 @@
+"""The place that holds a library's bytes: a folder or an S3 prefix behind one protocol. Paths are relative, with /."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+LIBRARY_FILE = "library.json"
+LEASE_FILE = "lease.json"
+PENDING_FILE = "pending.json"
+COMMIT_LOCK = "commit.lock"
+PARTS_FOLDER = "parts"
+TABLES_FOLDER = "tables"
+STAGED_SUFFIX = ".staged"
+
+
+@dataclass(frozen=True)
+class FileInfo:
+    """A file of the library; ``modified`` in seconds of the Unix epoch."""
+
+    path: str
+    size: int
+    modified: float
+
+
+@dataclass(frozen=True)
+class ByteRange:
+    """Bytes from ``offset`` that are to fill ``target``, a writable view of bytes."""
+
+    offset: int
+    target: memoryview
+
+
+class Lease(Protocol):
+    """The right to write, held by one writer per library at a time."""
+
+    def acquire(self, wait_s: float) -> None:
+        """Take it, or raise LibraryBusy naming the holder after ``wait_s`` seconds."""
+
+    def check(self) -> None:
+        """LibraryBusy if it was lost; called before each commit."""
+
+    def release(self) -> None:
+        """Give it back; nothing happens where it is not held."""
+
+
+class Store(Protocol):
+    """Where files are. Writes are whole or not there at all; a missing file is a FileNotFoundError."""
+
+    uri: str
+    tables_uri: str
+    table_options: Mapping[str, str]
+    exclusive: bool  # the lease cannot be lost while held, so nobody else can be inside a commit
+
+    def exists(self, path: str) -> bool:
+        """Whether the file is there."""
+
+    def read_bytes(self, path: str) -> bytes:
+        """A small file, whole."""
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """A small file, replaced in one step and durable."""
+
+    def staging(self, path: str) -> Path:
+        """The local file in which the part for ``path`` is to be written before it is published."""
+
+    def publish(self, staged: Path, path: str) -> None:
+        """Turn the staged local file into ``path``, in one step and durable; the staged one is gone then."""
+
+    def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
+        """Fill every range's target; EOFError where the file is too short."""
+
+    def blocks(self, path: str) -> Iterator[bytes | memoryview]:
+        """The whole file, piece by piece, each good until the next one."""
+
+    def open(self, path: str) -> BinaryIO:
+        """A seekable reader for pyarrow."""
+
+    def files(self, folder: str) -> Iterator[FileInfo]:
+        """All files below ``folder``, staged ones included."""
+
+    def delete(self, path: str) -> None:
+        """Remove a file; one that is not there is fine."""
+
+    def discard_uploads(self, oldest: float) -> None:
+        """Drop uploads that were begun before that time of the Unix epoch and never ended."""
+
+    def lease(self) -> Lease:
+        """The writer's lease, not yet held."""
+
+    def commit_lock(self) -> AbstractContextManager[None]:
+        """Held around a commit that may have to be undone, so that nobody else's commit is undone with it."""
+
+    def free_bytes(self) -> int | None:
+        """Bytes that can still be written, None where there is no such limit."""
+
+
+def part_path(kind: str, video_id: str, fingerprint: str, generation: str) -> str:
+    """Where a part lies: parts/<2 digits>/<video id>/<kind>-<fingerprint>-<generation>.parquet."""
+    return f"{PARTS_FOLDER}/{video_id[:2]}/{video_id}/{kind}-{fingerprint}-{generation}.parquet"
+
+
+def part_generation(path: str) -> str | None:
+    """The generation in a part's (or staged part's) name, None for a file that is no part of ours."""
+    match = re.search(r"/(?:frames|states)-[0-9a-f]+-([0-9a-f]+)\.parquet(?:\.staged)?$", path)
+    return match.group(1) if match else None
+
+
+def open_store(uri: str, options: Mapping[str, str] | None = None) -> Store:
+    """The store at a local path, a file:// or an s3:// URI; nothing is created or contacted yet."""
+    if uri.startswith("s3://"):
+        from storage.stores.s3_store import S3Store  # s3fs costs a second: only who needs S3 pays it
+
+        return S3Store(uri, options or {})
+    from storage.stores.local_store import LocalStore
+
+    return LocalStore(Path(uri.removeprefix("file://")))

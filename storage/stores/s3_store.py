@@ -1,0 +1,161 @@
+"""A library under an S3 prefix: a part is put under its final name, a conditional put is the lease."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from storage.stores.base import LEASE_FILE, STAGED_SUFFIX, TABLES_FOLDER, ByteRange, FileInfo, Lease
+from storage.stores.s3_client import (
+    REQUEST_DEADLINE_S,
+    TRANSFER_DEADLINE_S,
+    ObjectPlace,
+    endpoint,
+    file_system,
+    parse_uri,
+    request,
+    s3_errors,
+    time_left,
+    transfer_deadline,
+)
+from storage.stores.s3_lease import S3Lease
+from storage.stores.s3_read import open_object, read_object, read_ranges, read_small
+from storage.stores.scratch import drop_scratch, make_scratch
+from tempo_core.errors import LibraryError
+
+UPLOAD_BYTES = 16 << 20  # one PUT of a larger part; a part of up to twice that is one PUT
+UPLOADS = 4  # at a time, each in memory
+_TABLE_DEFAULTS = {"timeout": "60s", "connect_timeout": "5s", "client_max_retries": "6", "client_retry_timeout": "60"}
+
+
+class S3Store:
+    """Store over an S3 prefix, at AWS or any endpoint."""
+
+    exclusive = False  # an expired lease can be taken over while its late holder still writes
+
+    def __init__(self, uri: str, options: Mapping[str, str]) -> None:
+        self.uri = uri.rstrip("/")
+        self.tables_uri = f"{self.uri}/{TABLES_FOLDER}"
+        self.table_options: Mapping[str, str] = _table_options(options)
+        self._base = parse_uri(self.uri)
+        self._files = file_system(options)
+        self._scratch: Path | None = None
+        self._scratch_lock = threading.Lock()
+
+    def exists(self, path: str) -> bool:
+        """One HEAD."""
+        place = self._place(path)
+        try:
+            with s3_errors(place.uri, LibraryError):
+                request(self._files, "head_object", place)
+        except FileNotFoundError:
+            return False
+        return True
+
+    def read_bytes(self, path: str) -> bytes:
+        """One GET."""
+        place = self._place(path)
+        with s3_errors(place.uri, LibraryError):
+            return read_small(self._files, place)[0]
+
+    def write_bytes(self, path: str, data: bytes) -> None:
+        """One PUT."""
+        place = self._place(path)
+        with s3_errors(place.uri, LibraryError):
+            request(self._files, "put_object", place, Body=data)
+
+    def staging(self, path: str) -> Path:
+        """In a scratch folder of this machine, removed when the store is."""
+        with self._scratch_lock:  # two videos that begin together: publish looks where staging said
+            if self._scratch is None:
+                self._scratch, lock = make_scratch(Path(tempfile.gettempdir()))
+                weakref.finalize(self, drop_scratch, self._scratch, lock)
+        return self._scratch / (path.rsplit("/", 1)[-1] + STAGED_SUFFIX)
+
+    def publish(self, staged: Path, path: str) -> None:
+        """Upload; the object is there only once it is whole."""
+        place = self._place(path)
+        left = time_left(transfer_deadline(staged.stat().st_size))
+        with s3_errors(place.uri, LibraryError):
+            self._files.put_file(str(staged), place.path, chunksize=UPLOAD_BYTES, max_concurrency=UPLOADS, timeout=left)
+        staged.unlink()
+
+    def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
+        """Neighbouring ranges as one GET, several GETs at a time."""
+        place = self._place(path)
+        with s3_errors(place.uri, LibraryError):
+            read_ranges(self._files, place, ranges)
+
+    def blocks(self, path: str) -> Iterator[bytes | memoryview]:
+        """A few GETs at a time."""
+        place = self._place(path)
+        with s3_errors(place.uri, LibraryError):
+            yield from read_object(self._files, place, self._size(place))
+
+    def open(self, path: str) -> BinaryIO:
+        """A GET per read."""
+        place = self._place(path)
+        with s3_errors(place.uri, LibraryError):
+            return open_object(self._files, place, self._size(place))
+
+    def files(self, folder: str) -> Iterator[FileInfo]:
+        """List the prefix."""
+        base = self._place("").path
+        with s3_errors(self.uri, LibraryError):
+            found = self._files.find(self._place(folder).path, detail=True, timeout=TRANSFER_DEADLINE_S)
+        for path, one in found.items():
+            if path.startswith(base):  # an empty prefix is taken for the object of its name
+                yield FileInfo(path.removeprefix(base), one["size"], one["LastModified"].timestamp())
+
+    def delete(self, path: str) -> None:
+        """One DELETE."""
+        place = self._place(path)
+        with s3_errors(place.uri, LibraryError):
+            request(self._files, "delete_object", place)
+
+    def discard_uploads(self, oldest: float) -> None:
+        """Abort multipart uploads that were begun before ``oldest``: what killed writers left, unseen but paid for."""
+        with s3_errors(self.uri, LibraryError):
+            for one in [one for one in self._uploads() if one["Initiated"].timestamp() <= oldest]:
+                place = ObjectPlace(self._base.bucket, one["Key"])
+                request(self._files, "abort_multipart_upload", place, UploadId=one["UploadId"])
+
+    def lease(self) -> Lease:
+        """A lease object."""
+        return S3Lease(self._files, self._place(LEASE_FILE), self.uri)
+
+    def commit_lock(self) -> AbstractContextManager[None]:
+        """Nothing: a commit to S3 is never undone."""
+        return nullcontext()
+
+    def free_bytes(self) -> int | None:
+        """There is no such limit."""
+        return None
+
+    def _place(self, path: str) -> ObjectPlace:
+        prefix = f"{self._base.key}/" if self._base.key else ""
+        return ObjectPlace(self._base.bucket, prefix + path)
+
+    def _size(self, place: ObjectPlace) -> int:
+        return int(request(self._files, "head_object", place)["ContentLength"])
+
+    def _uploads(self) -> Iterator[Any]:
+        """All uploads below the prefix that have not ended, page by page."""
+        asked = {"Bucket": self._base.bucket, "Prefix": self._place("").key}
+        while True:
+            page = self._files.call_s3("list_multipart_uploads", timeout=REQUEST_DEADLINE_S, **asked)
+            yield from page.get("Uploads", ())
+            if not page.get("IsTruncated"):
+                return
+            asked |= {"KeyMarker": page["NextKeyMarker"], "UploadIdMarker": page["NextUploadIdMarker"]}
+
+
+def _table_options(options: Mapping[str, str]) -> dict[str, str]:
+    url = endpoint(options)
+    place = {"aws_endpoint": url, "allow_http": str(url.startswith("http://")).lower()} if url else {}
+    return {**_TABLE_DEFAULTS, **place, **options}
