@@ -1,6 +1,6 @@
 """The golden cases on any device and dtype: how far from the published values, which are float32 on a CPU.
 
-    PYTHONPATH=tests python -m benchmarks.parity --device cuda --dtype bfloat16
+    python -m benchmarks.parity --device cuda --dtype bfloat16
 
 Tokens are decoded as the answerer decodes on that device (on CUDA through the captured graph), and the KV caches go
 through host memory and back first.
@@ -12,9 +12,9 @@ import argparse
 
 import numpy as np
 
-from golden_cases import CASE_NAMES, TEMPO, GoldenCase, golden_case
 from serving.kv_tiers import KvTiers, SegmentKey
 from tempo_core import allocate, load_checkpoint
+from tests.support.golden_cases import CASE_NAMES, TEMPO, GoldenCase, golden_case
 
 
 def compare(case: GoldenCase, device: str, dtype: str) -> list[object]:

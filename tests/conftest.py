@@ -20,7 +20,7 @@ import pytest
 from hypothesis import settings
 
 if TYPE_CHECKING:
-    from s3_server import Proxy
+    from tests.support.s3_server import Proxy
 
 SEED = 20604  # any fixed number
 REPORTING_OFF = {
@@ -73,7 +73,7 @@ def fixed_seeds() -> None:
 @pytest.fixture(scope="module")
 def port() -> Iterator[int]:
     """An S3 server of the module's own."""
-    from s3_server import s3_server
+    from tests.support.s3_server import s3_server
 
     with s3_server() as started:
         yield started
@@ -82,8 +82,8 @@ def port() -> Iterator[int]:
 @pytest.fixture
 def proxy(port: int, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest) -> Iterator[Proxy]:
     """A network to it that fails on demand, the environment that leads there, and the module's ``BUCKET``."""
-    from s3_server import CREDENTIALS, fault_proxy
     from storage.stores.s3_client import file_system
+    from tests.support.s3_server import CREDENTIALS, fault_proxy
 
     with fault_proxy(port) as started:
         for name, value in {**CREDENTIALS, "AWS_ENDPOINT_URL": started.url}.items():

@@ -1,0 +1,277 @@
+"""Files that are no usable video fail with a reason that a person understands; damaged ones say what is missing."""
+
+from __future__ import annotations
+
+import random
+import socket
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tempo_core.decoding import VideoInfo, probe, read_segments
+from tempo_core.errors import SourceError, VideoError
+from tempo_core.spec import PAPER, FrameGeometry
+from tests.support.videos import frame_number, frames_shown, make_video, run_ffmpeg
+
+SMALL = (96, 64)
+ALONE = ("-g", "1")  # each frame decodes without the others
+SECOND = ("-g", "25", "-sc_threshold", "0")  # a key frame each second
+
+
+def indexed(path: Path) -> tuple[VideoInfo, list[int], tuple[str, ...]]:
+    """What an index would hold: the probe, the frames' numbers, and all warnings."""
+    info = probe(path)
+    reader = read_segments(path, info, PAPER, FrameGeometry())
+    numbers = [frame_number(pixels) for segment in reader for pixels in segment.pixels]
+    assert len(numbers) == info.sampling(PAPER).count
+    return info, numbers, info.warnings + reader.warnings
+
+
+def refusal(path: Path) -> str:
+    """The reason for which the file is refused, by the probe or by the reader."""
+    with pytest.raises(VideoError) as caught:
+        list(read_segments(path, probe(path), PAPER, FrameGeometry()))
+    return str(caught.value)
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
+
+
+# --- no video ---------------------------------------------------------------------------------------------------------
+
+
+def test_an_empty_file_is_refused(tmp_path: Path) -> None:
+    assert refusal(written(tmp_path / "empty.mp4", b"")) == "the file is empty (0 bytes)"
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
+def test_a_text_file_named_like_a_video_is_refused(tmp_path: Path, suffix: str) -> None:
+    path = written(tmp_path / f"notes.{suffix}", b"Minutes of the meeting of the third of May.\n" * 50)
+    assert "no video" in refusal(path)
+
+
+def test_a_missing_file_is_the_sources_fault(tmp_path: Path) -> None:
+    with pytest.raises(SourceError, match=r"cannot open .*gone\.mp4: No such file"):
+        probe(tmp_path / "gone.mp4")
+
+
+def test_a_folder_is_refused(tmp_path: Path) -> None:
+    assert "not a regular file" in refusal(tmp_path)
+
+
+def test_sound_alone_is_refused(tmp_path: Path) -> None:
+    run_ffmpeg("-f", "lavfi", "-i", "sine=duration=1", str(tmp_path / "sound.mp4"))
+    assert refusal(tmp_path / "sound.mp4") == "no video stream that can be decoded (only sound)"
+
+
+def test_sound_with_a_cover_picture_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "album.mp4"
+    run_ffmpeg("-f", "lavfi", "-i", "sine=duration=1", "-f", "lavfi", "-i", "color=red:size=96x64",
+               "-frames:v", "1", "-c:v", "png", "-disposition:v:0", "attached_pic", str(path))  # fmt: skip
+    assert refusal(path) == "no video stream that can be decoded (only a cover picture)"
+
+
+def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", codec="mpeg4", size=SMALL)
+    path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/ASP", b"V_UNHEARD/OFIT!"))
+    assert refusal(path) == "no video stream that can be decoded (its codec is unknown)"
+
+
+def test_a_raw_stream_without_times_is_refused(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.h264", size=SMALL)
+    assert refusal(path).startswith("files of the kind 'h264' are not read")
+
+
+# --- cut short --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3, 0.6])
+def test_an_mp4_without_its_index_is_refused(tmp_path: Path, share: float) -> None:
+    whole = make_video(tmp_path / "whole.mp4", size=SMALL).read_bytes()
+    assert "moov atom not found): it was cut short" in refusal(
+        written(tmp_path / "cut.mp4", whole[: int(len(whole) * share)])
+    )
+
+
+@pytest.mark.parametrize("share", [0.4, 0.6, 0.8])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_a_file_cut_short_is_indexed_to_where_it_ends(tmp_path: Path, suffix: str, share: float) -> None:
+    options = (*SECOND, "-movflags", "+faststart") if suffix == "mp4" else SECOND
+    whole = make_video(tmp_path / f"whole.{suffix}", seconds=8, size=SMALL, options=options).read_bytes()
+    path = written(tmp_path / f"cut.{suffix}", whole[: int(len(whole) * share)])
+    info, numbers, warnings = indexed(path)
+    assert 8 * share - 2.5 <= info.duration <= 8 * share + 0.5
+    assert numbers == sorted(numbers) and numbers[-1] >= info.frame_count - 25
+    if suffix != "ts":  # its header claims nothing
+        assert any("of the 8.0 s" in warning and "header claims" in warning for warning in warnings)
+
+
+def test_an_mp4_whose_pictures_are_all_cut_off_is_refused(tmp_path: Path) -> None:
+    whole = make_video(tmp_path / "whole.mp4", size=SMALL, options=["-movflags", "+faststart"]).read_bytes()
+    reason = refusal(written(tmp_path / "cut.mp4", whole[: whole.index(b"mdat") + 4]))
+    assert reason == "the file ends before the first of the 2.0 s of pictures that its header claims"
+
+
+# --- damaged ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("flips", [3, 30, 300])
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
+def test_flipped_bits_cost_a_warning_or_a_reason_and_never_more(tmp_path: Path, suffix: str, flips: int) -> None:
+    options = (*SECOND, "-movflags", "+faststart") if suffix == "mp4" else SECOND
+    content = bytearray(make_video(tmp_path / f"video.{suffix}", seconds=4, size=SMALL, options=options).read_bytes())
+    chance = random.Random(flips)
+    for _ in range(flips):
+        content[chance.randrange(len(content))] ^= 1 << chance.randrange(8)
+    path = written(tmp_path / f"flipped.{suffix}", bytes(content))
+    try:
+        info, _, warnings = indexed(path)
+    except VideoError as error:
+        outcome: tuple[str, ...] = (str(error),)
+    else:
+        assert info.duration < 60
+        outcome = warnings
+    assert all(len(reason) > 20 for reason in outcome)
+
+
+def test_samples_that_do_not_decode_are_replaced_and_counted(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", codec="ffv1", size=SMALL, rate="2", seconds=8, options=ALONE)
+    damage_packets(path, [5, 6, 9])
+    info, numbers, warnings = indexed(path)
+    assert info.frame_count == 16 and float(info.duration) == 8.0
+    assert numbers == [0, 1, 2, 3, 4, 4, 4, 7, 8, 8, 10, 11, 12, 13, 14, 15]
+    assert any("3 of 16 samples could not be decoded; neighbours stand in" in warning for warning in warnings)
+
+
+def test_the_first_sample_is_replaced_by_the_next(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", codec="ffv1", size=SMALL, rate="2", seconds=8, options=ALONE)
+    damage_packets(path, [0, 1])
+    info, numbers, _ = indexed(path)
+    assert (info.frame_count, numbers[:4]) == (16, [2, 2, 2, 3])
+
+
+def test_more_than_half_of_the_samples_missing_is_a_failure(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", codec="ffv1", size=SMALL, rate="2", seconds=8, options=ALONE)
+    damage_packets(path, [k for k in range(16) if k % 5])
+    assert refusal(path).startswith("only 4 of 16 samples could be decoded: ")
+
+
+def test_half_of_the_samples_missing_is_not_yet_a_failure(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", codec="ffv1", size=SMALL, rate="2", seconds=8, options=ALONE)
+    damage_packets(path, list(range(1, 16, 2)))
+    _, numbers, warnings = indexed(path)
+    assert numbers == [k // 2 * 2 for k in range(16)]
+    assert any("8 of 16 samples" in warning for warning in warnings)
+
+
+def test_nothing_that_decodes_is_a_failure_with_the_decoders_reason(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", codec="ffv1", size=SMALL, rate="2", seconds=8, options=ALONE)
+    damage_packets(path, list(range(16)))
+    assert "no frame could be decoded: " in refusal(path)
+
+
+def damage_packets(path: Path, numbers: list[int]) -> None:
+    """Overwrite whole pictures, so that no decoder can make anything of them. The container stays sound."""
+    import av
+
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for number in numbers:
+        at = content.index(packets[number])
+        content[at : at + len(packets[number])] = b"\xff" * len(packets[number])
+    path.write_bytes(content)
+
+
+# --- lies -------------------------------------------------------------------------------------------------------------
+
+
+def test_an_mp4_whose_header_claims_an_hour_is_not_believed(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mp4", size=SMALL)
+    content = bytearray(path.read_bytes())
+    for box, duration_at in ((b"mvhd", 20), (b"mdhd", 20), (b"tkhd", 24)):
+        scale_at = content.index(b"mdhd" if box == b"mdhd" else b"mvhd") + 16
+        (scale,) = struct.unpack_from(">I", content, scale_at)
+        struct.pack_into(">I", content, content.index(box) + duration_at, 3600 * scale)
+    path.write_bytes(content)
+    info, numbers, _ = indexed(path)
+    assert float(info.duration) == 2.0 and numbers == [0, 12, 25, 37]
+
+
+@pytest.mark.parametrize(
+    ("claim_s", "warning"),
+    [
+        (3600, "the file ends at 4.0 s of the 3600.0 s its header claims"),
+        (0.5, "the pictures run for 4.0 s, the header claims 0.5 s"),
+    ],
+)
+def test_a_header_that_lies_is_not_believed_and_said(tmp_path: Path, claim_s: float, warning: str) -> None:
+    path = make_video(tmp_path / "video.mkv", seconds=4, size=SMALL)
+    content = bytearray(path.read_bytes())
+    struct.pack_into(">d", content, content.index(b"\x44\x89\x88") + 3, claim_s * 1000)  # Duration, milliseconds
+    path.write_bytes(content)
+    info, numbers, warnings = indexed(path)
+    assert float(info.duration) == 4.0 and numbers[-1] == 87
+    assert info.claimed_duration_s == pytest.approx(claim_s)
+    assert warnings == (warning,)
+
+
+# --- tricks -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def listener() -> Iterator[socket.socket]:
+    """A local server that notices whether anyone connected."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setblocking(False)
+        yield server
+
+
+@pytest.mark.parametrize(
+    "name", ["list.m3u8", "list.mp4", "list.ts", "list.ffconcat", "list.mpd", "list.sdp", "list.txt"]
+)
+@pytest.mark.parametrize("kind", ["hls", "concat", "dash", "sdp", "image"])
+def test_a_file_that_names_other_files_or_the_network_is_refused(
+    tmp_path: Path, listener: socket.socket, kind: str, name: str
+) -> None:
+    secret = make_video(tmp_path / "secret.ts", frames=5, size=(32, 32), codec="mpeg4")
+    host, port = listener.getsockname()
+    url = f"http://{host}:{port}/a.ts"
+    content = {
+        "hls": f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\n{url}\n#EXTINF:5,\n{secret}\n#EXT-X-ENDLIST\n",
+        "concat": f"ffconcat version 1.0\nfile '{secret}'\nfile '{url}'\n",
+        "dash": f'<?xml version="1.0"?><MPD xmlns="urn:mpeg:dash:schema:mpd:2011" type="static"><Period><AdaptationSet>'
+        f"<Representation><BaseURL>{url}</BaseURL></Representation></AdaptationSet></Period></MPD>",
+        "sdp": f"v=0\no=- 0 0 IN IP4 {host}\ns=x\nc=IN IP4 {host}\nt=0 0\nm=video {port} RTP/AVP 96\n"
+        "a=rtpmap:96 H264/90000\n",
+        "image": "P3\n1 1\n255\n0 0 0\n",
+    }[kind]
+    reason = refusal(written(tmp_path / name, content.encode()))
+    assert "are not read" in reason or "no video" in reason
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.mark.parametrize("url", ["http://{}/a.mp4", "tcp://{}", "concat:{}|{}", "subfile,,start,0,end,9,,:{}"])
+def test_a_path_that_reads_as_a_protocol_is_only_a_name(listener: socket.socket, url: str) -> None:
+    host, port = listener.getsockname()
+    with pytest.raises(SourceError, match="cannot open"):
+        probe(url.format(f"{host}:{port}", "x"))
+    with pytest.raises(BlockingIOError):
+        listener.accept()
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["-i.mp4", "-version", "a:b.mp4", "http:x.mp4", "two\nlines.mp4", "it's \"quoted\".mp4", "50%d [x];,\\.mp4",
+     "naïve 映画 🎬.mp4", "not-utf8-\udcff.mp4", "#EXTM3U.mp4", "pipe:0"],
+)  # fmt: skip
+def test_any_name_is_only_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    made = make_video(tmp_path / "plain.mp4", size=SMALL)
+    monkeypatch.chdir(tmp_path)
+    made.rename(name)
+    assert [number for _, number in frames_shown(Path(name))] == [0, 12, 25, 37]

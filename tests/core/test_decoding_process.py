@@ -1,0 +1,271 @@
+"""No file hangs or kills a run: deadlines, kills, clean ends, and memory that does not grow with the video."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tempo_core.decoding import SegmentReader, probe, read_segments
+from tempo_core.errors import DecodeTimeout, UsageError, VideoError
+from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry
+from tests.support.videos import make_video
+
+SMALL = (96, 64)
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """More frames than a pipe holds, so that ffmpeg lives until it is read to the end."""
+    return make_video(tmp_path_factory.mktemp("long") / "long.mp4", seconds=60, rate="10", size=SMALL)
+
+
+@pytest.fixture(autouse=True)
+def nothing_left_behind() -> Iterator[None]:
+    """Every test here ends without a child process, alive or dead, and without an open file more."""
+    before = open_files()
+    yield
+    gc.collect()
+    assert children() == []
+    assert open_files() <= before
+
+
+def open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+def children() -> list[int]:
+    """Child processes of this one's threads, zombies included; without multiprocessing's, which outlive their test."""
+    tasks = Path("/proc/self/task").iterdir()
+    found = [pid for task in tasks for pid in if_there(task / "children").split()]
+    return [int(pid) for pid in found if "multiprocessing" not in if_there(Path(f"/proc/{pid}/cmdline"))]
+
+
+def if_there(file: Path) -> str:
+    """Its text, none where the thread or process that it tells of has just ended."""
+    with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+        return file.read_text()
+    return ""
+
+
+def alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
+def dense(path: Path, deadline_s: float | None = None) -> SegmentReader:
+    return read_segments(path, probe(path), NAMED_SPECS["dense"], FrameGeometry(), deadline_s=deadline_s)
+
+
+def program(path: Path, script: str) -> Path:
+    path.write_text(f"#!/bin/sh\n{script}\n")
+    path.chmod(0o755)
+    return path
+
+
+def test_a_stopped_ffmpeg_is_killed_at_the_deadline(long_video: Path) -> None:
+    reader = dense(long_video, deadline_s=1.0)
+    next(reader)
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    with pytest.raises(DecodeTimeout, match="ffmpeg did not finish within 1 s and was stopped"):
+        list(reader)
+    assert not alive(pid)
+
+
+@pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
+def test_a_stall_that_is_no_time_is_refused(given: str, long_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPO_STALL_S", given)
+    with pytest.raises(UsageError, match=f"TEMPO_STALL_S={given}: give the seconds"):
+        dense(long_video)
+
+
+@pytest.mark.slow
+def test_only_waiting_for_ffmpeg_counts_towards_the_deadline(long_video: Path) -> None:
+    reader = dense(long_video, deadline_s=4.0)
+    first = next(reader)
+    time.sleep(4.5)  # a consumer that takes its time
+    assert len([first, *reader]) == 15
+
+
+def test_a_reader_that_is_closed_stops_ffmpeg(long_video: Path) -> None:
+    with dense(long_video) as reader:
+        next(reader)
+        (pid,) = children()
+    assert not alive(pid)
+    assert list(reader) == []
+
+
+def test_a_reader_that_is_forgotten_stops_ffmpeg(long_video: Path) -> None:
+    reader = dense(long_video)
+    next(reader)
+    (pid,) = children()
+    del reader
+    gc.collect()
+    assert not alive(pid)
+
+
+def test_a_reader_that_was_never_begun_starts_nothing(long_video: Path) -> None:
+    reader = dense(long_video)
+    assert children() == []
+    reader.close()
+
+
+def test_an_interrupt_stops_ffmpeg(long_video: Path) -> None:
+    reader = dense(long_video, deadline_s=10.0)
+    next(reader)
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        list(reader)
+    assert not alive(pid)
+
+
+class Termination(BaseException):
+    """As Prefect raises it on SIGTERM."""
+
+
+def test_an_interrupt_of_another_kind_stops_ffmpeg(long_video: Path) -> None:
+    def terminate(*_: object) -> None:
+        raise Termination
+
+    reader = dense(long_video, deadline_s=10.0)
+    next(reader)
+    (pid,) = children()
+    os.kill(pid, signal.SIGSTOP)
+    before = signal.signal(signal.SIGUSR1, terminate)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGUSR1)).start()
+    try:
+        with pytest.raises(Termination):
+            list(reader)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert not alive(pid)
+
+
+def test_an_error_in_the_consumer_stops_ffmpeg(long_video: Path) -> None:
+    def fail(done: int, total: int) -> None:
+        raise RuntimeError(f"{done} of {total}")
+
+    reader = read_segments(long_video, probe(long_video), PAPER, FrameGeometry(), progress=fail)
+    with pytest.raises(RuntimeError, match="8 of 120"):
+        list(reader)
+
+
+def test_a_decoder_that_hangs_is_killed_with_its_children(
+    tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hanging = program(tmp_path / "ffmpeg", f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
+    monkeypatch.setenv("TEMPO_FFMPEG", str(hanging))
+    with pytest.raises(DecodeTimeout):
+        list(dense(long_video, deadline_s=2.0))
+    grandchild, end = int((tmp_path / "pid").read_text()), time.monotonic() + 10
+    while alive(grandchild) and time.monotonic() < end:  # nobody here can wait for it
+        time.sleep(0.01)
+    assert not alive(grandchild)
+
+
+def test_a_decoder_that_floods_its_messages_does_not_block(
+    tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    flood = program(tmp_path / "ffmpeg", "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2; echo the reason >&2; exit 1")
+    monkeypatch.setenv("TEMPO_FFMPEG", str(flood))
+    with pytest.raises(VideoError, match="no frame could be decoded: x"):
+        list(dense(long_video, deadline_s=30.0))
+
+
+def test_a_decoder_that_crashes_is_named(tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPO_FFMPEG", str(program(tmp_path / "ffmpeg", "kill -SEGV $$")))
+    with pytest.raises(VideoError, match=r"no frame could be decoded: ffmpeg crashed \(SIGSEGV\)"):
+        list(dense(long_video))
+
+
+def test_a_pipe_is_refused_without_being_opened(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(VideoError, match="not a regular file"):
+        probe(tmp_path / "pipe.mp4")
+
+
+def test_a_packet_scan_that_hangs_is_killed_at_its_deadline(
+    tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text("import time\ntime.sleep(1000)\n")
+    monkeypatch.setattr("tempo_core.decoding.probing._WORKER", worker)
+    with pytest.raises(DecodeTimeout, match="the packet scan did not finish within 1 s"):
+        probe(long_video, deadline_s=1.0)
+
+
+@pytest.mark.parametrize(
+    ("crash", "reason"),
+    [
+        ("import os\nos.abort()", r"the packet scan crashed \(SIGABRT\)"),
+        ("raise MemoryError('a table of 8 GB')", "MemoryError: a table of 8 GB"),
+    ],
+)
+def test_a_packet_scan_that_crashes_costs_only_its_file(
+    crash: str, reason: str, tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    worker = tmp_path / "worker.py"
+    worker.write_text(crash)
+    monkeypatch.setattr("tempo_core.decoding.probing._WORKER", worker)
+    with pytest.raises(VideoError, match=f"cannot be read: {reason}"):
+        probe(long_video)
+
+
+def test_many_readings_leave_nothing_open(long_video: Path) -> None:
+    info = probe(long_video)
+    for _ in range(5):
+        with read_segments(long_video, info, PAPER, FrameGeometry()) as reader:
+            next(reader)
+
+
+def peak_mib(path: Path) -> float:
+    """Peak resident memory of a fresh process that reads ``path`` and keeps no frame."""
+    script = (
+        "import sys; from tempo_core.decoding import probe, read_segments; from tempo_core.spec import *\n"
+        "for _ in read_segments(sys.argv[1], probe(sys.argv[1]), NAMED_SPECS['dense'], FrameGeometry()): pass\n"
+        "print([line.split()[1] for line in open('/proc/self/status') if line.startswith('VmHWM')][0])\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True, timeout=120
+    )
+    return int(done.stdout) / 1024
+
+
+def test_memory_does_not_grow_with_the_video(tmp_path: Path) -> None:
+    short = make_video(tmp_path / "short.mp4", seconds=24, rate="5", size=SMALL)
+    tenfold = make_video(tmp_path / "tenfold.mp4", seconds=240, rate="5", size=SMALL)
+    # 480 frames of 384 x 384 would be 200 MiB if they were kept.
+    assert peak_mib(tenfold) - peak_mib(short) < 12
+
+
+def decoder_threads(path: Path, threads: int | None) -> int:
+    """How many frame threads ffmpeg's H.264 decoder runs in."""
+    with read_segments(path, probe(path), NAMED_SPECS["dense"], FrameGeometry(), threads=threads) as reader:
+        next(reader)
+        (pid,) = children()
+        names = [(task / "comm").read_text() for task in Path(f"/proc/{pid}/task").iterdir()]
+        return sum(name.startswith("av:h264:df") for name in names)
+
+
+def test_the_decoder_uses_as_many_threads_as_it_is_given(long_video: Path) -> None:
+    assert [decoder_threads(long_video, threads) for threads in (1, 2, 5)] == [0, 2, 5]  # one: its own thread
+    assert decoder_threads(long_video, None) > 0
+
+
+def test_a_number_of_threads_that_cannot_be_meant_is_refused(long_video: Path) -> None:
+    with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
+        read_segments(long_video, probe(long_video), PAPER, FrameGeometry(), threads=0)

@@ -1,0 +1,162 @@
+"""The loop that decides, over a real library: what is staged is committed once, whatever becomes of its worker.
+
+The workers are scripted: their ends must fall between two given steps, which real processes do not let us choose.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flows.failure import KEPT, Failure
+from flows.result import IndexResult
+from flows.run.dispatch import Dispatch
+from flows.run.monitor import Monitor
+from flows.run.plan import Plan, Task
+from flows.run.settle import Settler
+from flows.snapshot import Snapshot, Spent, VideoProgress
+from flows.video.pool import Job, Metrics, Outcome, WorkerDied
+from flows.video.source_frames import Opened
+from flows.video.worker import Staged, WorkerLoad
+from storage import Library, Writer, open_library
+from tempo_core.fingerprints import Fingerprints
+from tests.support.storage_harness import PRINTS, facts_of, fill, put, source_of, tiny_video
+
+SEEDS = {"/a.mp4": 1, "/b.mp4": 2}
+
+
+@dataclass
+class Scripted:
+    """One worker with two slots. ``on_open``, ``on_index``: what happens at a call, which fills the future or not."""
+
+    library: Library
+    on_open: Callable[[Job, Future[Outcome]], None]
+    on_index: Callable[[Job, Future[Outcome]], None]
+    slots: int = 2
+    workers: Sequence[int] = (0,)
+    metrics: Metrics | None = None
+    calls: list[str] = field(default_factory=list)
+    beat: Callable[[], None] = lambda: None
+
+    def watch(self, beat: Callable[[], None]) -> None:
+        self.beat = beat
+
+    def open(self, worker: int, job: Job) -> Future[Outcome]:
+        return self._call("open", job, self.on_open)
+
+    def index(self, worker: int, job: Job, prints: Fingerprints) -> Future[Outcome]:
+        return self._call("index", job, self.on_index)
+
+    def drop(self, worker: int, key: int) -> None:
+        self.calls.append(f"drop {key}")
+
+    def result(self, future: Future[Any]) -> Any:
+        return future.result()
+
+    def loads(self) -> Sequence[WorkerLoad]:
+        return ()
+
+    def replace(self, worker: int) -> None:
+        self.calls.append(f"replace {worker}")
+
+    def stop(self) -> None:
+        """Nothing is under way in a script."""
+
+    def close(self) -> None:
+        """As above."""
+
+    def staged(self, job: Job) -> Staged:
+        video = tiny_video(SEEDS[job.uri])
+        with self.library.stage(video.video_id, PRINTS) as writing:
+            fill(writing, video)
+            return Staged(writing.finish(), facts_of(video), Spent())
+
+    def _call(self, verb: str, job: Job, script: Callable[[Job, Future[Outcome]], None]) -> Future[Outcome]:
+        self.calls.append(f"{verb} {job.uri}")
+        future: Future[Outcome] = Future()
+        script(job, future)
+        return future
+
+
+def opened(job: Job, future: Future[Outcome]) -> None:
+    seed = SEEDS[job.uri]
+    future.set_result(Opened(source_of(job.uri, seed), tiny_video(seed).video_id, 0.0))
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return open_library(str(tmp_path), create=True)
+
+
+@pytest.fixture
+def writer(library: Library) -> Iterator[Writer]:
+    with library.writer() as opened_writer:
+        yield opened_writer
+
+
+def run(pool: Scripted, writer: Writer, uris: Sequence[str], monitor: Monitor | None = None) -> dict[str, IndexResult]:
+    plan = Plan((), tuple(Task(source_of(uri, SEEDS[uri])) for uri in uris))
+    dispatch = Dispatch(pool, Settler(writer, PRINTS), monitor or Monitor(len(uris), 2003))
+    return {result.uri: result for result in dispatch.results(plan)}
+
+
+def test_what_was_staged_before_its_worker_died_is_committed_and_not_done_again(
+    library: Library, writer: Writer
+) -> None:
+    waiting: list[Callable[[], None]] = []
+
+    def on_index(job: Job, future: Future[Outcome]) -> None:
+        if job.uri == "/a.mp4" and pool.calls.count("index /a.mp4") == 1:
+            waiting.append(lambda: future.set_result(pool.staged(job)))
+        elif "replace 0" in pool.calls:
+            future.set_result(pool.staged(job))
+        else:
+            future.set_exception(WorkerDied("killed"))
+
+    pool = Scripted(library, opened, on_index)
+    ask = pool.result
+
+    def result(future: Future[Any]) -> Any:
+        if future.exception() is not None:
+            waiting.pop()()  # the other one's answer arrives just before
+        return ask(future)
+
+    pool.result = result  # type: ignore[method-assign]
+    results = run(pool, writer, ["/a.mp4", "/b.mp4"])
+    assert {result.status for result in results.values()} == {"indexed"}
+    assert pool.calls.count("index /a.mp4") == 1
+    assert library.verify() == []
+    assert library.verify(grace_s=0) == []  # nothing staged is left
+
+
+def test_a_source_that_was_opened_in_vain_is_let_go_of(library: Library, writer: Writer) -> None:
+    """Read again because what was kept of it is damaged, while its twin was committed: its decoder holds a CPU."""
+
+    def on_open(job: Job, future: Future[Outcome]) -> None:
+        if "index /a.mp4" in pool.calls:
+            put(writer, "/twin.mp4", SEEDS["/a.mp4"])
+        opened(job, future)
+
+    pool = Scripted(library, on_open, lambda _, future: future.set_result(Failure(KEPT, "damaged")))
+    assert run(pool, writer, ["/a.mp4"])["/a.mp4"].status == "duplicate"
+    assert pool.calls == ["open /a.mp4", "index /a.mp4", "open /a.mp4", "drop 1"]
+
+
+def test_time_left_is_told_while_a_call_blocks_the_run(library: Library, writer: Writer) -> None:
+    """As in one process, where a video is indexed within the call."""
+    seen: list[Snapshot] = []
+
+    def on_index(job: Job, future: Future[Outcome]) -> None:
+        half = VideoProgress(job.uri, 5, 10, 4, 2.5)
+        pool.loads = lambda: [WorkerLoad(0.0, 0, (half,))]  # type: ignore[method-assign]
+        pool.beat()
+        future.set_result(pool.staged(job))
+
+    pool = Scripted(library, opened, on_index)
+    run(pool, writer, ["/a.mp4"], Monitor(1, 1001, [seen.append]))
+    assert seen[0].source_bytes == 500

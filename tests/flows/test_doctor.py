@@ -1,0 +1,70 @@
+"""``tempo doctor``: what is there, what is missing, how to get it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+import flows.terminal.doctor
+from tests.support.tempo_cli import Record, tempo
+
+
+def checks(code: int = 0) -> dict[str, Record]:
+    (found,) = tempo("doctor", "--json", code=code).json
+    assert found["ok"] == (code == 0)
+    return {check["name"]: check for check in found["checks"]}
+
+
+def test_everything_needed_is_found_here() -> None:
+    found = checks()
+    assert {"python", "torch", "device", "transformers", "lancedb", "pyarrow", "s3fs", "ffmpeg"} <= found.keys()
+    assert {"decoders", "hardware decoders", "memory", "cache", "scratch", "default model"} <= found.keys()
+    assert all(check.keys() == {"name", "ok", "found", "needed", "advice"} for check in found.values())
+    assert all(check["ok"] for check in found.values() if check["needed"])
+
+
+def test_readable_output_says_so() -> None:
+    shown = tempo("doctor").out
+    assert "Everything needed is here." in shown
+    assert "ffmpeg version" in shown
+
+
+def test_a_missing_ffmpeg_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("TEMPO_FFMPEG", str(tmp_path / "nope"))
+    found = checks(code=1)["ffmpeg"]
+    assert not found["ok"]
+    assert "nope" in found["found"]
+    assert "imageio-ffmpeg" in found["advice"]
+    assert "Something needed is missing" in tempo("doctor", code=1).out
+
+
+def test_an_ffmpeg_that_does_not_run_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    broken = tmp_path / "ffmpeg"
+    broken.write_text("#!/bin/sh\nexit 1\n")
+    broken.chmod(0o755)
+    monkeypatch.setenv("TEMPO_FFMPEG", str(broken))
+    assert not checks(code=1)["ffmpeg"]["ok"]
+
+
+def test_a_missing_package_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(flows.terminal.doctor._PACKAGES, "a-package-that-is-not-there", "testing")
+    found = checks(code=1)["a-package-that-is-not-there"]
+    assert found["advice"] == "pip install a-package-that-is-not-there  (testing)"
+
+
+def test_a_cache_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    assert "XDG_CACHE_HOME" in checks()["cache"]["advice"]
+
+
+def test_a_package_without_its_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("flows.embedded.files", lambda _: tmp_path)
+    assert "install the package again" in checks(code=1)["default model"]["advice"]
+
+
+def test_the_model_s_conditions_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert "its own small world" in checks()["default model"]["advice"]
+    monkeypatch.setenv("TEMPO_MODEL", "Vision-CAIR/Tempo-6B")
+    assert "non-commercial" in checks()["default model"]["advice"]

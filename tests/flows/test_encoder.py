@@ -1,0 +1,134 @@
+"""One model for many videos: chunks that wait together share a batch, and each gets back its own and nothing else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from flows.failure import GpuLost, attempt
+from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
+from tempo_core.errors import UsageError
+from tempo_core.values import SegmentPixels
+from tests.support.golden_cases import golden_checkpoint, small_segment
+
+GRIDS = [(2, 4, 4), (1, 4, 6), (4, 6, 4)]
+
+
+class Watched:
+    """The golden compressor, which notes the batches it is given and waits for ``gate`` before each."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+        self.batches: list[int] = []
+
+    def encode(self, pixels: Sequence[SegmentPixels], **options: Any) -> Any:
+        self.batches.append(len(pixels))
+        assert self.gate.wait(timeout=60)
+        return golden_checkpoint().compressor.encode(pixels, **options)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(golden_checkpoint().compressor, name)
+
+
+@pytest.fixture
+def watched() -> Watched:
+    return Watched()
+
+
+@pytest.fixture
+def encoder(watched: Watched) -> Iterator[Encoder]:
+    with Encoder(replace(golden_checkpoint(), compressor=watched), "float32") as opened:  # type: ignore[arg-type]
+        yield opened
+        watched.gate.set()
+
+
+def video(seed: int, segments: int) -> list[SegmentPixels]:
+    """Segments that look like no other video's."""
+    return [small_segment(GRIDS[seed % 3], 10.0 * index + 0.5, seed=100 * seed + index) for index in range(segments)]
+
+
+def alone(pixels: Sequence[SegmentPixels]) -> Encoded:
+    compressor = golden_checkpoint().compressor
+    states = compressor.encode(pixels, state_dtype="float32")
+    return Encoded(states, compressor.features(compressor.prefill(states)), 0.0)
+
+
+def assert_same(found: Encoded, expected: Encoded) -> None:
+    assert len(found.states) == len(expected.states) == len(found.features)
+    np.testing.assert_allclose(found.features, expected.features, rtol=0, atol=2e-5)
+    for one, other in zip(found.states, expected.states, strict=True):
+        assert (one.grid_thw, one.pair_times_s) == (other.grid_thw, other.pair_times_s)
+        np.testing.assert_allclose(one.visual, other.visual, rtol=0, atol=2e-5)
+
+
+def test_chunks_that_wait_together_share_a_batch(encoder: Encoder, watched: Watched) -> None:
+    futures = [encoder.submit(video(seed, segments)) for seed, segments in [(0, 1), (1, 5), (2, 9), (3, 4)]]
+    watched.gate.set()
+    assert [len(future.result(timeout=60).states) for future in futures] == [1, 5, 9, 4]
+    assert watched.batches in ([1, 14, 4], [15, 4])  # the first may have begun before the second came
+
+
+def test_each_video_gets_its_own_states_whoever_shared_its_batch(encoder: Encoder, watched: Watched) -> None:
+    watched.gate.set()
+    videos = [video(seed, segments=1 + seed % 5) for seed in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda one: encoder.submit(one).result(timeout=60), videos))
+    assert len(watched.batches) < len(videos)
+    for one, pixels in zip(found, videos, strict=True):
+        assert_same(one, alone(pixels))
+    assert not np.allclose(found[0].states[0].visual, found[3].states[0].visual, atol=1e-3)  # they can be told apart
+
+
+def test_no_batch_is_larger_than_the_largest(encoder: Encoder, watched: Watched) -> None:
+    futures = [encoder.submit(video(seed, segments=7)) for seed in range(6)]
+    watched.gate.set()
+    for future in futures:
+        future.result(timeout=60)
+    assert sum(watched.batches) == 42
+    assert max(watched.batches) <= BATCH_SEGMENTS
+
+
+def test_a_chunk_that_cannot_be_encoded_fails_alone(encoder: Encoder, watched: Watched) -> None:
+    broken = [replace(segment, patches=segment.patches[:, :100]) for segment in video(1, segments=2)]
+    chunks = [video(0, 1), video(2, 2), broken, video(3, 2)]
+    first, second, third, fourth = [encoder.submit(chunk) for chunk in chunks]
+    watched.gate.set()
+    with pytest.raises(RuntimeError):
+        third.result(timeout=60)
+    for future, pixels in ((first, chunks[0]), (second, chunks[1]), (fourth, chunks[3])):
+        assert_same(future.result(timeout=60), alone(pixels))
+
+
+def test_an_error_that_no_batch_can_cause_is_told_as_it_is(encoder: Encoder, watched: Watched) -> None:
+    watched.gate.set()
+    short = [replace(segment, patches=segment.patches[:-1]) for segment in video(1, segments=1)]
+    with pytest.raises(UsageError, match="do not fit a grid"):
+        encoder.submit(short).result(timeout=60)
+
+
+def test_what_waits_is_counted(encoder: Encoder, watched: Watched) -> None:
+    futures = [encoder.submit(video(seed, segments=3)) for seed in range(3)]
+    assert encoder.queued_segments in (6, 9)
+    watched.gate.set()
+    for future in futures:
+        future.result(timeout=60)
+    assert encoder.queued_segments == 0
+    assert encoder.busy_s > 0
+
+
+def test_a_gpu_that_failed_is_no_fault_of_the_videos_after_it(encoder: Encoder, watched: Watched) -> None:
+    """CUDA repeats its error for all that follows: recorded for each, a whole archive would have failed for good."""
+
+    def fail(*_: Any, **__: Any) -> Any:
+        raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
+
+    watched.encode = fail  # type: ignore[method-assign]
+    with pytest.raises(GpuLost, match="the GPU stopped"):
+        attempt("a.mp4", encoder.submit(video(1, 2)).result)

@@ -1,0 +1,121 @@
+"""Ray of this machine: on loopback only, silent, gone with whoever started it; a cluster that is not there is said."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flows.on_ray.ray_start import connect_ray
+from tempo_core.errors import TempoError, UsageError
+from tests.support import ROOT
+from tests.support.ray_processes import alive, descendants, listening
+
+AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # they report on a node, and do no work
+pytestmark = pytest.mark.ray
+
+STARTED = """
+import os, signal, sys
+import ray
+from flows.on_ray.ray_start import start_ray
+
+signal.signal(signal.SIGTERM, lambda number, frame: print("TERM is mine", flush=True))
+
+@ray.remote
+def work():
+    print("a worker's word")
+    raise ValueError("a worker's error")
+
+with start_ray(num_cpus=1) as dashboard:
+    try:
+        ray.get(work.remote())
+    except ValueError:
+        pass
+    print(dashboard, flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    sys.stdin.read()
+"""
+
+
+def driver() -> subprocess.Popen[str]:
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", STARTED], cwd=ROOT, stdin=pipe, stdout=pipe, stderr=pipe, text=True)
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    if read := process.stdout.readline():
+        return read.strip()
+    raise AssertionError(process.communicate(timeout=30)[1])
+
+
+def name(pid: int) -> str:
+    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
+
+
+def gone(processes: dict[int, int], within_s: float) -> bool:
+    deadline = time.monotonic() + within_s
+    while alive(processes) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    return not alive(processes)
+
+
+@pytest.fixture(scope="module")
+def started() -> Iterator[subprocess.Popen[str]]:
+    """A driver whose Ray has run a task that failed."""
+    process = driver()
+    yield process
+    process.kill()
+    process.communicate(timeout=30)
+
+
+def test_ray_of_this_machine_listens_on_loopback_only_and_ends_with_a_killed_driver(
+    started: subprocess.Popen[str],
+) -> None:
+    dashboard = line(started)
+    assert line(started) == "TERM is mine"  # Ray takes the signal for itself
+    assert (Path.home() / ".ray" / "auth_token").stat().st_mode & 0o077 == 0  # other users may not read it
+    processes = descendants(started.pid)
+    addresses = listening({started.pid, *processes})
+    assert dashboard.removeprefix("http://") in addresses
+    assert len(addresses) > 8
+    assert [address for address in addresses if not address.startswith(("127.0.0.1:", "::1:"))] == []
+    os.kill(started.pid, signal.SIGKILL)
+    _, said = started.communicate(timeout=30)
+    assert said == ""  # of workers' output and errors, nothing runs into the user's terminal
+    agents = {pid: start for pid, start in processes.items() if name(pid) in AGENTS}
+    assert len(agents) == 2
+    works = {pid: start for pid, start in processes.items() if pid not in agents}
+    assert gone(works, within_s=20), {pid: name(pid) for pid in alive(works)}
+    for pid in alive(agents):  # they try for 60 s to tell the dead driver that its Ray is dead
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("address", ["garbage", "host", "host:port", "http://127.0.0.1:8265", "ray://127.0.0.1:10001"])
+def test_what_is_no_address_is_refused(address: str) -> None:
+    with pytest.raises(UsageError, match="no address of a Ray cluster"), connect_ray(address):
+        pass
+
+
+def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        port = server.getsockname()[1]
+    with pytest.raises(TempoError, match=rf"no Ray cluster at 127.0.0.1:{port}.*head node up"):
+        with connect_ray(f"127.0.0.1:{port}"):
+            pass
+
+
+def test_something_else_at_the_address_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.on_ray.ray_start.CONNECT_DEADLINE_S", 5.0)
+    with closing(socket.create_server(("127.0.0.1", 0))) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(TempoError, match=f"{address}: it did not answer in 5 s"), connect_ray(address):
+            pass

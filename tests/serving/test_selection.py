@@ -1,0 +1,79 @@
+"""Which segments a question is asked over: whatever limits are given together, and nothing dropped unsaid."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serving.engine import Engine
+from serving.selection import Scope
+from storage import ALL_MODELS, Library, open_library
+from tempo_core.spec import PAPER
+from tests.support.golden_cases import golden_checkpoint
+from tests.support.libraries import add_video
+
+QUESTION = "What color is the square?"
+
+
+@pytest.fixture(scope="module")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    library = open_library(str(tmp_path_factory.mktemp("selection") / "lib"), create=True)
+    add_video(library, golden_checkpoint(), "lecture", seconds=36)
+    add_video(library, golden_checkpoint(), "storm", seconds=22, start_s=100.0)
+    add_video(library, golden_checkpoint(), "small", seconds=8, spec=replace(PAPER, name="small", state_dtype="int8"))
+    return library
+
+
+@pytest.fixture
+def engine(library: Library) -> Engine:
+    return Engine(library, golden_checkpoint())
+
+
+@pytest.mark.parametrize("from_s", [0.0, 12.0, 28.0, 100.0, 116.0])
+def test_candidates_are_looked_for_within_the_range_of_time(engine: Engine, from_s: float) -> None:
+    scope = Scope(from_s=from_s, to_s=from_s + 8, candidates=1)
+    (segment,) = engine.ask(QUESTION, scope, max_new_tokens=1).segments
+    assert from_s <= segment.start_s < from_s + 8
+
+
+def test_candidates_within_a_range_are_as_many_as_asked_for(engine: Engine) -> None:
+    answer = engine.ask(QUESTION, Scope(to_s=20.0, candidates=3), max_new_tokens=1)
+    assert len(answer.segments) == 3 and all(segment.end_s <= 20 for segment in answer.segments)
+
+
+def test_a_search_keeps_to_the_range_of_time(engine: Engine) -> None:
+    hits = engine.search(QUESTION, Scope(from_s=100.0, to_s=110.0), limit=2)
+    assert len(hits) == 2 and all(100 <= hit.start_s < 110 for hit in hits)
+
+
+def test_a_named_video_that_cannot_be_asked_about_together_with_the_others_is_said(
+    library: Library, engine: Engine
+) -> None:
+    named = tuple(library.videos(ALL_MODELS, select=["lecture.mp4", "small.mp4"]))
+    answer = engine.ask(QUESTION, Scope(named), max_new_tokens=1)
+    assert {segment.uri for segment in answer.segments} == {"/archive/lecture.mp4"}
+    assert [warning for warning in answer.warnings if "small.mp4 was left out" in warning]
+
+
+def test_a_video_indexed_twice_is_not_said_to_be_left_out(tmp_path: Path) -> None:
+    library = open_library(str(tmp_path / "lib"), create=True)
+    for dtype in ("bfloat16", "int8"):
+        add_video(library, golden_checkpoint(), "lecture", seconds=8, spec=replace(PAPER, state_dtype=dtype))
+    scope = Scope(tuple(library.videos(ALL_MODELS)))
+    assert Engine(library, golden_checkpoint()).ask(QUESTION, scope, max_new_tokens=1).warnings == ()
+
+
+def test_many_videos_are_looked_up_together(library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    queries: list[str] = []
+    real = library.tables.rows
+
+    def noting(table: str, *given: Any) -> Any:
+        queries.append(table)
+        return real(table, *given)
+
+    monkeypatch.setattr(library.tables, "rows", noting)
+    engine.ask(QUESTION, max_new_tokens=1)
+    assert len([name for name in queries if name.startswith("segments")]) == 1

@@ -1,0 +1,116 @@
+"""kill -9 at any point, run again: the same library as without it. And readers never see half of anything."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from storage import Library, open_library
+from storage.sweep import catalog_records
+from tests.support.storage_harness import contents, index, put, snapshot_faults, tiny_video
+from tests.support.storage_killer import SEEDS, kill_at_random, run, run_killed
+
+pytestmark = pytest.mark.slow
+
+READ_S = 8
+SEED_OF = {tiny_video(seed).video_id: seed for seed in range(SEEDS)}
+
+
+def settle(library: Library) -> dict[str, object]:
+    """What a library holds once nothing unneeded is left in it."""
+    with library.writer() as writer:
+        writer.prune(grace_s=0)
+    assert library.verify(grace_s=0) == []
+    return contents(library)
+
+
+@pytest.mark.parametrize(
+    ("before", "wanted", "removed"),
+    [
+        ({}, {"/a": 1}, []),
+        ({"/a": 1, "/b": 1, "/c": 2, "/d": -1}, {"/a": 3, "/b": 2, "/d": 2, "/e": -1}, ["/c"]),
+    ],
+    ids=["first", "changed, copied, recovered, failed, removed"],
+)
+def test_a_run_killed_at_any_write_and_run_again_leaves_no_trace(
+    tmp_path: Path, before: dict[str, int], wanted: dict[str, int], removed: list[str]
+) -> None:
+    template, undisturbed, place = tmp_path / "template", tmp_path / "undisturbed", tmp_path / "killed"
+    run(str(template), before, [])
+    shutil.copytree(template, undisturbed)
+    run(str(undisturbed), wanted, removed)
+    expected = settle(open_library(str(undisturbed)))
+    for writes in range(1000):
+        if before:
+            shutil.copytree(template, place)
+        survived = run_killed(str(place), wanted, removed, writes)
+        if (place / "library.json").exists():
+            assert snapshot_faults(open_library(str(place)), SEED_OF) == [], f"after write {writes}"
+        run(str(place), wanted, removed)
+        assert settle(open_library(str(place))) == expected, f"after write {writes}"
+        shutil.rmtree(place)
+        if survived:
+            break
+    assert writes > 30, "all kinds of writes were met"
+
+
+@contextmanager
+def killed_writers(library: Library, uris: list[str], protocol: str) -> Iterator[None]:
+    stop = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        killer = threads.submit(kill_at_random, library.uri, uris, protocol, 7, stop)
+        try:
+            yield
+        finally:
+            stop.set()
+            killed = killer.result()
+    assert killed > 0
+
+
+def first_fault(library: Library, uris: list[str], seconds: float) -> tuple[str | None, int]:
+    """The first thing a reader sees that it may not see, and the number of snapshots taken."""
+    deadline, snapshots = time.monotonic() + seconds, 0
+    while time.monotonic() < deadline:
+        missing = set(uris) - {record.uri for record in catalog_records(library.tables)}
+        faults = snapshot_faults(library, SEED_OF) + [f"{uri} vanished" for uri in missing]
+        snapshots += 1
+        if faults:
+            return faults[0], snapshots
+    return None, snapshots
+
+
+@pytest.fixture
+def uris() -> list[str]:
+    return ["/a", "/b", "/c", "/d"]
+
+
+@pytest.fixture
+def library(tmp_path: Path, uris: list[str]) -> Library:
+    library = open_library(str(tmp_path / "library"), create=True)
+    with library.writer() as writer:
+        for seed, uri in enumerate(uris):
+            put(writer, uri, seed)
+    return library
+
+
+def test_readers_see_whole_videos_while_writers_are_killed_at_random(library: Library, uris: list[str]) -> None:
+    with killed_writers(library, uris, "right"):
+        fault, snapshots = first_fault(library, uris, READ_S)
+    assert fault is None
+    assert snapshots > 20
+    index(library, dict.fromkeys(uris, 1), wait_s=10)
+    settle(library)
+
+
+@pytest.mark.parametrize("protocol", ["catalog-first", "delete-then-add"])
+def test_the_harness_catches_a_wrong_protocol(library: Library, uris: list[str], protocol: str) -> None:
+    with killed_writers(library, uris, protocol):
+        fault, _ = first_fault(library, uris, seconds=60)
+    assert fault is not None

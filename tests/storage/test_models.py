@@ -1,0 +1,126 @@
+"""Several models in one library, and the names by which users find videos in it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storage import ALL_MODELS, Library, open_library
+from tempo_core.errors import UsageError
+from tests.support.storage_harness import (
+    PRINTS,
+    facts_of,
+    index,
+    prints_of,
+    source_of,
+    tiny_video,
+    video_id,
+)
+
+OTHER_TEXT = prints_of(text="other")
+OTHER_VISION = prints_of(vision="other")
+
+
+@pytest.fixture
+def library(tmp_path: Path) -> Library:
+    return open_library(str(tmp_path / "library"), create=True)
+
+
+def uris(library: Library, fingerprint: str | None = None) -> list[str]:
+    return [record.uri for record in library.videos(fingerprint)]
+
+
+def parts(library: Library) -> set[str]:
+    return {file.path for file in library.store.files("parts")}
+
+
+def test_another_text_model_reuses_frames_and_states(library: Library) -> None:
+    index(library, {"/a.mp4": 1})
+    video, before = tiny_video(1), parts(library)
+    with library.writer() as writer:
+        content = writer.find_content(video.video_id, OTHER_TEXT)
+        assert content is not None
+        assert content.committed is None
+        assert content.states is not None
+        assert content.frames is not None
+        with writer.begin(video.video_id, OTHER_TEXT) as writing:
+            writing.reuse_frames(content.frames)
+            writing.reuse_states(content.states)
+            writing.add_features(video.features * 2, video.spans)
+            record = writing.commit(source_of("/a.mp4", 1), facts_of(video))
+    assert parts(library) == before
+    assert [state.rows.tobytes() for state in library.read_states(record, verify=True)] == [
+        state.rows.tobytes() for state in video.states
+    ]
+
+
+def add_vision_model(library: Library) -> None:
+    video = tiny_video(1)
+    with library.writer() as writer:
+        content = writer.find_content(video.video_id, OTHER_VISION)
+        assert content is not None
+        assert content.states is None
+        assert content.frames is not None
+        with writer.begin(video.video_id, OTHER_VISION) as writing:
+            writing.reuse_frames(content.frames)
+            for state in video.states:
+                writing.add_state(state)
+            writing.add_features(video.features, video.spans)
+            writing.commit(source_of("/a.mp4", 1), facts_of(video))
+
+
+def test_another_vision_model_reuses_the_frames_only(library: Library) -> None:
+    index(library, {"/a.mp4": 1})
+    before = parts(library)
+    add_vision_model(library)
+    (added,) = parts(library) - before
+    assert "/states-" in added
+
+
+def test_a_part_that_another_model_uses_is_not_swept(library: Library) -> None:
+    index(library, {"/a.mp4": 1})
+    add_vision_model(library)
+    with library.writer() as writer:
+        writer.prune(grace_s=0, models=[PRINTS.features])
+    (record,) = library.videos()
+    assert record.fingerprints == OTHER_VISION
+    assert library.default_fingerprint() == OTHER_VISION.features
+    assert len(list(library.read_frames(record))) == 3
+    assert library.verify() == []
+
+
+def test_the_first_model_is_served_until_another_is_chosen(library: Library) -> None:
+    index(library, {"/a.mp4": 1, "/b.mp4": 2})
+    add_vision_model(library)
+    assert uris(library) == ["/a.mp4", "/b.mp4"]
+    assert uris(library, OTHER_VISION.features) == ["/a.mp4"]
+    assert len(library.videos(ALL_MODELS)) == 3
+    with library.writer() as writer:
+        writer.set_default(OTHER_VISION.features)
+        with pytest.raises(UsageError, match="holds no videos under 0123"):
+            writer.set_default("0123")
+    assert uris(library) == ["/a.mp4"]
+    assert library.fingerprints() == [OTHER_VISION, PRINTS]
+
+
+def test_names_that_users_give_find_videos(library: Library) -> None:
+    index(library, {"/a/talk.mp4": 1, "/b/talk copy.mp4": 1, "/b/other.mp4": 2})
+    both = ["/a/talk.mp4", "/b/talk copy.mp4"]
+
+    def named(*names: str) -> list[str]:
+        return [record.uri for record in library.videos(select=names)]
+
+    assert named("/a/talk.mp4") == ["/a/talk.mp4"]
+    assert named(video_id(1)[:6]) == both
+    assert named("other.mp4", "talk") == ["/b/other.mp4", "/a/talk.mp4"]
+    with pytest.raises(UsageError, match="no video 'nothing'"):
+        named("nothing")
+    with pytest.raises(UsageError, match="no video"):
+        named(video_id(1)[:5])
+
+
+def test_a_name_that_fits_different_videos_is_refused(library: Library) -> None:
+    index(library, {"/a/talk.mp4": 1, "/b/talk.mp4": 2})
+    with pytest.raises(UsageError, match=r"several videos.*/a/talk\.mp4.*/b/talk\.mp4"):
+        library.videos(select=["talk.mp4"])

@@ -1,0 +1,126 @@
+"""What a name of sources stands for on S3: an object, what lies below a prefix, what fits a pattern."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import unquote
+
+import pytest
+
+from flows.run.discovery import find_sources
+from storage import stat_source
+from storage.sources.places import look_up
+from storage.stores.s3_client import file_system
+from tempo_core.errors import SourceError
+from tests.support.s3_server import Proxy
+
+pytestmark = pytest.mark.s3
+BUCKET = "videos"
+
+
+def put(*keys: str) -> None:
+    for key in keys:
+        file_system({}).call_s3("put_object", Bucket=BUCKET, Key=key, Body=key.encode())
+
+
+def found(name: str) -> list[str]:
+    """The keys of what ``name`` stands for in the bucket; each test has a prefix of its own there."""
+    return sorted(video.uri.removeprefix(f"s3://{BUCKET}/") for video in look_up(f"s3://{BUCKET}/{name}").videos)
+
+
+def test_prefixes_are_searched_for_videos(proxy: Proxy) -> None:
+    videos = ["search/day one/sub/b.MKV", "search/day one/talk.mp4"]
+    put(*videos, "search/day one/notes.txt", "search/day one more/c.mp4")
+    put("search/day one/")  # the mark of a folder that consoles make
+    assert found("search/day one") == found("search/day one/") == videos
+    assert found("search/day one/notes.txt") == ["search/day one/notes.txt"]
+    assert look_up(f"s3://{BUCKET}/search/nothing").nothing is not None
+
+
+def test_a_name_may_be_an_object_and_a_prefix(proxy: Proxy) -> None:
+    put("both.mp4", "both.mp4/poster.mp4", "both.mp4.bak/no.mp4")
+    assert found("both.mp4") == ["both.mp4", "both.mp4/poster.mp4"]
+    assert [video.below for video in look_up(f"s3://{BUCKET}/both.mp4").videos] == ["both.mp4", "poster.mp4"]
+
+
+def test_a_whole_bucket_is_searched(proxy: Proxy) -> None:
+    put("whole.mp4", "whole/a.mp4")
+    bucket = look_up(f"s3://{BUCKET}")
+    assert {video.below for video in bucket.videos} >= {"whole.mp4", "whole/a.mp4"}
+    assert {video.uri for video in look_up(f"s3://{BUCKET}/").videos} == {video.uri for video in bucket.videos}
+
+
+def test_a_listing_tells_what_a_request_per_object_would(proxy: Proxy) -> None:
+    put("listed/a.mp4", "listed/b.mp4")
+    videos = look_up(f"s3://{BUCKET}/listed/").videos
+    assert [video.source for video in videos] == [stat_source(video.uri) for video in videos]
+    proxy.requests.clear()
+    assert len(find_sources([f"s3://{BUCKET}/listed/"]).sources) == 2
+    assert proxy.count("HEAD") == 0
+
+
+KEYS = (
+    "2026/05/cam1/a.mp4",
+    "2026/06/cam1/b.mp4",
+    "2026/06/cam1/b.txt",
+    "2026/06/cam1/.part.mp4",
+    "2026/06/cam1/[x].mp4",
+    "2026/06/cam2/c.mp4",
+    "2026/.tmp/cam1/d.mp4",
+    "2026/cam1.mp4",
+    "2026 more/06/cam1/e.mp4",
+)
+
+
+@pytest.mark.parametrize(
+    "pattern",
+    [
+        "2026/*/cam1/*.mp4",
+        "2026*/06/cam[12]/?.mp4",
+        "2026/**/*.mp4",
+        "2026/**",
+        "**/cam1/*",
+        "2026/06/cam[!1]/*",
+        "2026/.tmp/*/*",
+        "*/cam1.mp4",
+        "2026/06/cam1/[x].mp4",
+        "2026/06/cam1/[[]x].mp4",
+    ],
+)
+def test_patterns_find_on_s3_what_they_find_on_a_disk(proxy: Proxy, tmp_path: Path, pattern: str) -> None:
+    put(*(f"globbed/{key}" for key in KEYS))
+    for key in KEYS:
+        (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / key).touch()
+    local = look_up(f"{tmp_path}/{pattern}")
+    remote = look_up(f"s3://{BUCKET}/globbed/{pattern}")
+    assert local.videos != ()
+    assert sorted(video.below for video in remote.videos) == sorted(video.below for video in local.videos)
+    assert [remote.below(video.uri) for video in remote.videos] == [video.below for video in remote.videos]
+
+
+def test_a_pattern_lists_only_what_begins_as_it_does(proxy: Proxy) -> None:
+    put("begins/cam1/a.mp4")
+    proxy.requests.clear()
+    assert found("begins/c*/*.mp4") == ["begins/cam1/a.mp4"]
+    listings = [unquote(request) for request in proxy.requests if "list-type=2" in request]
+    assert listings != []
+    assert all("prefix=begins/c" in request for request in listings)
+
+
+def test_patterns_choose_and_objects_settle_at_once(proxy: Proxy) -> None:
+    put("chosen/talk.mp4", "chosen/raw/a.mp4", "chosen/b.mkv")
+    chosen = find_sources([f"s3://{BUCKET}/chosen"], include=["*.mp4"], exclude=["raw/"], settle_s=3600.0)
+    assert [source.uri for source in chosen.sources] == [f"s3://{BUCKET}/chosen/talk.mp4"]
+    assert chosen.unsettled == ()
+    assert chosen.covers(f"s3://{BUCKET}/chosen/gone.mp4")
+    assert not chosen.covers(f"s3://{BUCKET}/chosen/raw/a.mp4")
+
+
+def test_a_wrong_pattern_or_bucket_is_told(proxy: Proxy) -> None:
+    with pytest.raises(SourceError, match="bucket takes no wildcards"):
+        look_up("s3://vid*/day one/*.mp4")
+    with pytest.raises(SourceError, match=r"s3://no-such-bucket/.*: no such object or bucket"):
+        look_up("s3://no-such-bucket/*.mp4")
+    put("wrong/a.mp4")
+    assert look_up(f"s3://{BUCKET}/wrong/*.webm").nothing is not None

@@ -1,0 +1,96 @@
+"""The tables of a library where making one was cut short: what is left has no commit, so it is no table yet."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from storage import Library, open_library
+from storage.schemas import CATALOG, FAILURES, RETIRED, segments_table
+from tempo_core.errors import LibraryError
+from tests.support.storage_harness import FEATURES, PRINTS, index
+
+
+@pytest.mark.parametrize("left", ["", "_versions", "_transactions"])
+@pytest.mark.parametrize("name", [CATALOG, FAILURES, RETIRED, segments_table(PRINTS.features)])
+def test_a_table_cut_short_while_it_was_made_is_made_again(tmp_path: Path, name: str, left: str) -> None:
+    open_library(str(tmp_path), create=True)
+    (tmp_path / "tables" / f"{name}.lance" / left).mkdir(parents=True)
+    assert usable(open_library(str(tmp_path))) == []
+    index(library := open_library(str(tmp_path)), {"/a.mp4": 1})
+    with library.writer() as writer:
+        writer.remove(["/a.mp4"])
+    index(library, {"/a.mp4": 1})
+    assert usable(library) == ["/a.mp4"]
+
+
+def usable(library: Library) -> list[str]:
+    """The videos, once everything that reads or sweeps the tables has run."""
+    assert library.failures() == []
+    assert library.verify() == []
+    library.status()
+    with library.writer() as writer:
+        writer.prune()
+    return [record.uri for record in library.videos()]
+
+
+def test_a_lost_catalog_is_told_and_costs_no_part(tmp_path: Path) -> None:
+    index(open_library(str(tmp_path), create=True), {"/a.mp4": 1})
+    shutil.rmtree(tmp_path / "tables")
+    library = open_library(str(tmp_path))
+    parts = sorted((tmp_path / "parts").rglob("*.parquet"))
+    assert [problem.subject for problem in library.verify()] == ["tables/videos"]
+    with library.writer() as writer, pytest.raises(LibraryError, match="Put it back"):
+        writer.prune(grace_s=0)
+    assert sorted((tmp_path / "parts").rglob("*.parquet")) == parts
+
+
+def test_a_library_whose_videos_were_all_removed_has_lost_nothing(tmp_path: Path) -> None:
+    index(library := open_library(str(tmp_path), create=True), {"/a.mp4": 1})
+    with library.writer() as writer:
+        writer.remove(["/a.mp4"])
+        assert writer.prune(grace_s=0) > 0
+    assert library.verify(grace_s=0) == []
+
+
+def test_the_first_rows_of_several_that_begin_together_are_all_kept(tmp_path: Path) -> None:
+    """Without a table that is there before, LanceDB refuses one of them in every tenth library."""
+    index(first := open_library(str(tmp_path / "first"), create=True), {"/a.mp4": 1})
+    name = segments_table(PRINTS.features)
+    table = first.tables.open(name)
+    assert table is not None
+    rows = table.to_arrow()
+    for number in range(30):
+        opened = [open_library(str(tmp_path / str(number)), create=True) for _ in range(4)]
+        with opened[0].writer() as writer:
+            writer.make_ready(PRINTS.features, FEATURES)
+        together = threading.Barrier(4)
+
+        def add(library: Library, together: threading.Barrier = together) -> None:
+            together.wait(timeout=60)
+            library.tables.add(name, rows)
+
+        with ThreadPoolExecutor(4) as threads:
+            list(threads.map(add, opened))
+        assert opened[0].tables.count(name) == 4 * len(rows)
+
+
+def test_a_commit_waits_until_the_one_before_it_is_sure(tmp_path: Path) -> None:
+    """Else undoing one that a full disk cut short would undo the next one with it."""
+    index(library := open_library(str(tmp_path), create=True), {"/a.mp4": 1})
+    name, other = segments_table(PRINTS.features), open_library(str(tmp_path))
+    table = library.tables.open(name)
+    assert table is not None
+    rows = table.to_arrow()
+    with ThreadPoolExecutor(1) as threads:
+        with library.store.commit_lock():
+            adding = threads.submit(other.tables.add, name, rows)
+            with pytest.raises(TimeoutError):
+                adding.result(timeout=0.5)
+            assert library.tables.count(name) == len(rows)
+        adding.result(timeout=60)
+    assert library.tables.count(name) == 2 * len(rows)
