@@ -14,6 +14,8 @@ from typing import TypeVar
 from tempo_core.errors import (
     CheckpointError,
     CorruptPart,
+    DecoderDied,
+    GpuLost,
     LibraryError,
     SourceChanged,
     SourceError,
@@ -78,12 +80,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, TempoError):
         return str(error)
     return f"unexpected {type(error).__name__}: {error}"
-
-
-class GpuLost(CheckpointError):
-    """CUDA failed, and fails from now on whatever it is asked: nothing that a later video should be recorded for. A
-    new process may go on."""
-
-
-class DecoderDied(VideoError):
-    """The process that read a video was killed or crashed; a second time, the video is taken for the cause."""

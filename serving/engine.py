@@ -116,7 +116,7 @@ class Engine:
         token_budget: int | None = None,
         max_new_tokens: int = DEFAULT_MAX_NEW_TOKENS,
     ) -> Iterator[str | Answer]:
-        """Pieces of text as they are generated, at last the Answer. Another question meanwhile ends it: RuntimeError.
+        """Pieces of text as they are generated, at last the Answer; AnswerInterrupted if another is asked meanwhile.
 
         ``token_budget``: memory tokens in all; by default 4,096, or what the LLM's context leaves, said in a warning.
         Raises UsageError for a scope with nothing in it and BudgetError for a budget that does not fit.

@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from tempo_core.errors import AnswerInterrupted
+
 _SLAB_STEP = 2048  # tokens by which the slab grows: one captured graph serves every prompt that fits it
 
 
@@ -91,7 +93,7 @@ class DecodeStep:
     def _next(self, slab: _Slab, prompt: int) -> int:
         with self._lock:
             if self._prompts != prompt:
-                raise RuntimeError("another prompt took the LLM's KV slab before this answer was at its end")
+                raise AnswerInterrupted("another question took the model before this answer was complete; ask again")
             self._advance(slab)
             return int(slab.token)
 

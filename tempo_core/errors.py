@@ -1,13 +1,18 @@
-"""Every error a user can meet, in one tree. Each message names the thing and the way out.
+"""Every error of this program, in one tree. Each message names the thing and the way out.
 
 TempoError
 ├── UsageError            a wrong argument: the command line exits with 2
 │   └── BudgetError       a token budget or context that cannot hold what was asked
 ├── CheckpointError       a checkpoint that is missing, incomplete or not of the published layout
+│   └── GpuLost           CUDA failed: this process can compute nothing any more, a new one may
+├── NotFinite             the model computed numbers that are not finite for one input
+├── AnswerInterrupted     another question took the model before this answer was complete
 ├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
 │   └── SourceChanged     a source that was written to while it was read: it waits for the next run
-├── VideoError            a file that is no usable video: becomes an index failure
-│   └── DecodeTimeout     the decoder did not finish before its deadline
+├── VideoError            a file that is not a usable video: becomes an index failure
+│   ├── DecodeTimeout     the decoder did not finish before its deadline
+│   └── DecoderDied       the process that read a video was killed or crashed
+├── WorkerDied            the process of an encoder was killed or crashed
 └── LibraryError          the library itself
     ├── LibraryNotFound   no library at that place
     ├── SchemaError       written by a newer schema, or a migration is due
@@ -35,6 +40,18 @@ class CheckpointError(TempoError):
     """The checkpoint cannot be loaded; the message names the file or tensor."""
 
 
+class GpuLost(CheckpointError):
+    """CUDA failed, and fails from now on whatever it is asked: no video is the cause, and a new process may go on."""
+
+
+class NotFinite(TempoError):
+    """The model computed infinities or NaNs for one input; other inputs may be fine."""
+
+
+class AnswerInterrupted(TempoError):
+    """Another question took the model's KV slab before this answer was complete; ask again."""
+
+
 class SourceError(TempoError):
     """The source cannot be read; the message names its URI."""
 
@@ -49,6 +66,14 @@ class VideoError(TempoError):
 
 class DecodeTimeout(VideoError):
     """The decoder did not finish before its deadline and was killed."""
+
+
+class DecoderDied(VideoError):
+    """The process that read a video was killed or crashed; when it happens twice, the video is taken for the cause."""
+
+
+class WorkerDied(TempoError):
+    """The process of a worker is gone, and with it every video that it was working on."""
 
 
 class LibraryError(TempoError):

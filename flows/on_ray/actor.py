@@ -15,13 +15,13 @@ import ray
 from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flows.environment import prepare
-from flows.failure import DecoderDied, Failure, GpuLost
+from flows.failure import Failure
 from flows.text import one_line, shortened
 from flows.video.pool import Job
 from flows.video.source_frames import ITEM_SEGMENTS, DecodePlan, Item, Opened, Sampled, decode_source
 from flows.video.worker import Staged, Worker, WorkerLoad
 from tempo_core.decoding import check_decoder
-from tempo_core.errors import CheckpointError, DecodeTimeout, LibraryError, SourceError
+from tempo_core.errors import CheckpointError, DecoderDied, DecodeTimeout, GpuLost, LibraryError, SourceError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import IndexSpec
 

@@ -22,9 +22,9 @@ from ray.exceptions import RayError, RayTaskError
 from flows.on_ray.actor import ENCODER_SHARE, ENCODING_ACTOR, WorkerSetup, task_name
 from flows.on_ray.metrics import RunMetrics
 from flows.on_ray.ray_start import connect_ray, start_ray
-from flows.video.pool import Job, Metrics, Outcome, WorkerDied
+from flows.video.pool import Job, Metrics, Outcome
 from flows.video.worker import WorkerLoad
-from tempo_core.errors import CheckpointError, UsageError
+from tempo_core.errors import CheckpointError, UsageError, WorkerDied
 from tempo_core.fingerprints import Fingerprints
 
 Value = TypeVar("Value")

@@ -24,11 +24,11 @@ from flows.run.monitor import Monitor
 from flows.run.plan import Plan, Task
 from flows.run.settle import Settler
 from flows.snapshot import Spent
-from flows.video.pool import Job, Outcome, Pool, WorkerDied
+from flows.video.pool import Job, Outcome, Pool
 from flows.video.source_frames import Opened
 from flows.video.worker import Staged
 from storage import Content, Source
-from tempo_core.errors import LibraryError
+from tempo_core.errors import LibraryError, WorkerDied
 
 log = logging.getLogger(__name__)
 

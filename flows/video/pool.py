@@ -14,15 +14,10 @@ from flows.snapshot import Snapshot
 from flows.video.source_frames import Opened
 from flows.video.worker import Staged, Worker, WorkerLoad
 from storage import Content
-from tempo_core.errors import TempoError
 from tempo_core.fingerprints import Fingerprints
 
 Value = TypeVar("Value")
 Outcome = Opened | Staged | Failure
-
-
-class WorkerDied(TempoError):
-    """The process of a worker is gone, with all that it had under way."""
 
 
 @dataclass(frozen=True)

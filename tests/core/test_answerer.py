@@ -18,7 +18,7 @@ from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tempo_core.answerer import Answerer
-from tempo_core.errors import BudgetError, UsageError
+from tempo_core.errors import AnswerInterrupted, BudgetError, UsageError
 from tempo_core.values import FloatArray
 from tests.support.altered_checkpoints import WEIGHTS
 from tests.support.golden_cases import TEMPO, GoldenCase, golden_case, golden_checkpoint
@@ -208,7 +208,7 @@ def test_a_stream_that_another_answer_interrupted_says_so() -> None:
     stream = used.stream(*asked("c"), max_new_tokens=12)
     next(stream)
     used.generate(*asked("d"), max_new_tokens=2)
-    with pytest.raises(RuntimeError, match="another prompt"):
+    with pytest.raises(AnswerInterrupted, match="another question"):
         list(stream)
 
 
@@ -220,8 +220,8 @@ def test_answers_in_several_threads_are_whole_or_say_so() -> None:
             return bool(
                 used.generate(*asked(name), max_new_tokens=12).token_ids == golden_case(name).generated.tolist()
             )
-        except RuntimeError as interrupted:
-            return "another prompt" in str(interrupted)
+        except AnswerInterrupted as interrupted:
+            return "another question" in str(interrupted)
 
     with ThreadPoolExecutor(3) as threads:
         assert all(threads.map(told, ["c", "d", "b"] * 4))

@@ -17,8 +17,8 @@ from flows.on_ray import actor
 from flows.on_ray.actor import decode_by_task, item_deadline_s
 from flows.on_ray.cluster import ActorPool
 from flows.on_ray.ray_start import start_ray
-from flows.video.pool import WorkerDied
 from flows.video.source_frames import DecodePlan, Opened, Sampled
+from tempo_core.errors import WorkerDied
 from tempo_core.sampling import sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
 from tests.support.tempo_cli import small_video

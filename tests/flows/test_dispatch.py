@@ -20,10 +20,11 @@ from flows.run.monitor import Monitor
 from flows.run.plan import Plan, Task
 from flows.run.settle import Settler
 from flows.snapshot import Snapshot, Spent, VideoProgress
-from flows.video.pool import Job, Metrics, Outcome, WorkerDied
+from flows.video.pool import Job, Metrics, Outcome
 from flows.video.source_frames import Opened
 from flows.video.worker import Staged, WorkerLoad
 from storage import Library, Writer, open_library
+from tempo_core.errors import WorkerDied
 from tempo_core.fingerprints import Fingerprints
 from tests.support.storage_harness import PRINTS, facts_of, fill, put, source_of, tiny_video
 

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from flows.failure import GpuLost, attempt
+from flows.failure import attempt
 from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
-from tempo_core.errors import UsageError
+from tempo_core.errors import GpuLost, UsageError
 from tempo_core.values import SegmentPixels
 from tests.support.golden_cases import golden_checkpoint, small_segment
 
