@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Sequence
 
 import numpy as np
 
+from storage.generations import part_generation
 from storage.manifest import Manifest
 from storage.named_videos import one_per_content
 from storage.pending import read_pending
 from storage.records import FailureRecord, LibraryStatus, ModelStatus, Part, Problem, VideoRecord
 from storage.schemas import segments_table
 from storage.segment_states import read_states, segment_records
-from storage.stores.base import TABLES_FOLDER, Store, part_generation
+from storage.stores.base import TABLES_FOLDER, Store
 from storage.sweep import catalog_records, last_needed, retired_times, unreferenced_files, unreferenced_rows
 from storage.tables import Tables, quoted
 from tempo_core.errors import LibraryError

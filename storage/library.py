@@ -23,7 +23,8 @@ from storage.records import (
 from storage.schemas import CATALOG, FAILURES, failure_record
 from storage.search import search_segments
 from storage.segment_states import read_states, segment_records, segment_records_of, wanted_segments
-from storage.stores.base import TABLES_FOLDER, Store, open_store
+from storage.stores import open_store
+from storage.stores.base import TABLES_FOLDER, Store
 from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, catalog_records
 from storage.tables import Tables, quoted
 from storage.video_writer import VideoWriter

@@ -10,12 +10,12 @@ import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
+from storage.generations import generation_time, part_generation
 from storage.records import VideoRecord
 from storage.schemas import CATALOG, RETIRED, SEGMENTS_PREFIX, segments_table, video_record
 from storage.search import build_index
-from storage.stores.base import PARTS_FOLDER, FileInfo, Store, part_generation
+from storage.stores.base import PARTS_FOLDER, FileInfo, Store
 from storage.tables import Tables
-from storage.video_writer import generation_time
 from tempo_core.errors import NoSpace
 
 DEFAULT_GRACE_S = 3600.0

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import secrets
-import time
 from collections.abc import Callable, Sequence
 from types import TracebackType
 
 import numpy as np
 
 from storage.frame_part import FramesPartWriter
+from storage.generations import new_generation, part_path
 from storage.records import (
     FeatureArray,
     Part,
@@ -24,7 +23,7 @@ from storage.records import (
 from storage.schemas import segment_rows, segments_table
 from storage.segment_states import segment_records
 from storage.state_part import StatesPartWriter
-from storage.stores.base import Store, part_path
+from storage.stores.base import Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
@@ -172,13 +171,3 @@ class VideoWriter:
             SegmentRecord(self.video_id, self.generation, span, state)
             for span, state in zip(spans, slices, strict=True)
         ]
-
-
-def new_generation() -> str:
-    """A name that no other generation has, led by its time: 12 hex digits of milliseconds, 8 of chance."""
-    return f"{int(time.time() * 1000):012x}{secrets.token_hex(4)}"
-
-
-def generation_time(generation: str) -> float:
-    """When a generation was begun, in seconds of the Unix epoch."""
-    return int(generation[:12], 16) / 1000

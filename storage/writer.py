@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import TYPE_CHECKING
 
+from storage.generations import part_generation
 from storage.manifest import read_manifest, write_manifest
 from storage.pending import write_pending
 from storage.records import Content, FailureRecord, Source, StagedContent, VideoFacts, VideoRecord
@@ -23,7 +24,7 @@ from storage.schemas import (
     video_record,
     video_row,
 )
-from storage.stores.base import Lease, part_generation
+from storage.stores.lease import Lease
 from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, optimize_tables, sweep
 from storage.tables import one_of, quoted
 from storage.video_writer import VideoWriter

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
+
+from storage.stores.lease import Lease
 
 LIBRARY_FILE = "library.json"
 LEASE_FILE = "lease.json"
@@ -33,19 +34,6 @@ class ByteRange:
 
     offset: int
     target: memoryview
-
-
-class Lease(Protocol):
-    """The right to write, held by one writer per library at a time."""
-
-    def acquire(self, wait_s: float) -> None:
-        """Take it, or raise LibraryBusy naming the holder after ``wait_s`` seconds."""
-
-    def check(self) -> None:
-        """LibraryBusy if it was lost; called before each commit."""
-
-    def release(self) -> None:
-        """Give it back; nothing happens where it is not held."""
 
 
 class Store(Protocol):
@@ -97,25 +85,3 @@ class Store(Protocol):
 
     def free_bytes(self) -> int | None:
         """Bytes that can still be written, None where there is no such limit."""
-
-
-def part_path(kind: str, video_id: str, fingerprint: str, generation: str) -> str:
-    """Where a part lies: parts/<2 digits>/<video id>/<kind>-<fingerprint>-<generation>.parquet."""
-    return f"{PARTS_FOLDER}/{video_id[:2]}/{video_id}/{kind}-{fingerprint}-{generation}.parquet"
-
-
-def part_generation(path: str) -> str | None:
-    """The generation in a part's (or staged part's) name, None for a file that is no part of ours."""
-    match = re.search(r"/(?:frames|states)-[0-9a-f]+-([0-9a-f]+)\.parquet(?:\.staged)?$", path)
-    return match.group(1) if match else None
-
-
-def open_store(uri: str, options: Mapping[str, str] | None = None) -> Store:
-    """The store at a local path, a file:// or an s3:// URI; nothing is created or contacted yet."""
-    if uri.startswith("s3://"):
-        from storage.stores.s3_store import S3Store  # s3fs costs a second: only who needs S3 pays it
-
-        return S3Store(uri, options or {})
-    from storage.stores.local_store import LocalStore
-
-    return LocalStore(Path(uri.removeprefix("file://")))

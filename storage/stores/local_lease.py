@@ -6,29 +6,13 @@ import contextlib
 import fcntl
 import json
 import os
-import socket
 import time
 from pathlib import Path
 
+from storage.stores.lease import busy, holder
 from tempo_core.errors import LibraryBusy
 
 POLL_S = 0.1
-
-
-def holder() -> dict[str, str | int | float]:
-    """Who takes a lease, for the message that the next one reads."""
-    return {"host": socket.gethostname(), "pid": os.getpid(), "since": time.time()}
-
-
-def busy(place: str, told: str) -> LibraryBusy:
-    """The error that names the holder; ``told`` is the JSON the holder wrote."""
-    try:
-        who = json.loads(told)
-        since = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(who["since"]))
-        name = f"process {who['pid']} on {who['host']}, since {since}"
-    except (ValueError, KeyError, TypeError):
-        name = "another process"
-    return LibraryBusy(f"{place} is being written by {name}; wait for it to end, or stop it")
 
 
 class LocalLease:

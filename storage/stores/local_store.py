@@ -19,8 +19,8 @@ from storage.stores.base import (
     TABLES_FOLDER,
     ByteRange,
     FileInfo,
-    Lease,
 )
+from storage.stores.lease import Lease
 from storage.stores.local_lease import LocalLease
 from storage.stores.space import space_errors
 

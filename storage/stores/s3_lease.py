@@ -13,7 +13,7 @@ import time
 from email.utils import parsedate_to_datetime
 from typing import Any
 
-from storage.stores.local_lease import busy, holder
+from storage.stores.lease import busy, holder
 from storage.stores.s3_client import ObjectPlace, is_refused_condition, request, s3_errors
 from storage.stores.s3_read import read_small
 from tempo_core.errors import LibraryBusy, LibraryError

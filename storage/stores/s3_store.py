@@ -10,7 +10,8 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
 
-from storage.stores.base import LEASE_FILE, STAGED_SUFFIX, TABLES_FOLDER, ByteRange, FileInfo, Lease
+from storage.stores.base import LEASE_FILE, STAGED_SUFFIX, TABLES_FOLDER, ByteRange, FileInfo
+from storage.stores.lease import Lease
 from storage.stores.s3_client import (
     REQUEST_DEADLINE_S,
     TRANSFER_DEADLINE_S,

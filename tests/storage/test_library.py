@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from storage import Library, open_library
+from storage.generations import new_generation
 from storage.schemas import CATALOG
-from storage.video_writer import new_generation
 from tempo_core.errors import LibraryError, LibraryNotFound, SchemaError, UsageError
 from tempo_core.spec import IndexSpec
 from tests.support.storage_harness import (
@@ -163,7 +163,7 @@ def test_what_was_replaced_stays_readable_for_the_grace_period(library: Library)
 
 def test_an_old_generation_given_up_just_now_is_not_old(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     """Its age counts from when readers could last have seen it in the catalog."""
-    monkeypatch.setattr("storage.video_writer.time.time", lambda: 1_000_000_000.0)
+    monkeypatch.setattr("storage.generations.time.time", lambda: 1_000_000_000.0)
     generation = new_generation()
     monkeypatch.undo()
     monkeypatch.setattr("storage.video_writer.new_generation", lambda: generation)

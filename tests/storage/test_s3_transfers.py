@@ -10,8 +10,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from storage.stores import s3_client, s3_read, s3_store
-from storage.stores.base import ByteRange, Store, open_store
+from storage.stores import open_store, s3_client, s3_read, s3_store
+from storage.stores.base import ByteRange, Store
 from storage.stores.s3_client import file_system
 from tempo_core.errors import LibraryError
 from tests.support import ROOT
@@ -90,7 +90,7 @@ def test_a_folder_is_listed_whole_and_nothing_beside_it(store: Store) -> None:
 USE_AND_EXIT = """
 import sys
 from storage import open_library
-from storage.stores.base import open_store
+from storage.stores import open_store
 print("s3fs" in sys.modules)
 print(open_store(sys.argv[1]).read_bytes("x").decode())
 """

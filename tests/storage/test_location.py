@@ -1,0 +1,32 @@
+"""What a library's address may be: refused before anything is made in its name."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from storage import open_library
+from storage.stores import check_location
+from tempo_core.errors import UsageError
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["lib", "./lib", "/data/a lib", "a:b/lib", "file:///data/lib", "s3://bucket/prefix", "s3://bucket/a/b/"],
+)
+def test_folders_and_prefixes_are_addresses(location: str) -> None:
+    assert check_location(location) == location
+
+
+@pytest.mark.parametrize(
+    "location",
+    ["", "s3:/bucket/lib", "s3://", "s3://bucket", "s3://bucket/", "s3:///lib", "http://host/lib", "file:/data/lib"],
+)
+def test_anything_else_is_refused_and_made_nowhere(
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match=r"is not an address of a library; give a folder, or s3://bucket/prefix"):
+        open_library(location, create=True)
+    assert list(tmp_path.iterdir()) == []
