@@ -172,14 +172,19 @@ def main() -> None:
         print(json.dumps(rows[-1]), flush=True)
     print(table(rows, record))
     if options.out:
-        Path(options.out).write_text(json.dumps({"rows": rows, "frames": record.frames, "segments": record.segments}))
+        Path(options.out).write_text(
+            json.dumps({"rows": rows, "frames": record.frame_count, "segments": record.segment_count})
+        )
 
 
 def table(rows: list[Row], record: VideoRecord) -> str:
     """Markdown, for the README."""
     total = {str(row["way"]): row for row in rows}
     warm = float(str(total["warm"]["total_s"]))
-    lines = [f"{record.frames} frames, {record.segments} segments, {record.facts.duration_s:.0f} s of video", ""]
+    lines = [
+        f"{record.frame_count} frames, {record.segment_count} segments, {record.facts.duration_s:.0f} s of video",
+        "",
+    ]
     lines += [
         "| way | first token s | whole answer s | times warm | steps s | device GB |",
         "|---|---|---|---|---|---|",

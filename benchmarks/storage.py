@@ -54,14 +54,14 @@ def write(library: Library, segments: int) -> VideoRecord:
     spans = segment_spans(sample_frames(Fraction(segments * 4), PAPER), PAPER)
     rng = np.random.default_rng(0)
     rows = rng.integers(0, 256, (LEVELS, TOKENS, HIDDEN * 2), np.uint8)
-    with library.writer() as writer, writer.begin("ab" * 32, PRINTS) as writing:
+    with library.writer() as writer, library.stage("ab" * 32, PRINTS) as video:
         for span in spans:
             rows[0, 0, :8] = span.index
-            writing.add_frames(span.index, [b"jpeg"] * span.count, [0.0] * span.count)
-            writing.add_state(SegmentState(rows, "bfloat16", (4, 16, 32), span.pair_times_s))
-        writing.add_features(features(spans), spans)
+            video.add_frames(span.index, [b"jpeg"] * span.count, [0.0] * span.count)
+            video.add_state(SegmentState(rows, "bfloat16", (4, 16, 32), span.pair_times_s))
+        video.add_features(features(spans), spans)
         facts = VideoFacts(duration_s=segments * 4.0, width=1920, height=1080, model_id="none", spec=PAPER)
-        return writing.commit(Source("/video.mp4", 1, "1"), facts)
+        return writer.commit(video.finish(), Source("/video.mp4", 1, "1"), facts)
 
 
 def features(spans: list[SegmentSpan]) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -78,22 +78,16 @@ def measured(library: Library, record: VideoRecord) -> list[tuple[str, float, in
     vector = np.ones(FEATURES, np.float32)
     ways: list[tuple[str, Callable[[], object], int]] = [
         ("plain pread of the file, 1 thread, a buffer in use", lambda: pread(path, buffer), size),
-        ("read_states, whole video, into a buffer in use", lambda: whole(library, record, segments, buffer), total),
-        ("read_states, whole video, a new buffer", lambda: whole(library, record, segments, None), total),
+        ("read_states, whole video", lambda: library.read_states(record, segments=segments), total),
         ("the same with its catalog and segment rows", lambda: library.read_states(library.videos()[0]), total),
         ("the same, checksums verified", lambda: library.read_states(library.videos()[0], verify=True), total),
         ("plain pread of one segment", lambda: pread(path, buffer[:one]), one),
-        ("read_states, one segment", lambda: library.read_states(record, [9], buffer, segments=segments), one),
+        ("read_states, one segment", lambda: library.read_states(record, [9], segments=segments), one),
         ("catalog: videos()", library.videos, 0),
         ("segment rows: segments()", lambda: library.segments(record), 0),
         ("search, 10 of all segments", lambda: library.search(vector, limit=10), 0),
     ]
     return [(name, best(way), count) for name, way, count in ways]
-
-
-def whole(library: Library, record: VideoRecord, segments: Any, buffer: Any) -> object:
-    """All states, the segment rows known."""
-    return library.read_states(record, into=buffer, segments=segments)
 
 
 def pread(path: Path, buffer: np.ndarray[Any, np.dtype[np.uint8]]) -> None:

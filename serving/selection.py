@@ -60,7 +60,7 @@ def select_segments(
         limit = DEFAULT_CANDIDATES
     if limit is not None and limit < 1:
         raise UsageError("candidates must be at least 1")
-    if limit is not None and sum(video.segments for video in videos) > limit:
+    if limit is not None and sum(video.segment_count for video in videos) > limit:
         chosen = _candidates(library, videos, scope, limit, feature())
     else:
         chosen = [one for one in _all(library, videos) if _within(one.video, one.record.span, scope)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from storage.library import ALL_MODELS, Library, open_library
-from storage.named_videos import one_per_content
 from storage.records import (
     Content,
     FailureRecord,
@@ -17,6 +16,7 @@ from storage.records import (
     StagedContent,
     VideoFacts,
     VideoRecord,
+    one_per_content,
 )
 from storage.sources.fetch import FetchedSource, fetch, stat_source
 from storage.video_writer import VideoWriter

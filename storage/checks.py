@@ -4,79 +4,69 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
+from storage.catalog import Catalog
 from storage.generations import part_generation
-from storage.manifest import Manifest
-from storage.named_videos import one_per_content
 from storage.pending import read_pending
-from storage.records import FailureRecord, LibraryStatus, ModelStatus, Part, Problem, VideoRecord
+from storage.records import FailureRecord, LibraryStatus, ModelStatus, Part, Problem, VideoRecord, one_per_content
 from storage.schemas import segments_table
 from storage.segment_states import read_states, segment_records
 from storage.stores.base import TABLES_FOLDER, Store
-from storage.sweep import catalog_records, last_needed, retired_times, unreferenced_files, unreferenced_rows
+from storage.sweep import last_needed, retired_times, unreferenced_files, unreferenced_rows
 from storage.tables import Tables, quoted
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 
-Progress = Callable[[str, int], None]
 
-
-def library_status(
-    store: Store, tables: Tables, manifest: Manifest, failures: Sequence[FailureRecord], prints: Sequence[Fingerprints]
-) -> LibraryStatus:
-    """Counts and sizes; ``prints``: the chains there are, the default first."""
-    catalog = catalog_records(tables)
-    models = tuple(_model_status(one, one is prints[0], catalog, failures) for one in prints)
-    contents = {record.video_id: record for record in catalog}
+def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> LibraryStatus:
+    """Counts and sizes; ``failures``: all that are recorded."""
+    store, tables, records, chains = catalog.store, catalog.tables, catalog.records(), catalog.fingerprints()
+    contents = {record.video_id: record for record in records}
     return LibraryStatus(
         uri=store.uri,
-        schema=manifest.schema,
-        models=models,
+        schema=catalog.manifest().schema,
+        models=tuple(_model_status(chain, chain is chains[0], records, failures) for chain in chains),
         videos=len(contents),
         hours=sum(record.facts.duration_s for record in contents.values()) / 3600,
-        frames_bytes=_part_bytes(record.frames_part for record in catalog),
-        states_bytes=_part_bytes(record.states_part for record in catalog),
+        frames_bytes=_part_bytes(record.frames_part for record in records),
+        states_bytes=_part_bytes(record.states_part for record in records),
         tables_bytes=sum(file.size for file in store.files(TABLES_FOLDER)),
-        unreferenced_bytes=sum(file.size for file in unreferenced_files(store, catalog)),
+        unreferenced_bytes=sum(file.size for file in unreferenced_files(catalog)),
         fragments=sum(tables.fragments(name) for name in tables.names()),
         pending=len(read_pending(store)),
         free_bytes=store.free_bytes(),
     )
 
 
-def verify_library(
-    store: Store, tables: Tables, catalog: Sequence[VideoRecord], progress: Progress | None, grace_s: float
-) -> list[Problem]:
+def verify_library(catalog: Catalog, grace_s: float) -> list[Problem]:
     """Every part re-hashed, every generation's rows, states and features checked, and what refers to nothing."""
-    problems = []
-    parts = {part.path: (part, record) for record in catalog for part in (record.frames_part, record.states_part)}
+    problems, records = [], catalog.records()
+    parts = {part.path: (part, record) for record in records for part in (record.frames_part, record.states_part)}
     for part, record in parts.values():
-        problems += _check_part(store, part, record.video_id)
-        if progress is not None:
-            progress(part.path, part.size)
-    for record in one_per_content(catalog):
-        problems += _check_generation(store, tables, record)
-    return problems + _check_copies(catalog) + _dangling(store, tables, catalog, grace_s)
+        problems += _check_part(catalog.store, part, record.video_id)
+    for record in one_per_content(records):
+        problems += _check_generation(catalog.store, catalog.tables, record)
+    return problems + _check_copies(records) + _dangling(catalog, grace_s)
 
 
 def _model_status(
-    prints: Fingerprints, is_default: bool, catalog: Sequence[VideoRecord], failures: Sequence[FailureRecord]
+    chain: Fingerprints, is_default: bool, catalog: Sequence[VideoRecord], failures: Sequence[FailureRecord]
 ) -> ModelStatus:
-    records = [record for record in catalog if record.fingerprints == prints]
+    records = [record for record in catalog if record.fingerprints == chain]
     contents = one_per_content(records)
     return ModelStatus(
-        fingerprints=prints,
+        fingerprints=chain,
         model_id=records[-1].facts.model_id,
         spec=records[-1].facts.spec,
         is_default=is_default,
         sources=len(records),
         videos=len(contents),
-        segments=sum(record.segments for record in contents),
+        segments=sum(record.segment_count for record in contents),
         hours=sum(record.facts.duration_s for record in contents) / 3600,
-        failures=sum(failure.fingerprint == prints.features for failure in failures),
+        failures=sum(failure.fingerprint == chain.features for failure in failures),
     )
 
 
@@ -101,7 +91,7 @@ def _check_generation(store: Store, tables: Tables, record: VideoRecord) -> list
     problems = []
     try:
         for segment in segment_records(tables, record):
-            read_states(store, record, [segment], None, verify=True)
+            read_states(store, record, [segment], verify=True)
     except LibraryError as error:
         problems.append(Problem(record.uri, str(error)))
     where = f"generation = {quoted(record.generation)}"
@@ -115,7 +105,10 @@ def _check_generation(store: Store, tables: Tables, record: VideoRecord) -> list
 
 def _check_copies(catalog: Sequence[VideoRecord]) -> list[Problem]:
     """A content has one generation per model, and a source one row."""
-    problems, generations = [], {(one.video_id, one.fingerprints.features): one.generation for one in catalog}
+    problems, generations = (
+        [],
+        {(record.video_id, record.fingerprints.features): record.generation for record in catalog},
+    )
     seen: set[tuple[str, str]] = set()
     for record in catalog:
         features = record.fingerprints.features
@@ -127,17 +120,17 @@ def _check_copies(catalog: Sequence[VideoRecord]) -> list[Problem]:
     return problems
 
 
-def _dangling(store: Store, tables: Tables, catalog: Sequence[VideoRecord], grace_s: float) -> list[Problem]:
+def _dangling(catalog: Catalog, grace_s: float) -> list[Problem]:
     """What no video refers to and no run or reader can still need."""
-    oldest, times = time.time() - grace_s, retired_times(tables)
+    oldest, times = time.time() - grace_s, retired_times(catalog.tables)
     files = [
         Problem(file.path, "no video refers to this file; `tempo prune` removes it")
-        for file in unreferenced_files(store, catalog)
+        for file in unreferenced_files(catalog)
         if last_needed(part_generation(file.path) or "", times, file.modified) <= oldest
     ]
     rows = [
         Problem(segments_table(fingerprint), f"rows of generation {generation}, which no video refers to")
-        for fingerprint, generations in unreferenced_rows(tables, catalog).items()
+        for fingerprint, generations in unreferenced_rows(catalog).items()
         for generation in generations
         if last_needed(generation, times) <= oldest
     ]

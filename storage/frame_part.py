@@ -27,22 +27,24 @@ class FramesPartWriter:
 
     def __init__(self, path: Path) -> None:
         self._part = PartWriter(path, FRAMES_SCHEMA, statistics=["segment", "frame", "time_s"])
-        self.segments = 0
-        self.frames = 0
+        self.segment_count = 0
+        self.frame_count = 0
 
     def add(self, index: int, jpegs: Sequence[bytes], times_s: Sequence[float]) -> None:
         """Append segment ``index``; ``frame`` counts on over the whole video."""
-        if index != self.segments or len(jpegs) != len(times_s) or not jpegs:
-            raise ValueError(f"segment {index} with {len(jpegs)} frames and {len(times_s)} times, not {self.segments}")
-        numbers = range(self.frames, self.frames + len(jpegs))
+        if index != self.segment_count or len(jpegs) != len(times_s) or not jpegs:
+            raise ValueError(
+                f"segment {index} with {len(jpegs)} frames and {len(times_s)} times, not {self.segment_count}"
+            )
+        numbers = range(self.frame_count, self.frame_count + len(jpegs))
         columns = [[index] * len(jpegs), list(numbers), list(times_s), list(jpegs)]
         self._part.add([pa.array(values, field.type) for values, field in zip(columns, FRAMES_SCHEMA, strict=True)])
-        self.segments += 1
-        self.frames += len(jpegs)
+        self.segment_count += 1
+        self.frame_count += len(jpegs)
 
     def finish(self) -> tuple[str, int]:
         """(SHA-256 hex, bytes)."""
-        return self._part.finish({"tempo.frames": str(self.frames)})
+        return self._part.finish({"tempo.frames": str(self.frame_count)})
 
     def abort(self) -> None:
         """Remove what was written."""

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
+from storage.catalog import LOST_CATALOG, Catalog
 from storage.checks import library_status, verify_library
 from storage.frame_part import read_frames
 from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
-from storage.named_videos import select_videos
+from storage.name_resolution import select_sources, select_videos
 from storage.pending import read_pending
 from storage.records import (
     FailureRecord,
@@ -22,16 +23,16 @@ from storage.records import (
 )
 from storage.schemas import CATALOG, FAILURES, failure_record
 from storage.search import search_segments
-from storage.segment_states import read_states, segment_records, segment_records_of, wanted_segments
+from storage.segment_states import read_states, segment_records, segment_records_of, segments_at
 from storage.stores import open_store
 from storage.stores.base import TABLES_FOLDER, Store
-from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, catalog_records
+from storage.sweep import DEFAULT_GRACE_S
 from storage.tables import Tables, quoted
 from storage.video_writer import VideoWriter
 from storage.writer import Writer
 from tempo_core.errors import CorruptPart
 from tempo_core.fingerprints import Fingerprints
-from tempo_core.values import ByteArray, SegmentState
+from tempo_core.values import SegmentState
 
 ALL_MODELS = "*"
 
@@ -39,27 +40,32 @@ ALL_MODELS = "*"
 class Library:
     """Read access to a library. Every call sees the newest commit. Open one per process (``open_library``)."""
 
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self.tables = Tables(store)
-        self._seen: tuple[int | None, list[VideoRecord]] = (None, [])
+    def __init__(self, catalog: Catalog) -> None:
+        self._catalog = catalog
 
     @property
     def uri(self) -> str:
-        """Where it is."""
-        return self.store.uri
+        return self._catalog.store.uri
+
+    @property
+    def store(self) -> Store:
+        return self._catalog.store
+
+    @property
+    def tables(self) -> Tables:
+        return self._catalog.tables
 
     def manifest(self) -> Manifest:
         """Schema version, creation time and the default that was set."""
-        return read_manifest(self.store)
+        return self._catalog.manifest()
 
     def fingerprints(self) -> list[Fingerprints]:
         """The chains that videos are committed under: the default first, then by first commit."""
-        return self._chains(self._catalog())
+        return self._catalog.fingerprints()
 
     def default_fingerprint(self) -> str | None:
         """The features fingerprint that is served unless another is asked for; None for an empty library."""
-        return next((chain.features for chain in self.fingerprints()), None)
+        return self._catalog.default_fingerprint()
 
     def videos(self, fingerprint: str | None = None, select: Sequence[str] = ()) -> list[VideoRecord]:
         """The catalog of one model (None: the default, ``ALL_MODELS``: every one), ordered by URI.
@@ -67,11 +73,19 @@ class Library:
         ``select`` keeps what is named by URI, by the beginning of the video id (6 hex digits or more), by title or by
         file name, in the order named; UsageError for a name that fits nothing, or different videos.
         """
-        catalog = self._catalog()
         if fingerprint is None:
-            fingerprint = next((chain.features for chain in self._chains(catalog)), None)
-        records = [one for one in catalog if fingerprint in {ALL_MODELS, one.fingerprints.features}]
+            fingerprint = self.default_fingerprint()
+        catalog = self._catalog.records()
+        records = [record for record in catalog if fingerprint in {ALL_MODELS, record.fingerprints.features}]
         return select_videos(records, select, self.uri) if select else records
+
+    def sources(self, names: Sequence[str]) -> list[str]:
+        """The URIs of the sources that ``names`` mean, under any model, those that only ever failed among them.
+
+        A URI means that source alone, an id, a title or a file name all copies of a content; UsageError for a name
+        that fits nothing, or different videos.
+        """
+        return select_sources(self._catalog.records(), self.failures(), names, self.uri)
 
     def failures(self, fingerprint: str | None = None) -> list[FailureRecord]:
         """The recorded failures, of one features fingerprint or (None) all, ordered by URI."""
@@ -95,19 +109,17 @@ class Library:
         self,
         video: VideoRecord,
         indices: Sequence[int] | None = None,
-        into: ByteArray | None = None,
         verify: bool = False,
         segments: Sequence[SegmentRecord] | None = None,
     ) -> list[SegmentState]:
         """The states of all segments (or ``indices``, in that order), as views of one buffer without gaps.
 
-        ``into``: a writable contiguous uint8 buffer to fill instead, pinned memory say. ``segments``: what
-        ``segments(video)`` gave before, to save asking again. ``verify`` compares each segment's checksum, at a third
-        of the speed: off by default because disks and S3 check their own blocks; ``tempo verify`` checks all.
-        CorruptPart names a part that is missing, too short or does not match.
+        ``segments``: what ``segments(video)`` gave before, to save asking again. ``verify`` compares each segment's
+        checksum, at a third of the speed: off by default because disks and S3 check their own blocks; ``tempo verify``
+        checks all. CorruptPart names a part that is missing, too short or does not match.
         """
-        chosen = wanted_segments(self.segments(video) if segments is None else segments, indices)
-        return read_states(self.store, video, chosen, into, verify)
+        records = segments_at(self.segments(video) if segments is None else segments, indices)
+        return read_states(self.store, video, records, verify)
 
     def read_frames(
         self, video: VideoRecord, indices: Sequence[int] | None = None
@@ -129,56 +141,39 @@ class Library:
         limit: int = 32,
         videos: Sequence[VideoRecord] | None = None,
     ) -> list[SegmentHit]:
-        """The ``limit`` segments nearest to ``vector`` (float32 [D]) by cosine, best first, of all videos or some.
+        """The ``limit`` segments nearest to ``vector`` (float32 [D]) by cosine, best first.
 
-        Only committed segments; fewer than ``limit`` only where there are no more.
+        Among all videos of the fingerprint (None: the default), or among ``videos`` of it: name them only where not
+        all are meant, because a filter costs more the more videos it lists. Only committed segments; fewer than
+        ``limit`` only where there are no more.
         """
-        wanted = fingerprint or self.default_fingerprint()
-        if wanted is None:
+        fingerprint = fingerprint or self.default_fingerprint()
+        if fingerprint is None:
             return []
-        catalog = self.videos(wanted) if videos is None else videos
-        return search_segments(self.tables, wanted, vector, limit, catalog, some=videos is not None)
+        committed = self._catalog.generations(fingerprint) if videos is None else {one.generation for one in videos}
+        return search_segments(self.tables, fingerprint, vector, limit, committed, filtered=videos is not None)
 
-    def stage(self, video_id: str, prints: Fingerprints) -> VideoWriter:
-        """A video writer for who does not hold the lease: ``finish()`` it and send the result to who does."""
-        return VideoWriter(self.store, self.tables, video_id, prints)
+    def stage(self, video_id: str, fingerprints: Fingerprints) -> VideoWriter:
+        """A writer of one video, which needs no lease: ``finish()`` it, and let a ``Writer`` commit the result."""
+        return VideoWriter(self.store, self.tables, video_id, fingerprints)
 
     def writer(self, wait_s: float = 0.0) -> Writer:
         """Take the lease and write; LibraryBusy names the holder if it is not free within ``wait_s`` seconds."""
         lease = self.store.lease()
         lease.acquire(wait_s)
-        return Writer(self, lease)
-
-    def _catalog(self) -> list[VideoRecord]:
-        """All rows of the newest commit, ordered by URI; read again only when there is a newer one."""
-        version = self.tables.version(CATALOG)
-        if version is None or version != self._seen[0]:
-            records = catalog_records(self.tables)
-            records.sort(key=lambda record: (record.uri, record.fingerprints.features))
-            self._seen = (version, records)  # asked before they were read: never taken for newer than they are
-        return self._seen[1]
-
-    def _chains(self, catalog: Sequence[VideoRecord]) -> list[Fingerprints]:
-        by_time = sorted(catalog, key=lambda record: record.indexed_at)
-        chains = list(dict.fromkeys(record.fingerprints for record in by_time))
-        default = self.manifest().default
-        return sorted(chains, key=lambda chain: chain.features != default)
+        return Writer(self._catalog, lease)
 
     def status(self) -> LibraryStatus:
-        """Counts and sizes."""
-        return library_status(self.store, self.tables, self.manifest(), self.failures(), self.fingerprints())
+        return library_status(self._catalog, self.failures())
 
-    def verify(
-        self, progress: Callable[[str, int], None] | None = None, grace_s: float = DEFAULT_GRACE_S
-    ) -> list[Problem]:
+    def verify(self, grace_s: float = DEFAULT_GRACE_S) -> list[Problem]:
         """Read everything and compare: hashes, counts, features, what refers to nothing.
 
-        ``progress(path, bytes)`` is called for each part that was read. What nothing refers to is a problem once it
-        is older than ``grace_s``: before, a run may be about to commit it, or a reader be at it.
+        What nothing refers to is a problem once it is older than ``grace_s``: before, a run may be about to commit it,
+        or a reader be at it.
         """
-        lost = catalog_is_lost(self.manifest().default, self.tables)
-        problems = [Problem(f"{TABLES_FOLDER}/{CATALOG}", LOST_CATALOG)] if lost else []
-        return problems + verify_library(self.store, self.tables, catalog_records(self.tables), progress, grace_s)
+        lost = [Problem(f"{TABLES_FOLDER}/{CATALOG}", LOST_CATALOG)] if self._catalog.is_lost() else []
+        return lost + verify_library(self._catalog, grace_s)
 
 
 def open_library(uri: str, create: bool = False, storage_options: Mapping[str, str] | None = None) -> Library:
@@ -192,4 +187,4 @@ def open_library(uri: str, create: bool = False, storage_options: Mapping[str, s
     if create:
         create_or_upgrade(store)
     check_schema(store, read_manifest(store))
-    return Library(store)
+    return Library(Catalog(store))

@@ -8,12 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from storage.schemas import CATALOG, FAILURES
 from storage.stores.base import Store
 from storage.tables import Tables
 
 Migration = Callable[[Store, Tables], None]
 
-MIGRATIONS: tuple[Migration, ...] = ()  # schema 1 is the first
+
+def drop_tags_and_titles(_: Store, tables: Tables) -> None:
+    """Schema 2: videos and failures without the tags and titles that nothing filled; a failure has a step of work."""
+    tables.drop_columns(CATALOG, ["tags", "title"])
+    tables.drop_columns(FAILURES, ["tags"])
+    tables.rename_column(FAILURES, "stage", "step")
+
+
+MIGRATIONS: tuple[Migration, ...] = (drop_tags_and_titles,)  # schema 1 is the first
 
 
 def schema_version() -> int:

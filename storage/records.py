@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -21,7 +22,6 @@ class Source:
     uri: str
     size: int
     modified: str
-    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,6 @@ class VideoFacts:
     model_id: str
     spec: IndexSpec
     start_s: float = 0.0
-    title: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -112,29 +111,31 @@ class VideoRecord:
     facts: VideoFacts
     frames_part: Part
     states_part: Part
-    segments: int
-    frames: int
+    segment_count: int
+    frame_count: int
     indexed_at: float
 
     @property
     def uri(self) -> str:
-        """The source's URI."""
         return self.source.uri
 
     @property
     def title(self) -> str:
-        """The title, or the file's name where none was given."""
-        return self.facts.title or self.uri.rstrip("/").rsplit("/", 1)[-1]
+        """The file's name."""
+        return self.uri.rstrip("/").rsplit("/", 1)[-1]
 
 
 @dataclass(frozen=True)
 class FailureRecord:
-    """A source that could not be indexed under a model: skipped until it changes or a retry is asked for."""
+    """A source that could not be indexed under a model: skipped until it changes or a retry is asked for.
+
+    ``step``: the step of work that failed, as the run names it; ``attempts``: how often it was tried.
+    """
 
     source: Source
     fingerprint: str
     reason: str
-    stage: str
+    step: str
     attempts: int
     failed_at: float
 
@@ -165,8 +166,8 @@ class StagedContent:
     fingerprints: Fingerprints
     frames_part: Part
     states_part: Part
-    segments: int
-    frames: int
+    segment_count: int
+    frame_count: int
 
 
 @dataclass(frozen=True)
@@ -211,3 +212,11 @@ class LibraryStatus:
     fragments: int
     pending: int
     free_bytes: int | None
+
+
+def one_per_content(records: Sequence[VideoRecord]) -> list[VideoRecord]:
+    """The first record of each content and model: copies are left out."""
+    first: dict[tuple[str, str], VideoRecord] = {}
+    for record in records:
+        first.setdefault((record.video_id, record.fingerprints.features), record)
+    return list(first.values())

@@ -37,7 +37,7 @@ def _schema(**columns: pa.DataType) -> pa.Schema:
     return pa.schema([pa.field(name, kind, nullable=False) for name, kind in columns.items()])
 
 
-_SOURCE = {"uri": pa.string(), "size": pa.int64(), "modified": pa.string(), "tags": pa.list_(pa.string())}
+_SOURCE = {"uri": pa.string(), "size": pa.int64(), "modified": pa.string()}
 _PARTS = {
     f"{kind}_{name}": form
     for kind in ("frames", "states")
@@ -55,7 +55,6 @@ CATALOG_SCHEMA = _schema(
     **_PARTS,
     segments=pa.int32(),
     frames=pa.int32(),
-    title=pa.string(),
     duration_s=pa.float64(),
     start_s=pa.float64(),
     width=pa.int32(),
@@ -71,7 +70,7 @@ FAILURES_SCHEMA = _schema(
     **_SOURCE,
     fingerprint=pa.string(),
     reason=pa.string(),
-    stage=pa.string(),
+    step=pa.string(),
     attempts=pa.int32(),
     failed_at=pa.float64(),
 )
@@ -116,20 +115,19 @@ def segments_table(fingerprint: str) -> str:
 
 def video_row(record: VideoRecord) -> dict[str, Any]:
     """The catalog row of a record."""
-    prints, facts = record.fingerprints, record.facts
+    fingerprints, facts = record.fingerprints, record.facts
     return {
-        "key": source_key(record.uri, prints.features),
+        "key": source_key(record.uri, fingerprints.features),
         **_source_row(record.source),
         "video_id": record.video_id,
         "generation": record.generation,
-        "frames_fingerprint": prints.frames,
-        "states_fingerprint": prints.states,
-        "features_fingerprint": prints.features,
+        "frames_fingerprint": fingerprints.frames,
+        "states_fingerprint": fingerprints.states,
+        "features_fingerprint": fingerprints.features,
         **_part_row("frames", record.frames_part),
         **_part_row("states", record.states_part),
-        "segments": record.segments,
-        "frames": record.frames,
-        "title": facts.title,
+        "segments": record.segment_count,
+        "frames": record.frame_count,
         "duration_s": facts.duration_s,
         "start_s": facts.start_s,
         "width": facts.width,
@@ -152,8 +150,8 @@ def video_record(row: Row) -> VideoRecord:
         facts=_facts(row),
         frames_part=_part("frames", row),
         states_part=_part("states", row),
-        segments=row["segments"],
-        frames=row["frames"],
+        segment_count=row["segments"],
+        frame_count=row["frames"],
         indexed_at=row["indexed_at"],
     )
 
@@ -194,7 +192,7 @@ def failure_row(record: FailureRecord) -> dict[str, Any]:
         **_source_row(record.source),
         "fingerprint": record.fingerprint,
         "reason": record.reason,
-        "stage": record.stage,
+        "step": record.step,
         "attempts": record.attempts,
         "failed_at": record.failed_at,
     }
@@ -203,7 +201,7 @@ def failure_row(record: FailureRecord) -> dict[str, Any]:
 def failure_record(row: Row) -> FailureRecord:
     """The record of a failure row."""
     return FailureRecord(
-        _source(row), row["fingerprint"], row["reason"], row["stage"], row["attempts"], row["failed_at"]
+        _source(row), row["fingerprint"], row["reason"], row["step"], row["attempts"], row["failed_at"]
     )
 
 
@@ -225,11 +223,11 @@ def _segment_row(segment: SegmentRecord) -> dict[str, Any]:
 
 
 def _source_row(source: Source) -> dict[str, Any]:
-    return {"uri": source.uri, "size": source.size, "modified": source.modified, "tags": list(source.tags)}
+    return {"uri": source.uri, "size": source.size, "modified": source.modified}
 
 
 def _source(row: Row) -> Source:
-    return Source(row["uri"], row["size"], row["modified"], tuple(row["tags"]))
+    return Source(row["uri"], row["size"], row["modified"])
 
 
 def _part_row(kind: str, part: Part) -> dict[str, Any]:
@@ -242,7 +240,6 @@ def _part(kind: str, row: Row) -> Part:
 
 def _facts(row: Row) -> VideoFacts:
     return VideoFacts(
-        title=row["title"],
         duration_s=row["duration_s"],
         start_s=row["start_s"],
         width=row["width"],

@@ -37,15 +37,15 @@ def segment_records_of(tables: Tables, videos: Sequence[VideoRecord]) -> list[li
 
 def _complete(video: VideoRecord, found: Sequence[SegmentRecord]) -> list[SegmentRecord]:
     segments = sorted(found, key=lambda segment: segment.index)
-    if [segment.index for segment in segments] != list(range(video.segments)):
+    if [segment.index for segment in segments] != list(range(video.segment_count)):
         raise LibraryError(
-            f"{video.uri}: {len(segments)} of {video.segments} segments found; "
+            f"{video.uri}: {len(segments)} of {video.segment_count} segments found; "
             "the library changed meanwhile (ask again) or is damaged (`tempo verify`)"
         )
     return segments
 
 
-def wanted_segments(segments: Sequence[SegmentRecord], indices: Sequence[int] | None) -> list[SegmentRecord]:
+def segments_at(segments: Sequence[SegmentRecord], indices: Sequence[int] | None) -> list[SegmentRecord]:
     """Those of ``indices``, in that order; all for None. UsageError for an index there is not."""
     if indices is None:
         return list(segments)
@@ -56,10 +56,10 @@ def wanted_segments(segments: Sequence[SegmentRecord], indices: Sequence[int] | 
 
 
 def read_states(
-    store: Store, video: VideoRecord, segments: Sequence[SegmentRecord], into: ByteArray | None, verify: bool
+    store: Store, video: VideoRecord, segments: Sequence[SegmentRecord], verify: bool
 ) -> list[SegmentState]:
-    """States of ``segments``, packed one behind the other in ``into`` or a new buffer; rows are views of it."""
-    buffer = _buffer(sum(segment.state.length for segment in segments), into)
+    """States of ``segments``, packed one behind the other in one buffer; rows are views of it."""
+    buffer = np.empty(sum(segment.state.length for segment in segments), np.uint8)
     pieces, start = [], 0
     for segment in segments:
         pieces.append(buffer[start : start + segment.state.length])
@@ -68,14 +68,6 @@ def read_states(
     if verify:
         _verify(video, segments, pieces)
     return [_state(video, segment, piece) for segment, piece in zip(segments, pieces, strict=True)]
-
-
-def _buffer(size: int, into: ByteArray | None) -> ByteArray:
-    if into is None:
-        return np.empty(size, np.uint8)
-    if into.dtype != np.uint8 or into.ndim != 1 or into.size < size or not into.flags.c_contiguous:
-        raise ValueError(f"into must be contiguous uint8 of at least {size} bytes, not {into.dtype} {into.shape}")
-    return into[:size]
 
 
 def _fill(store: Store, video: VideoRecord, segments: Sequence[SegmentRecord], pieces: Sequence[ByteArray]) -> None:

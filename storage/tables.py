@@ -111,6 +111,21 @@ class Tables:
             with table_errors(self.uri):  # no data file is written, and a full disk is where room must be made
                 self.ensure(name).delete(where)
 
+    def drop_columns(self, name: str, columns: Iterable[str]) -> None:
+        """Remove those of ``columns`` that the table has, in one commit; nothing is rewritten."""
+        table = self.open(name)
+        present = [] if table is None else [column for column in columns if column in table.schema.names]
+        if table is not None and present:
+            with self._store.commit_lock(), table_errors(self.uri):
+                table.drop_columns(present)
+
+    def rename_column(self, name: str, column: str, new_name: str) -> None:
+        """Rename a column where the table has it; nothing is rewritten."""
+        table = self.open(name)
+        if table is not None and column in table.schema.names:
+            with self._store.commit_lock(), table_errors(self.uri):
+                table.alter_columns({"path": column, "rename": new_name})
+
     def drop(self, name: str) -> None:
         """Remove a whole table."""
         self._handles.pop(name, None)

@@ -1,25 +1,16 @@
-"""One video on its way into the library: parts, then segment rows, then (by the writer) the commit."""
+"""One video on its way into the library: parts, then segment rows. The ``Writer`` commits what is staged so."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from types import TracebackType
 
 import numpy as np
 
 from storage.frame_part import FramesPartWriter
 from storage.generations import new_generation, part_path
-from storage.records import (
-    FeatureArray,
-    Part,
-    SegmentRecord,
-    Source,
-    StagedContent,
-    StateSlice,
-    VideoFacts,
-    VideoRecord,
-)
+from storage.records import FeatureArray, Part, SegmentRecord, StagedContent, StateSlice, VideoRecord
 from storage.schemas import segment_rows, segments_table
 from storage.segment_states import segment_records
 from storage.state_part import StatesPartWriter
@@ -30,23 +21,19 @@ from tempo_core.fingerprints import Fingerprints
 from tempo_core.sampling import SegmentSpan
 from tempo_core.values import SegmentState
 
-Committer = Callable[[StagedContent, Source, VideoFacts], VideoRecord]
-
 
 class VideoWriter:
     """Takes a video's frames, states and features in order of its segments, in constant memory.
 
-    It is a context manager: left without a commit, nothing of it stays. It needs no lease itself; nobody sees what it
-    wrote before a commit.
+    It is a context manager: left without ``finish()``, nothing of it stays. It needs no lease: nobody sees what it
+    wrote before a commit, and a sweep leaves it alone for a grace period from now.
     """
 
-    def __init__(
-        self, store: Store, tables: Tables, video_id: str, prints: Fingerprints, committer: Committer | None = None
-    ) -> None:
+    def __init__(self, store: Store, tables: Tables, video_id: str, fingerprints: Fingerprints) -> None:
         self.video_id = video_id
-        self.fingerprints = prints
+        self.fingerprints = fingerprints
         self.generation = new_generation()
-        self._store, self._tables, self._committer = store, tables, committer
+        self._store, self._tables = store, tables
         self._frames: FramesPartWriter | None = None
         self._states: StatesPartWriter | None = None
         self._pair_times: list[tuple[float, ...]] = []
@@ -55,7 +42,7 @@ class VideoWriter:
         self._features: FeatureArray | None = None
         self._spans: Sequence[SegmentSpan] = ()
         self._published: list[str] = []
-        self.is_open = True  # neither finished nor aborted
+        self._is_open = True  # neither finished nor aborted
 
     def add_frames(self, index: int, jpegs: Sequence[bytes], times_s: Sequence[float]) -> None:
         """The JPEGs of segment ``index`` and the presentation time of each."""
@@ -89,7 +76,7 @@ class VideoWriter:
 
         From then on they wait for a commit: nothing is aborted any more, and what is never committed ``prune`` sweeps.
         """
-        frames_part, frames = self._finish_frames()
+        frames_part, frame_count = self._finish_frames()
         states_part, slices = self._finish_states()
         segments = self._segments(slices)
         for writer, part in ((self._frames, frames_part), (self._states, states_part)):
@@ -98,20 +85,20 @@ class VideoWriter:
                 self._store.publish(self._store.staging(part.path), part.path)
         assert self._features is not None
         self._tables.add(segments_table(self.fingerprints.features), segment_rows(segments, self._features))
-        self.is_open = False
+        self._is_open = False
         return StagedContent(
-            self.video_id, self.generation, self.fingerprints, frames_part, states_part, len(segments), frames
+            video_id=self.video_id,
+            generation=self.generation,
+            fingerprints=self.fingerprints,
+            frames_part=frames_part,
+            states_part=states_part,
+            segment_count=len(segments),
+            frame_count=frame_count,
         )
-
-    def commit(self, source: Source, facts: VideoFacts) -> VideoRecord:
-        """Finish, then make it visible in one commit."""
-        if self._committer is None:
-            raise ValueError("staged without a writer: finish(), and let the holder of the lease commit")
-        return self._committer(self.finish(), source, facts)
 
     def abort(self) -> None:
         """Remove every trace; nothing happens once it is finished."""
-        if not self.is_open:
+        if not self._is_open:
             return
         for writer in (self._frames, self._states):
             if writer is not None:
@@ -119,7 +106,7 @@ class VideoWriter:
         self._tables.delete(segments_table(self.fingerprints.features), "generation", [self.generation])
         for path in self._published:
             self._store.delete(path)
-        self.is_open = False
+        self._is_open = False
 
     def __enter__(self) -> VideoWriter:
         return self
@@ -130,25 +117,24 @@ class VideoWriter:
         if kind is None:
             self.abort()
             return
-        with contextlib.suppress(
-            OSError, LibraryError
-        ):  # the error that led here is the one to tell; prune sweeps the rest
+        # The error that led here is the one to report; what is left, prune sweeps.
+        with contextlib.suppress(OSError, LibraryError):
             self.abort()
 
     def _path(self, kind: str) -> str:
         fingerprint = self.fingerprints.frames if kind == "frames" else self.fingerprints.states
         return part_path(kind, self.video_id, fingerprint, self.generation)
 
-    def _expect(self, found: str, wanted: str, record: VideoRecord) -> None:
-        if record.video_id != self.video_id or found != wanted:
-            raise ValueError(f"a part of {record.uri} ({found}) is not one for {self.video_id} ({wanted})")
+    def _expect(self, fingerprint: str, expected: str, record: VideoRecord) -> None:
+        if record.video_id != self.video_id or fingerprint != expected:
+            raise ValueError(f"a part of {record.uri} ({fingerprint}) is not one for {self.video_id} ({expected})")
 
     def _finish_frames(self) -> tuple[Part, int]:
         if self._reused_frames is not None:
-            return self._reused_frames.frames_part, self._reused_frames.frames
+            return self._reused_frames.frames_part, self._reused_frames.frame_count
         if self._frames is None:
             raise ValueError("no frames were added or reused")
-        return Part(self._path("frames"), *self._frames.finish()), self._frames.frames
+        return Part(self._path("frames"), *self._frames.finish()), self._frames.frame_count
 
     def _finish_states(self) -> tuple[Part, list[StateSlice]]:
         if self._reused_states is not None:
@@ -165,8 +151,8 @@ class VideoWriter:
             raise ValueError(f"{len(slices)} states, {len(spans)} spans, features {getattr(features, 'shape', None)}")
         if self._states is not None and [span.pair_times_s for span in spans] != self._pair_times:
             raise ValueError("the states' frame pair times are not those of the spans")
-        if self._frames is not None and self._frames.segments != len(spans):
-            raise ValueError(f"frames of {self._frames.segments} segments, but {len(spans)} spans")
+        if self._frames is not None and self._frames.segment_count != len(spans):
+            raise ValueError(f"frames of {self._frames.segment_count} segments, but {len(spans)} spans")
         return [
             SegmentRecord(self.video_id, self.generation, span, state)
             for span, state in zip(spans, slices, strict=True)

@@ -1,4 +1,4 @@
-"""The one writer of a library. One upsert of the catalog is the commit that makes a video visible (STORAGE)."""
+"""The one writer of a library. One upsert of the catalog is the commit that makes a video visible."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
-from typing import TYPE_CHECKING
 
+from storage.catalog import LOST_CATALOG, Catalog
 from storage.generations import part_generation
-from storage.manifest import read_manifest, write_manifest
+from storage.manifest import write_manifest
 from storage.pending import write_pending
 from storage.records import Content, FailureRecord, Source, StagedContent, VideoFacts, VideoRecord
 from storage.schemas import (
@@ -21,52 +21,39 @@ from storage.schemas import (
     segments_schema,
     segments_table,
     source_key,
-    video_record,
     video_row,
 )
 from storage.stores.lease import Lease
-from storage.sweep import DEFAULT_GRACE_S, LOST_CATALOG, catalog_is_lost, optimize_tables, sweep
+from storage.sweep import DEFAULT_GRACE_S, optimize_tables, sweep
 from storage.tables import one_of, quoted
-from storage.video_writer import VideoWriter
 from tempo_core.errors import LibraryError, UsageError
 from tempo_core.fingerprints import Fingerprints
-
-if TYPE_CHECKING:
-    from storage.library import Library
 
 
 class Writer:
     """Holds the lease; use it as ``with library.writer() as writer``. Not for several threads at once."""
 
-    def __init__(self, library: Library, lease: Lease) -> None:
-        self._library, self._lease = library, lease
-        self._store, self._tables = library.store, library.tables
-        self._begun: list[VideoWriter] = []
-        self._default_holds = False
+    def __init__(self, catalog: Catalog, lease: Lease) -> None:
+        self._catalog, self._lease = catalog, lease
+        self._store, self._tables = catalog.store, catalog.tables
+        self._default_is_set = False
 
-    def find_content(self, video_id: str, prints: Fingerprints) -> Content | None:
+    def find_content(self, video_id: str, fingerprints: Fingerprints) -> Content | None:
         """What is committed of this content that these fingerprints can use; None if nothing."""
-        records = [video_record(row) for row in self._tables.rows(CATALOG, f"video_id = {quoted(video_id)}")]
-        features = [record for record in records if record.fingerprints == prints]
-        states = [record for record in records if record.fingerprints.states == prints.states]
-        frames = [record for record in records if record.fingerprints.frames == prints.frames]
-        first = [next(iter(found), None) for found in (features, states, frames)]
+        records = self._catalog.rows(f"video_id = {quoted(video_id)}")
+        committed = (record for record in records if record.fingerprints == fingerprints)
+        states = (record for record in records if record.fingerprints.states == fingerprints.states)
+        frames = (record for record in records if record.fingerprints.frames == fingerprints.frames)
+        first = [next(matching, None) for matching in (committed, states, frames)]
         return Content(video_id, *first) if any(first) else None
 
-    def make_ready(self, fingerprint: str, features: int) -> None:
-        """Make the table for segments with vectors of so many ``features``, before several stage videos at once.
+    def make_ready(self, fingerprint: str, feature_size: int) -> None:
+        """Make the table for segments with vectors of ``feature_size`` numbers, before several stage videos at once.
 
         Made by two at the same time, LanceDB lets one overwrite the other's, and the append in between fails.
         """
         self._lease.check()
-        self._tables.ensure(segments_table(fingerprint), segments_schema(features))
-
-    def begin(self, video_id: str, prints: Fingerprints) -> VideoWriter:
-        """A new generation of this content."""
-        self._lease.check()
-        video = VideoWriter(self._store, self._tables, video_id, prints, self.commit)
-        self._begun = [*(one for one in self._begun if one.is_open), video]
-        return video
+        self._tables.ensure(segments_table(fingerprint), segments_schema(feature_size))
 
     def commit(self, staged: StagedContent, source: Source, facts: VideoFacts) -> VideoRecord:
         """Make a staged content visible under its source, and move all copies of the content to it, in one commit."""
@@ -78,8 +65,8 @@ class Writer:
             facts=facts,
             frames_part=staged.frames_part,
             states_part=staged.states_part,
-            segments=staged.segments,
-            frames=staged.frames,
+            segment_count=staged.segment_count,
+            frame_count=staged.frame_count,
             indexed_at=time.time(),
         )
         self._upsert(record)
@@ -101,12 +88,12 @@ class Writer:
         self._upsert(record)
         return record
 
-    def record_failure(self, source: Source, fingerprint: str, reason: str, stage: str) -> FailureRecord:
+    def record_failure(self, source: Source, fingerprint: str, reason: str, step: str) -> FailureRecord:
         """Remember that this source cannot be indexed under a features fingerprint, and how often it was tried."""
         self._lease.check()
         earlier = self._tables.rows(FAILURES, f"key = {quoted(source_key(source.uri, fingerprint))}")
         attempts = 1 + (failure_record(earlier[0]).attempts if earlier else 0)
-        record = FailureRecord(source, fingerprint, reason, stage, attempts, time.time())
+        record = FailureRecord(source, fingerprint, reason, step, attempts, time.time())
         self._tables.upsert(FAILURES, [failure_row(record)])
         return record
 
@@ -118,17 +105,18 @@ class Writer:
     def remove(self, uris: Sequence[str]) -> list[VideoRecord]:
         """Take sources out of the catalog under every model, with their failures; copies under other URIs stay.
 
-        The rows that were removed; UsageError, and nothing changed, if one URI is not in the library.
+        The rows that were removed, none for a source that only ever failed; UsageError, and nothing changed, if one
+        URI is not in the library.
         """
         self._lease.check()
         if not uris:
             return []
         where = one_of("uri", uris)
-        records = [video_record(row) for row in self._tables.rows(CATALOG, where)]
+        records = self._catalog.rows(where)
         failed = {row["uri"] for row in self._tables.rows(FAILURES, where, ["uri"])}
         for uri in uris:
             if uri not in failed and all(record.uri != uri for record in records):
-                raise UsageError(f"{uri} is not in {self._library.uri}")
+                raise UsageError(f"{uri} is not in {self._store.uri}")
         self._retire(records)
         self._tables.delete(CATALOG, "uri", uris)
         self._tables.delete(FAILURES, "uri", uris)
@@ -137,28 +125,24 @@ class Writer:
     def set_default(self, fingerprint: str) -> None:
         """Serve this model from now on; UsageError unless the library holds videos of it."""
         self._lease.check()
-        if all(prints.features != fingerprint for prints in self._library.fingerprints()):
-            raise UsageError(f"{self._library.uri} holds no videos under {fingerprint}")
-        write_manifest(self._store, replace(read_manifest(self._store), default=fingerprint))
+        if all(chain.features != fingerprint for chain in self._catalog.fingerprints()):
+            raise UsageError(f"{self._store.uri} holds no videos under {fingerprint}")
+        write_manifest(self._store, replace(self._catalog.manifest(), default=fingerprint))
 
     def set_pending(self, uris: Sequence[str]) -> None:
-        """Remember what a run left undone, in this order; it replaces what was remembered before."""
+        """Record what a run left undone, in this order; it replaces what was recorded before."""
         self._lease.check()
         write_pending(self._store, uris)
 
-    def prune(self, grace_s: float = DEFAULT_GRACE_S, models: Iterable[str] = ()) -> int:
+    def prune(self, grace_s: float = DEFAULT_GRACE_S) -> int:
         """Sweep what no row of the catalog refers to and that is older than ``grace_s``; the bytes freed.
 
-        ``models``: features fingerprints to give up altogether, with their rows. LibraryError, and nothing swept,
-        where the catalog is lost: then no row refers to any part.
+        LibraryError, and nothing swept, where the catalog is lost: then no row refers to any part.
         """
         self._lease.check()
-        if catalog_is_lost(read_manifest(self._store).default, self._tables):
+        if self._catalog.is_lost():
             raise LibraryError(f"{self._store.uri}: {LOST_CATALOG}")
-        for fingerprint in models:
-            self._drop_model(fingerprint)
-        begun = {video.generation for video in self._begun if video.is_open}
-        return sweep(self._store, self._tables, grace_s, begun)
+        return sweep(self._catalog, grace_s)
 
     def optimize(self) -> None:
         """Compact the tables, and index the features where there are enough of them. Once after each run."""
@@ -166,12 +150,8 @@ class Writer:
         optimize_tables(self._tables, DEFAULT_GRACE_S, self._store.exclusive)
 
     def close(self) -> None:
-        """Abort what was begun and not committed, give the lease back."""
-        try:
-            for video in self._begun:
-                video.abort()
-        finally:
-            self._lease.release()
+        """Give the lease back."""
+        self._lease.release()
 
     def __enter__(self) -> Writer:
         return self
@@ -184,9 +164,9 @@ class Writer:
     def _upsert(self, record: VideoRecord) -> None:
         """THE commit. All before it is invisible, all after it is cleaning up."""
         key, features = source_key(record.uri, record.fingerprints.features), record.fingerprints.features
-        replaced = [video_record(row) for row in self._tables.rows(CATALOG, f"key = {quoted(key)}")]
+        replaced = self._catalog.rows(f"key = {quoted(key)}")
         content = f"video_id = {quoted(record.video_id)} AND features_fingerprint = {quoted(features)}"
-        copies = [video_record(row) for row in self._tables.rows(CATALOG, f"{content} AND key != {quoted(key)}")]
+        copies = self._catalog.rows(f"{content} AND key != {quoted(key)}")
         moved = [copy for copy in copies if copy.generation != record.generation]
         self._retire(old for old in [*replaced, *moved] if old.generation != record.generation)
         self._keep_default(features)
@@ -207,24 +187,15 @@ class Writer:
 
     def _keep_default(self, fingerprint: str) -> None:
         """The first model with a video becomes the default, before that video is visible."""
-        if self._default_holds:
+        if self._default_is_set:
             return
-        manifest = read_manifest(self._store)
-        held = {prints.features for prints in self._library.fingerprints()}
+        manifest, held = self._catalog.manifest(), [chain.features for chain in self._catalog.fingerprints()]
         if manifest.default not in held:
-            self._tables.ensure(CATALOG)  # before a default is set: ``catalog_is_lost`` tells by it
-            default = self._library.default_fingerprint() or fingerprint
-            write_manifest(self._store, replace(manifest, default=default))
-        self._default_holds = True
-
-    def _drop_model(self, fingerprint: str) -> None:
-        where = f"features_fingerprint = {quoted(fingerprint)}"
-        self._retire([video_record(row) for row in self._tables.rows(CATALOG, where)])
-        self._tables.delete(CATALOG, "features_fingerprint", [fingerprint])
-        self._tables.delete(FAILURES, "fingerprint", [fingerprint])
+            self._tables.ensure(CATALOG)  # before a default is set: ``Catalog.is_lost`` relies on it
+            write_manifest(self._store, replace(manifest, default=next(iter(held), fingerprint)))
+        self._default_is_set = True
 
 
 def _moved(copy: VideoRecord, record: VideoRecord) -> VideoRecord:
-    """The row of a copy, now on the content's new generation; its title and place stay its own."""
-    facts = replace(record.facts, title=copy.facts.title)
-    return replace(record, source=copy.source, facts=facts, indexed_at=copy.indexed_at)
+    """The row of a copy, now on the content's new generation; its source and time stay its own."""
+    return replace(record, source=copy.source, indexed_at=copy.indexed_at)

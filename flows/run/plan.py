@@ -88,7 +88,7 @@ def _settled(source: Source, record: VideoRecord | None, failure: FailureRecord 
 
 def _passes(failure: FailureRecord) -> bool:
     """Not the file's fault: the source may be there again, the memory free. Tried each time."""
-    return failure.stage in {FETCH, MEMORY}
+    return failure.step in {FETCH, MEMORY}
 
 
 def _task(source: Source, before: VideoRecord | None, failure: FailureRecord | None, other: VideoRecord | None) -> Task:

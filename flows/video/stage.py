@@ -107,7 +107,7 @@ class Indexer:
             states = self.library.read_states(record, indices, segments=segments, verify=True)
             features.append(self.encoder.features(states).result())
             done += sum(segment.span.count for segment in batch)
-            progress(done, record.frames, batch[-1].span.end_s)
+            progress(done, record.frame_count, batch[-1].span.end_s)
         video.add_features(np.concatenate(features), [segment.span for segment in segments])
         return self._reused_facts(record), Spent(encode_s=time.monotonic() - began)
 
@@ -127,7 +127,7 @@ class Indexer:
         return Spent(encode_s=written.encode_s, write_s=written.write_s)
 
     def _reused_facts(self, record: VideoRecord) -> VideoFacts:
-        return replace(record.facts, model_id=self.model_id, spec=self.spec, title="")
+        return replace(record.facts, model_id=self.model_id, spec=self.spec)
 
 
 @dataclass

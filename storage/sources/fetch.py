@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,24 +27,24 @@ class FetchedSource:
     sha256: str
 
 
-def stat_source(uri: str, tags: Sequence[str] = ()) -> Source:
+def stat_source(uri: str) -> Source:
     """Size and modification mark of a source, without reading it; SourceError if it cannot be reached."""
     if uri.startswith("s3://"):
         from storage.sources.s3_sources import stat_object
 
         size, modified = stat_object(uri)
-        return Source(uri, size, modified, tuple(tags))
+        return Source(uri, size, modified)
     path = local_path(uri)
     with _source_errors(uri):
         status = path.stat()
     if not path.is_file():
         raise SourceError(f"{uri} is no file")
-    return Source(local_uri(path), status.st_size, str(status.st_mtime_ns), tuple(tags))
+    return Source(local_uri(path), status.st_size, str(status.st_mtime_ns))
 
 
 @contextmanager
 def fetch(
-    uri: str, scratch: Path, max_bytes: int = DEFAULT_MAX_BYTES, deadline_s: float = 3600.0, tags: Sequence[str] = ()
+    uri: str, scratch: Path, max_bytes: int = DEFAULT_MAX_BYTES, deadline_s: float = 3600.0
 ) -> Iterator[FetchedSource]:
     """The source as a local file, hashed, while the context lasts.
 
@@ -52,7 +52,7 @@ def fetch(
     happens (what a killed process left is removed by the next fetch). SourceError if it is larger than ``max_bytes``,
     takes longer than ``deadline_s`` seconds or cannot be read; SourceChanged if it changes before the context ends.
     """
-    before = stat_source(uri, tags)
+    before = stat_source(uri)
     if before.size > max_bytes:
         raise SourceError(f"{uri} has {before.size} bytes, more than the {max_bytes} that may be fetched")
     deadline = time.monotonic() + deadline_s

@@ -37,14 +37,14 @@ def through_library(case: GoldenCase, states: tuple[SegmentState, ...], folder: 
     facts = VideoFacts(float(case.sampling.duration_s), width, height, "golden", case.spec)
     library = open_library(str(folder), create=True)
     video_id = hashlib.sha256(case.frames.tobytes()).hexdigest()
-    with library.writer() as writer, writer.begin(video_id, prints) as video:
+    with library.writer() as writer, library.stage(video_id, prints) as video:
         for span, state in zip(case.spans, states, strict=True):
             frames = case.frames[span.first : span.first + span.count]
             times_s = [float(case.sampling.time_s(span.first + i)) for i in range(span.count)]
             video.add_frames(span.index, encode_jpeg(frames, case.spec.jpeg_quality), times_s)
             video.add_state(state)
         video.add_features(np.zeros((len(states), 64), np.float32), case.spans)
-        video.commit(Source(f"file:///{case.name}.mkv", 1, "1"), facts)
+        writer.commit(video.finish(), Source(f"file:///{case.name}.mkv", 1, "1"), facts)
     (record,) = open_library(str(folder)).videos()
     return open_library(str(folder)).read_states(record, verify=True)
 

@@ -12,7 +12,7 @@ import pytest
 from flows.run.discovery import DEFAULT_SETTLE_S, Found, expect_something, find_sources
 from storage import Source, open_library
 from tempo_core.errors import SourceError, UsageError
-from tests.support.storage_harness import PRINTS, facts_of, fill, source_of, tiny_video
+from tests.support.storage_harness import put
 
 LONG_AGO_S = 3600.0
 
@@ -174,10 +174,8 @@ def test_a_name_that_fits_nothing_is_told_unless_the_library_knows_it(archive: P
     library = open_library(str(tmp_path / "library"), create=True)
     with pytest.raises(SourceError, match=r"old\.mp4: no such file or folder"):
         expect_something(find_sources(names), library, names)
-    video = tiny_video(1)
-    with library.writer() as writer, writer.begin(video.video_id, PRINTS) as writing:
-        fill(writing, video)
-        writing.commit(source_of(names[0], 1), facts_of(video))
+    with library.writer() as writer:
+        put(library, writer, names[0], seed=1)
     expect_something(find_sources(names), library, names)
     expect_something(find_sources([f"{archive}/ol*.mp4"]), library, [f"{archive}/ol*.mp4"])
     with pytest.raises(SourceError, match=r"older\.mp4: no such file or folder"):

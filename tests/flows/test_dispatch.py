@@ -140,7 +140,7 @@ def test_a_source_that_was_opened_in_vain_is_let_go_of(library: Library, writer:
 
     def on_open(job: Job, future: Future[Outcome]) -> None:
         if "index /a.mp4" in pool.calls:
-            put(writer, "/twin.mp4", SEEDS["/a.mp4"])
+            put(library, writer, "/twin.mp4", SEEDS["/a.mp4"])
         opened(job, future)
 
     pool = Scripted(library, on_open, lambda _, future: future.set_result(Failure(KEPT, "damaged")))

@@ -70,7 +70,10 @@ def test_the_catalog_is_that_of_a_run_in_one_process(
 ) -> None:
     library, _ = fanned_out
     facts = [
-        [(one.source, one.video_id, one.fingerprints, one.facts, one.frames_part.sha256, one.segments) for one in found]
+        [
+            (one.source, one.video_id, one.fingerprints, one.facts, one.frames_part.sha256, one.segment_count)
+            for one in found
+        ]
         for found in (library.videos(), one_by_one.videos())
     ]
     assert facts[0] == facts[1]

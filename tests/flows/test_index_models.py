@@ -51,7 +51,11 @@ def test_encoding_kept_frames_equals_encoding_the_file(tmp_path: Path, archive: 
     (kept, decoded) = records(library)[1], records(fresh)[0]
     assert kept.fingerprints == decoded.fingerprints
     assert states_bytes(library, kept) == states_bytes(fresh, decoded)
-    assert (kept.facts, kept.segments, kept.frames) == (decoded.facts, decoded.segments, decoded.frames)
+    assert (kept.facts, kept.segment_count, kept.frame_count) == (
+        decoded.facts,
+        decoded.segment_count,
+        decoded.frame_count,
+    )
 
 
 def test_a_change_of_the_text_model_encodes_nothing_again(tmp_path: Path, archive: Path) -> None:

@@ -12,10 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from storage import Library, open_library
-from storage.sweep import catalog_records
+from storage import ALL_MODELS, Library, open_library
 from tests.support.storage_harness import contents, index, put, snapshot_faults, tiny_video
-from tests.support.storage_killer import SEEDS, kill_at_random, run, run_killed
+from tests.support.storage_killer import SEEDS, kill_at_random, run, survives
 
 pytestmark = pytest.mark.slow
 
@@ -50,7 +49,7 @@ def test_a_run_killed_at_any_write_and_run_again_leaves_no_trace(
     for writes in range(1000):
         if before:
             shutil.copytree(template, place)
-        survived = run_killed(str(place), wanted, removed, writes)
+        survived = survives(writes, run, str(place), wanted, removed)
         if (place / "library.json").exists():
             assert snapshot_faults(open_library(str(place)), SEED_OF) == [], f"after write {writes}"
         run(str(place), wanted, removed)
@@ -78,7 +77,7 @@ def first_fault(library: Library, uris: list[str], seconds: float) -> tuple[str 
     """The first thing a reader sees that it may not see, and the number of snapshots taken."""
     deadline, snapshots = time.monotonic() + seconds, 0
     while time.monotonic() < deadline:
-        missing = set(uris) - {record.uri for record in catalog_records(library.tables)}
+        missing = set(uris) - {record.uri for record in library.videos(ALL_MODELS)}
         faults = snapshot_faults(library, SEED_OF) + [f"{uri} vanished" for uri in missing]
         snapshots += 1
         if faults:
@@ -96,7 +95,7 @@ def library(tmp_path: Path, uris: list[str]) -> Library:
     library = open_library(str(tmp_path / "library"), create=True)
     with library.writer() as writer:
         for seed, uri in enumerate(uris):
-            put(writer, uri, seed)
+            put(library, writer, uri, seed)
     return library
 
 

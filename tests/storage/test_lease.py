@@ -51,7 +51,7 @@ def test_a_second_writer_is_told_who_holds_the_library(library: Library) -> None
 
 def test_readers_need_no_lease(library: Library) -> None:
     with library.writer() as writer:
-        put(writer, "/a", 1)
+        put(library, writer, "/a", 1)
         assert [record.uri for record in open_library(library.uri).videos()] == ["/a"]
 
 
@@ -59,7 +59,7 @@ def test_a_writer_whose_lease_was_given_back_cannot_commit(library: Library) -> 
     with library.writer() as writer:
         pass
     with pytest.raises(LibraryBusy, match="given its lease back"):
-        put(writer, "/a", 1)
+        put(library, writer, "/a", 1)
 
 
 @pytest.mark.slow

@@ -23,6 +23,7 @@ from tests.support.storage_harness import (
     index,
     put,
     source_of,
+    stage,
     tiny_video,
     video_id,
 )
@@ -61,8 +62,8 @@ def test_creating_again_changes_nothing(library: Library) -> None:
 
 def test_a_library_of_a_newer_schema_is_refused(library: Library) -> None:
     manifest = Path(library.uri, "library.json")
-    manifest.write_text(manifest.read_text().replace('"schema": 1', '"schema": 99'))
-    with pytest.raises(SchemaError, match="schema 99, this program knows 1"):
+    manifest.write_text(manifest.read_text().replace('"schema": 2', '"schema": 99'))
+    with pytest.raises(SchemaError, match="schema 99, this program knows 2"):
         open_library(library.uri, create=True)
 
 
@@ -74,9 +75,8 @@ def test_a_broken_manifest_is_one_clear_error(library: Library) -> None:
 
 def test_what_is_committed_reads_back_equal(library: Library) -> None:
     video = tiny_video(5)
-    with library.writer() as writer, writer.begin(video.video_id, PRINTS) as writing:
-        fill(writing, video)
-        record = writing.commit(source_of("/it's; a -- 'name'.mp4", 5, ("news", "2024")), facts_of(video))
+    with library.writer() as writer:
+        record = writer.commit(stage(library, video), source_of("/it's; a -- 'name'.mp4", 5), facts_of(video))
     assert library.videos() == [record]
     assert [segment.span for segment in library.segments(record)] == list(video.spans)
     assert record.title == "it's; a -- 'name'.mp4"
@@ -84,9 +84,7 @@ def test_what_is_committed_reads_back_equal(library: Library) -> None:
 
 def test_a_video_is_invisible_until_its_commit(library: Library) -> None:
     video = tiny_video(1)
-    staged = library.stage(video.video_id, PRINTS)
-    fill(staged, video)
-    content = staged.finish()
+    content = stage(library, video)
     assert library.videos() == []
     assert library.search(video.features[0], PRINTS.features) == []
     with library.writer() as writer:
@@ -141,7 +139,7 @@ def test_copies_move_together_to_a_new_generation(library: Library) -> None:
     catalog = library.tables.ensure(CATALOG)
     version = catalog.version
     with library.writer() as writer:
-        record = put(writer, "/a.mp4", 1)
+        record = put(library, writer, "/a.mp4", 1)
     assert {one.generation for one in library.videos()} == {record.generation}
     assert catalog.version == version + 1, "in one commit"
     assert library.verify() == []
@@ -178,9 +176,7 @@ def test_an_old_generation_given_up_just_now_is_not_old(library: Library, monkey
 
 def test_an_uncommitted_generation_is_swept_once_it_is_old(library: Library) -> None:
     index(library, {"/a.mp4": 1})
-    staged = library.stage(video_id(2), PRINTS)
-    fill(staged, tiny_video(2))
-    staged.finish()
+    stage(library, tiny_video(2))
     assert library.verify() == []
     assert {problem.subject.split("/")[0] for problem in library.verify(grace_s=0)} == {
         "parts",
@@ -193,13 +189,16 @@ def test_an_uncommitted_generation_is_swept_once_it_is_old(library: Library) -> 
     assert library.verify(grace_s=0) == []
 
 
-def test_a_generation_being_written_is_never_swept(library: Library) -> None:
+def test_a_video_being_written_outlives_a_sweep_within_the_grace_period(library: Library) -> None:
     video = tiny_video(1)
-    with library.writer() as writer, writer.begin(video.video_id, PRINTS) as writing:
+    with library.writer() as writer, library.stage(video.video_id, PRINTS) as writing:
         fill(writing, video)
-        writer.prune(grace_s=0)
-        writing.commit(source_of("/a.mp4", 1), facts_of(video))
-    assert library.verify() == []
+        writer.prune(grace_s=60)
+        staged = writing.finish()
+        writer.prune(grace_s=60)
+        writer.commit(staged, source_of("/a.mp4", 1), facts_of(video))
+    assert library.verify(grace_s=0) == []
+    assert len(library.read_states(library.videos()[0], verify=True)) == len(video.spans)
 
 
 def test_failures_are_counted_and_forgotten_with_success(library: Library) -> None:
@@ -207,7 +206,7 @@ def test_failures_are_counted_and_forgotten_with_success(library: Library) -> No
         with library.writer() as writer:
             writer.record_failure(source_of("/a.mp4", 1), PRINTS.features, "no video stream", "decode")
     (failure,) = library.failures(PRINTS.features)
-    assert (failure.source, failure.reason, failure.stage, failure.attempts) == (
+    assert (failure.source, failure.reason, failure.step, failure.attempts) == (
         source_of("/a.mp4", 1), "no video stream", "decode", 2
     )  # fmt: skip
     index(library, {"/a.mp4": 2})
@@ -216,11 +215,11 @@ def test_failures_are_counted_and_forgotten_with_success(library: Library) -> No
 
 def test_counts_must_agree_before_anything_is_published(library: Library) -> None:
     video = tiny_video(1)
-    with library.writer() as writer, writer.begin(video.video_id, PRINTS) as writing:
+    with library.stage(video.video_id, PRINTS) as writing:
         fill(writing, video)
         writing.add_features(video.features[:2], video.spans[:2])
         with pytest.raises(ValueError, match="3 states, 2 spans"):
-            writing.commit(source_of("/a.mp4", 1), facts_of(video))
+            writing.finish()
     assert parts(library) == set()
 
 
@@ -241,9 +240,8 @@ def test_status_counts_contents_once_and_bytes_by_kind(library: Library) -> None
 def test_verify_finds_a_missing_feature(library: Library) -> None:
     video = tiny_video(1)
     video.features[1] = 0
-    with library.writer() as writer, writer.begin(video.video_id, PRINTS) as writing:
-        fill(writing, video)
-        writing.commit(source_of("/a.mp4", 1), facts_of(video))
+    with library.writer() as writer:
+        writer.commit(stage(library, video), source_of("/a.mp4", 1), facts_of(video))
     (problem,) = library.verify()
     assert "segment 1 has no usable feature" in problem.reason
 

@@ -13,7 +13,9 @@ from tests.support.storage_harness import (
     facts_of,
     index,
     prints_of,
+    put,
     source_of,
+    stage,
     tiny_video,
     video_id,
 )
@@ -44,11 +46,11 @@ def test_another_text_model_reuses_frames_and_states(library: Library) -> None:
         assert content.committed is None
         assert content.states is not None
         assert content.frames is not None
-        with writer.begin(video.video_id, OTHER_TEXT) as writing:
+        with library.stage(video.video_id, OTHER_TEXT) as writing:
             writing.reuse_frames(content.frames)
             writing.reuse_states(content.states)
             writing.add_features(video.features * 2, video.spans)
-            record = writing.commit(source_of("/a.mp4", 1), facts_of(video))
+            record = writer.commit(writing.finish(), source_of("/a.mp4", 1), facts_of(video))
     assert parts(library) == before
     assert [state.rows.tobytes() for state in library.read_states(record, verify=True)] == [
         state.rows.tobytes() for state in video.states
@@ -62,12 +64,12 @@ def add_vision_model(library: Library) -> None:
         assert content is not None
         assert content.states is None
         assert content.frames is not None
-        with writer.begin(video.video_id, OTHER_VISION) as writing:
+        with library.stage(video.video_id, OTHER_VISION) as writing:
             writing.reuse_frames(content.frames)
             for state in video.states:
                 writing.add_state(state)
             writing.add_features(video.features, video.spans)
-            writing.commit(source_of("/a.mp4", 1), facts_of(video))
+            writer.commit(writing.finish(), source_of("/a.mp4", 1), facts_of(video))
 
 
 def test_another_vision_model_reuses_the_frames_only(library: Library) -> None:
@@ -82,12 +84,23 @@ def test_a_part_that_another_model_uses_is_not_swept(library: Library) -> None:
     index(library, {"/a.mp4": 1})
     add_vision_model(library)
     with library.writer() as writer:
-        writer.prune(grace_s=0, models=[PRINTS.features])
-    (record,) = library.videos()
-    assert record.fingerprints == OTHER_VISION
-    assert library.default_fingerprint() == OTHER_VISION.features
+        put(library, writer, "/a.mp4", 1)  # replaces the first model's generation, whose frames the other one uses
+        writer.prune(grace_s=0)
+    (record,) = library.videos(OTHER_VISION.features)
     assert len(list(library.read_frames(record))) == 3
-    assert library.verify() == []
+    assert library.verify(grace_s=0) == []
+
+
+def test_another_model_is_served_once_the_default_has_no_video_left(library: Library) -> None:
+    index(library, {"/a.mp4": 1, "/b.mp4": 2})
+    video = tiny_video(3)
+    with library.writer() as writer:
+        writer.commit(stage(library, video, OTHER_VISION), source_of("/c.mp4", 3), facts_of(video))
+        writer.remove(["/a.mp4", "/b.mp4"])
+        writer.prune(grace_s=0)
+    assert library.default_fingerprint() == OTHER_VISION.features
+    assert uris(library) == ["/c.mp4"]
+    assert f"segments_{PRINTS.features}" not in library.tables.names()
 
 
 def test_the_first_model_is_served_until_another_is_chosen(library: Library) -> None:

@@ -22,7 +22,7 @@ from tempo_core.errors import CorruptPart, NoSpace, UsageError
 from tempo_core.spec import StateDtype
 from tempo_core.values import SegmentState, row_bytes
 from tests.support import ROOT
-from tests.support.storage_harness import PRINTS, SPEC, facts_of, fill, put, source_of, tiny_video
+from tests.support.storage_harness import PRINTS, SPEC, facts_of, fill, put, source_of, stage, tiny_video
 
 DTYPES: tuple[StateDtype, ...] = ("float32", "bfloat16", "int8")
 
@@ -35,7 +35,7 @@ def library(tmp_path: Path) -> Library:
 @pytest.fixture
 def video(library: Library) -> VideoRecord:
     with library.writer() as writer:
-        return put(writer, "/talk.mp4", seed=1)
+        return put(library, writer, "/talk.mp4", seed=1)
 
 
 @st.composite
@@ -99,7 +99,7 @@ def test_the_same_content_makes_the_same_bytes(tmp_path: Path) -> None:
     for name in ("one", "two"):
         library = open_library(str(tmp_path / name), create=True)
         with library.writer() as writer:
-            record = put(writer, f"/{name}.mp4", seed=7)
+            record = put(library, writer, f"/{name}.mp4", seed=7)
         parts.append([library.store.read_bytes(part.path) for part in (record.frames_part, record.states_part)])
     assert parts[0] == parts[1]
 
@@ -122,9 +122,9 @@ def test_frames_must_come_in_order(tmp_path: Path) -> None:
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_what_is_read_is_what_was_written(library: Library, dtype: StateDtype) -> None:
     video = tiny_video(3, dtype=dtype)
-    with library.writer() as writer, writer.begin(video.video_id, PRINTS) as writing:
-        fill(writing, video)
-        record = writing.commit(source_of("/talk.mp4", 3), facts_of(video, replace(SPEC, state_dtype=dtype)))
+    facts = facts_of(video, replace(SPEC, state_dtype=dtype))
+    with library.writer() as writer:
+        record = writer.commit(stage(library, video), source_of("/talk.mp4", 3), facts)
     for got, made in zip(library.read_states(record, verify=True), video.states, strict=True):
         assert (got.dtype, got.grid_thw, got.pair_times_s) == (made.dtype, made.grid_thw, made.pair_times_s)
         np.testing.assert_array_equal(got.rows, made.rows)
@@ -150,14 +150,9 @@ def test_an_index_there_is_not_is_the_callers_mistake(library: Library, video: V
         list(library.read_frames(video, [3]))
 
 
-def test_states_are_views_of_the_callers_buffer(library: Library, video: VideoRecord) -> None:
-    size = sum(segment.state.length for segment in library.segments(video))
-    buffer = np.zeros(size + 7, np.uint8)
-    states = library.read_states(video, into=buffer)
-    assert all(np.shares_memory(state.rows, buffer) for state in states)
-    assert buffer[:size].tobytes() == b"".join(state.rows.tobytes() for state in tiny_video(1).states)
-    with pytest.raises(ValueError, match=f"at least {size} bytes"):
-        library.read_states(video, into=buffer[: size - 1])
+def test_states_are_views_of_one_buffer_without_gaps(library: Library, video: VideoRecord) -> None:
+    first, second = library.read_states(video, [0, 1])
+    assert second.rows.ctypes.data == first.rows.ctypes.data + first.rows.nbytes
 
 
 def test_a_segment_costs_one_read_of_its_own_bytes(
@@ -209,7 +204,7 @@ def test_a_short_part_is_corrupt_and_a_missing_one_too(library: Library, video: 
 
 def test_an_abandoned_video_leaves_nothing(library: Library) -> None:
     video = tiny_video(4)
-    with library.writer() as writer, writer.begin(video.video_id, PRINTS) as writing:
+    with library.stage(video.video_id, PRINTS) as writing:
         fill(writing, video)
         assert list(library.store.files("parts"))
     assert not list(library.store.files("parts"))
@@ -221,7 +216,7 @@ def test_nothing_is_committed_into_the_last_bytes_of_a_disk(
 ) -> None:
     monkeypatch.setattr(library.store, "free_bytes", lambda: 1000)
     with library.writer() as writer, pytest.raises(NoSpace, match="only 1000 bytes are free"):
-        put(writer, "/second.mp4", seed=2)
+        put(library, writer, "/second.mp4", seed=2)
     assert library.videos() == [video]
     assert {file.path for file in library.store.files("parts")} == {video.frames_part.path, video.states_part.path}
 
@@ -241,10 +236,10 @@ from tests.support.storage_harness import put
 from tempo_core.errors import NoSpace
 library = open_library(sys.argv[1])
 with library.writer() as writer:
-    put(writer, "/first.mp4", 1)
+    put(library, writer, "/first.mp4", 1)
     resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), -1))
     try:
-        put(writer, "/second.mp4", 2)
+        put(library, writer, "/second.mp4", 2)
     except NoSpace as error:
         print(error)
     resource.setrlimit(resource.RLIMIT_FSIZE, (-1, -1))

@@ -16,7 +16,7 @@ from storage.stores import s3_lease
 from storage.stores.s3_client import file_system, parse_uri
 from tempo_core.errors import CorruptPart, LibraryBusy, LibraryError, LibraryNotFound
 from tests.support.s3_server import Fault, Proxy
-from tests.support.storage_harness import PRINTS, contents, fill, index, put, tiny_video, video_id
+from tests.support.storage_harness import contents, index, put, tiny_video, video_id
 
 pytestmark = pytest.mark.s3
 BUCKET = "archive"
@@ -162,7 +162,7 @@ def test_a_heartbeat_keeps_the_lease(library: Library, monkeypatch: pytest.Monke
     with library.writer() as writer:
         with pytest.raises(LibraryBusy):
             open_library(library.uri).writer(wait_s=6)
-        put(writer, "/a.mp4", 1)
+        put(library, writer, "/a.mp4", 1)
     assert len(library.videos()) == 1
 
 
@@ -181,7 +181,7 @@ def test_a_killed_writers_lease_expires(library: Library, monkeypatch: pytest.Mo
     with pytest.raises(LibraryBusy, match=f"process {process.pid} on "):
         library.writer()
     with library.writer(wait_s=20) as writer:
-        put(writer, "/a.mp4", 1)
+        put(library, writer, "/a.mp4", 1)
 
 
 def test_a_writer_that_lost_its_lease_cannot_commit(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,13 +189,11 @@ def test_a_writer_that_lost_its_lease_cannot_commit(library: Library, monkeypatc
     monkeypatch.setattr(s3_lease, "LEASE_TTL_S", 2.0)
     monkeypatch.setattr(s3_lease.S3Lease, "_beat", lambda lease: None)
     late = library.writer()
-    with late.begin(video_id(1), PRINTS) as writing:
-        fill(writing, tiny_video(1))
-        time.sleep(1)
-        with open_library(library.uri).writer(wait_s=20) as other:
-            put(other, "/b.mp4", 2)
-            with pytest.raises(LibraryBusy, match="is being written by"):
-                put(late, "/a.mp4", 1)
+    time.sleep(1)
+    with open_library(library.uri).writer(wait_s=20) as other:
+        put(library, other, "/b.mp4", 2)
+        with pytest.raises(LibraryBusy, match="is being written by"):
+            put(library, late, "/a.mp4", 1)
     late.close()
     assert [record.uri for record in library.videos()] == ["/b.mp4"]
 

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storage import Library, VideoRecord, open_library, search
-from tests.support.storage_harness import FEATURES, PRINTS, facts_of, fill, source_of, tiny_video
+from tests.support.storage_harness import FEATURES, PRINTS, facts_of, source_of, stage, tiny_video
 
 VIDEOS, SEGMENTS = 12, 30
 
@@ -21,9 +21,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     with library.writer() as writer:
         for seed in range(VIDEOS):
             video = tiny_video(seed, duration_s=2 * SEGMENTS, tokens=1)
-            with writer.begin(video.video_id, PRINTS) as writing:
-                fill(writing, video)
-                writing.commit(source_of(f"/{seed:02}.mp4", seed), facts_of(video))
+            writer.commit(stage(library, video), source_of(f"/{seed:02}.mp4", seed), facts_of(video))
     return library
 
 
@@ -79,11 +77,11 @@ def test_rows_of_replaced_generations_are_left_out_without_falling_short(library
     video = tiny_video(1, duration_s=20)
     with library.writer() as writer:
         for _ in range(3):
-            with writer.begin(video.video_id, PRINTS) as writing:
-                fill(writing, video)
-                record = writing.commit(source_of("/a.mp4", 1), facts_of(video))
-    assert library.tables.count(f"segments_{PRINTS.features}") == 3 * record.segments
-    assert sorted(index for _, index in found(library, question(2), record.segments)) == list(range(record.segments))
+            record = writer.commit(stage(library, video), source_of("/a.mp4", 1), facts_of(video))
+    assert library.tables.count(f"segments_{PRINTS.features}") == 3 * record.segment_count
+    assert sorted(index for _, index in found(library, question(2), record.segment_count)) == list(
+        range(record.segment_count)
+    )
 
 
 def test_an_index_finds_the_same_and_selections_stay_whole(indexed: Library, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,7 +39,7 @@ def add_video(
     pixels = [SegmentPixels(*patchify(group), span.pair_times_s) for group, span in zip(groups, spans, strict=True)]
     states = checkpoint.compressor.encode(pixels, state_dtype=spec.state_dtype)
     with library.writer(wait_s=10) as writer:
-        with writer.begin(hashlib.sha256(name.encode()).hexdigest(), checkpoint.fingerprints(spec)) as video:
+        with library.stage(hashlib.sha256(name.encode()).hexdigest(), checkpoint.fingerprints(spec)) as video:
             for span, group in zip(spans, groups, strict=True):
                 video.add_frames(span.index, encode_jpeg(group, 80), [float(i) for i in range(span.count)])
             for state in states:
@@ -54,4 +54,4 @@ def add_video(
                 start_s=start_s,
                 warnings=warnings,
             )
-            return video.commit(Source(f"/archive/{name}.mp4", 1000, "1"), facts)
+            return writer.commit(video.finish(), Source(f"/archive/{name}.mp4", 1000, "1"), facts)

@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from storage import Library, Source, VideoFacts, VideoRecord, VideoWriter, Writer
+from storage import ALL_MODELS, Library, Source, StagedContent, VideoFacts, VideoRecord, VideoWriter, Writer
 from storage.schemas import CATALOG, FAILURES, segments_table
-from storage.sweep import catalog_records
 from storage.tables import quoted
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints, fingerprints
@@ -77,9 +76,9 @@ def facts_of(video: TinyVideo, spec: IndexSpec = SPEC) -> VideoFacts:
     return VideoFacts(duration_s=video.spans[-1].end_s, width=64, height=48, model_id="tiny", spec=spec)
 
 
-def source_of(uri: str, seed: int, tags: tuple[str, ...] = ()) -> Source:
+def source_of(uri: str, seed: int) -> Source:
     """A file that changes whenever its seed does."""
-    return Source(uri, 1000 + seed, str(seed), tags)
+    return Source(uri, 1000 + seed, str(seed))
 
 
 def fill(writing: VideoWriter, video: TinyVideo) -> None:
@@ -90,12 +89,17 @@ def fill(writing: VideoWriter, video: TinyVideo) -> None:
     writing.add_features(video.features, video.spans)
 
 
-def put(writer: Writer, uri: str, seed: int, prints: Fingerprints = PRINTS) -> VideoRecord:
-    """Index one video, whatever is there already."""
-    video = tiny_video(seed)
-    with writer.begin(video.video_id, prints) as writing:
+def stage(library: Library, video: TinyVideo, prints: Fingerprints = PRINTS) -> StagedContent:
+    """A video that only waits for its commit."""
+    with library.stage(video.video_id, prints) as writing:
         fill(writing, video)
-        return writing.commit(source_of(uri, seed), facts_of(video))
+        return writing.finish()
+
+
+def put(library: Library, writer: Writer, uri: str, seed: int) -> VideoRecord:
+    """Index one video as a run does, whatever is there already: stage it, then commit it."""
+    video = tiny_video(seed)
+    return writer.commit(stage(library, video), source_of(uri, seed), facts_of(video))
 
 
 def index(library: Library, wanted: Mapping[str, int], wait_s: float = 0.0) -> dict[str, str]:
@@ -109,11 +113,11 @@ def index(library: Library, wanted: Mapping[str, int], wait_s: float = 0.0) -> d
             if known.get(uri) == source or failed.get(uri) == source:
                 done[uri] = "unchanged"
             else:
-                done[uri] = _index_one(writer, source, seed)
+                done[uri] = _index_one(library, writer, source, seed)
     return done
 
 
-def _index_one(writer: Writer, source: Source, seed: int) -> str:
+def _index_one(library: Library, writer: Writer, source: Source, seed: int) -> str:
     if seed < 0:
         writer.record_failure(source, PRINTS.features, "no video stream", "decode")
         return "failed"
@@ -121,13 +125,13 @@ def _index_one(writer: Writer, source: Source, seed: int) -> str:
     if content and content.committed:
         writer.commit_copy(source, content)
         return "duplicate"
-    put(writer, source.uri, seed)
+    put(library, writer, source.uri, seed)
     return "indexed"
 
 
 def contents(library: Library) -> dict[str, Any]:
     """All that a library holds, but for what may differ between two runs: generations and times."""
-    catalog = catalog_records(library.tables)
+    catalog = library.videos(ALL_MODELS)
     return {
         "catalog": {_without_run(record) for record in catalog},
         "failures": {replace(one, failed_at=0.0) for one in library.failures()},
@@ -157,7 +161,7 @@ def _without_run(record: VideoRecord) -> VideoRecord:
 def snapshot_faults(library: Library, seeds: Mapping[str, int]) -> list[str]:
     """What a reader sees that no reader may see: half a video, or one mixed of two. ``seeds``: video id to seed."""
     faults = []
-    catalog = catalog_records(library.tables)
+    catalog = library.videos(ALL_MODELS)
     generations: dict[str, set[str]] = {}
     for record in catalog:
         generations.setdefault(record.video_id, set()).add(record.generation)

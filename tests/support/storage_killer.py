@@ -49,9 +49,9 @@ def _start_server() -> None:
         forkserver.ensure_running()
 
 
-def run_killed(uri: str, wanted: Mapping[str, int], removed: Sequence[str], writes: int) -> bool:
-    """Whether the run lived to its end; it kills itself at its write number ``writes``."""
-    process = start(_run_until, uri, wanted, removed, writes)
+def survives(writes: int, work: Callable[..., None], *args: Any) -> bool:
+    """Whether ``work(*args)`` lived to its end in a process that kills itself at its write number ``writes``."""
+    process = start(_work_until, writes, work, *args)
     process.join(120)
     assert process.exitcode in {0, -signal.SIGKILL}, process.exitcode
     return process.exitcode == 0
@@ -67,9 +67,9 @@ def run(uri: str, wanted: Mapping[str, int], removed: Sequence[str]) -> None:
         writer.prune()
 
 
-def _run_until(uri: str, wanted: Mapping[str, int], removed: Sequence[str], writes: int) -> None:
+def _work_until(writes: int, work: Callable[..., None], *args: Any) -> None:
     _die_at(writes)
-    run(uri, wanted, removed)
+    work(*args)
 
 
 def _die_at(writes: int) -> None:
@@ -86,9 +86,10 @@ def _die_at(writes: int) -> None:
         left[0] -= 1
 
     for owner, names in (
-        (Path, ("mkdir", "replace", "unlink", "rmdir")),
+        (Path, ("mkdir", "touch", "replace", "unlink", "rmdir")),
         (os, ("fsync", "pwrite", "ftruncate")),
         (LanceTable, ("add", "delete", "optimize", "set_unenforced_primary_key", "restore")),
+        (LanceTable, ("drop_columns", "alter_columns")),
         (LanceMergeInsertBuilder, ("execute",)),
         (LanceDBConnection, ("create_table", "drop_table")),
     ):
@@ -140,7 +141,7 @@ def _right(library: Library, writer: Writer, uri: str, seed: int) -> None:
     if content and content.committed and random.random() < 0.7:
         writer.commit_copy(source_of(uri, seed), content)
     else:
-        put(writer, uri, seed)
+        put(library, writer, uri, seed)
 
 
 def _catalog_first(library: Library, writer: Writer, uri: str, seed: int) -> None:
@@ -148,7 +149,7 @@ def _catalog_first(library: Library, writer: Writer, uri: str, seed: int) -> Non
     tables = library.tables
     add, held = tables.add, []
     tables.add = lambda *args: held.append(args)  # type: ignore[method-assign]
-    put(writer, uri, seed)
+    put(library, writer, uri, seed)
     tables.add = add  # type: ignore[method-assign]
     for args in held:
         tables.add(*args)
@@ -158,7 +159,7 @@ def _delete_then_add(library: Library, writer: Writer, uri: str, seed: int) -> N
     """Wrong: a source is taken out of the catalog before its new row is in."""
     if any(record.uri == uri for record in library.videos()):
         writer.remove([uri])
-    put(writer, uri, seed)
+    put(library, writer, uri, seed)
 
 
 _PROTOCOLS: dict[str, Callable[[Library, Writer, str, int], Any]] = {

@@ -27,7 +27,7 @@ def status(library: LibraryOption, as_json: JsonOption = False) -> None:
         sources = [
             {"uri": video.uri, "video_id": video.video_id, "title": video.title, "model": video.facts.model_id,
              "fingerprint": video.fingerprints.features, "duration_s": video.facts.duration_s,
-             "segments": video.segments, "warnings": video.facts.warnings}
+             "segments": video.segment_count, "warnings": video.facts.warnings}
             for video in videos
         ]  # fmt: skip
         failed = [
@@ -45,6 +45,7 @@ def status(library: LibraryOption, as_json: JsonOption = False) -> None:
 
 def verify(library: LibraryOption, as_json: JsonOption = False) -> None:
     """Read everything in a library and compare it with its checksums. Exit code 1 if something is wrong."""
+    from flows.text import counted
     from storage import open_library
 
     problems = open_library(library).verify()
@@ -53,7 +54,9 @@ def verify(library: LibraryOption, as_json: JsonOption = False) -> None:
     else:
         for problem in problems:
             Page().line(f"{problem.subject}: {problem.reason}", style="red")
-        Page().line("everything is as it should be" if not problems else f"{len(problems)} problems", style="bold")
+        Page().line(
+            "everything is as it should be" if not problems else counted(len(problems), "problem"), style="bold"
+        )
     if problems:
         raise typer.Exit(1)
 
@@ -82,11 +85,11 @@ def remove(
     \b
     tempo remove talk.mp4 --library ./lib
     """
-    from storage import ALL_MODELS, open_library
+    from storage import open_library
 
     opened = open_library(library)
     with opened.writer(wait_s=LEASE_WAIT_S) as writer:
-        uris = list(dict.fromkeys(record.uri for record in opened.videos(ALL_MODELS, select=videos)))
+        uris = opened.sources(videos)
         writer.remove(uris)
     for uri in uris:
         if as_json:

@@ -1,0 +1,97 @@
+"""The catalog as a library's readers and its writer see it: the committed videos, and the models they are under."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from storage.manifest import Manifest, read_manifest
+from storage.records import VideoRecord
+from storage.schemas import CATALOG, video_record
+from storage.stores.base import Store
+from storage.tables import Tables
+from tempo_core.fingerprints import Fingerprints
+
+LOST_CATALOG = (
+    "the table of videos is gone although videos were committed: tables/ was deleted or damaged. Put it back from a "
+    "copy, or index the sources again"
+)
+
+
+@dataclass(frozen=True)
+class _Commit:
+    """The catalog at one version: all rows, ordered by URI, and what is derived from them."""
+
+    version: int | None
+    records: list[VideoRecord]
+
+    @cached_property
+    def chains(self) -> list[Fingerprints]:
+        by_time = sorted(self.records, key=lambda record: record.indexed_at)
+        return list(dict.fromkeys(record.fingerprints for record in by_time))
+
+    @cached_property
+    def generations(self) -> dict[str, set[str]]:
+        generations: dict[str, set[str]] = {chain.features: set() for chain in self.chains}
+        for record in self.records:
+            generations[record.fingerprints.features].add(record.generation)
+        return generations
+
+
+class Catalog:
+    """A library's store and tables, and its newest commit: read again only when there is a newer one."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.tables = Tables(store)
+        self._seen = _Commit(None, [])
+
+    def records(self) -> list[VideoRecord]:
+        """All rows of the newest commit, of every model, ordered by URI; the list must not be changed."""
+        return self._newest().records
+
+    def manifest(self) -> Manifest:
+        """Schema version, creation time and the default that was set."""
+        return read_manifest(self.store)
+
+    def fingerprints(self) -> list[Fingerprints]:
+        """The chains that videos are committed under: the default first, then by first commit."""
+        default = self.manifest().default
+        return sorted(self._newest().chains, key=lambda chain: chain.features != default)
+
+    def default_fingerprint(self) -> str | None:
+        """The features fingerprint that is served unless another is asked for; None for an empty library."""
+        return next((chain.features for chain in self.fingerprints()), None)
+
+    def generations(self, fingerprint: str) -> set[str]:
+        """The committed generations under a features fingerprint; the set must not be changed."""
+        return self._newest().generations.get(fingerprint, set())
+
+    def is_lost(self) -> bool:
+        """Whether the table is gone although videos were committed: then no part tells whose it is.
+
+        A default is set only once the table exists (``Writer``).
+        """
+        return self.manifest().default is not None and self.tables.open(CATALOG) is None
+
+    def rows(self, where: str) -> list[VideoRecord]:
+        """The rows that fit a filter, as of now."""
+        return [video_record(row) for row in self.tables.rows(CATALOG, where)]
+
+    def _newest(self) -> _Commit:
+        version = self.tables.version(CATALOG)
+        if version is None or version != self._seen.version:
+            records = [video_record(row) for row in self.tables.rows(CATALOG)]
+            records.sort(key=_by_uri)
+            self._seen = _Commit(version, records)  # its version was asked first: never taken for newer than it is
+        return self._seen
+
+
+def part_paths(records: Sequence[VideoRecord]) -> set[str]:
+    """The paths of all parts that ``records`` refer to."""
+    return {part.path for record in records for part in (record.frames_part, record.states_part)}
+
+
+def _by_uri(record: VideoRecord) -> tuple[str, str]:
+    return record.uri, record.fingerprints.features
