@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from storage import open_library
+from storage import Source, open_library
 from tests.support.tempo_cli import index, small_video, statuses, tempo
 
 
@@ -65,7 +65,13 @@ def test_verify_finds_a_flipped_bit(library: Path) -> None:
     (found,) = tempo("verify", "--library", library, "--json", code=1).json
     assert not found["ok"]
     assert any(record.states_part.path in problem["subject"] for problem in found["problems"])
-    assert "problems" in tempo("verify", "--library", library, code=1).out
+    assert f"{len(found['problems'])} problems" in tempo("verify", "--library", library, code=1).out
+
+
+def test_one_problem_is_counted_as_one(library: Path) -> None:
+    (record, *_) = open_library(str(library)).videos()
+    (library / record.frames_part.path).unlink()
+    assert tempo("verify", "--library", library, code=1).out.splitlines()[-1] == "1 problem"
 
 
 def test_verify_tells_a_way_out_that_mends_copies_too(library: Path, archive: Path) -> None:
@@ -97,6 +103,16 @@ def test_removing_an_id_removes_all_copies_and_prune_frees_their_room(library: P
     with open_library(str(library)).writer() as writer:
         assert writer.prune(grace_s=0.0) > 0
     assert statuses(index(library, archive)) == {"copy.mp4": "indexed", "talk.mp4": "duplicate"}
+
+
+def test_a_source_that_only_ever_failed_is_removed_by_its_file_name(library: Path) -> None:
+    source = Source("/archive/broken.mp4", 1, "1")
+    with open_library(str(library)).writer() as writer:
+        writer.record_failure(source, "0123456789abcdef", "no video stream", "decode")
+    removed = tempo("remove", "broken.mp4", "--library", library, "--json")
+    assert removed.json == [{"uri": source.uri, "status": "removed"}]
+    (status,) = tempo("status", "--library", library, "--json").json
+    assert status["failures"] == []
 
 
 def test_asking_an_empty_library_is_said(library: Path, archive: Path) -> None:

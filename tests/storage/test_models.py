@@ -137,3 +137,28 @@ def test_a_name_that_fits_different_videos_is_refused(library: Library) -> None:
     index(library, {"/a/talk.mp4": 1, "/b/talk.mp4": 2})
     with pytest.raises(UsageError, match=r"several videos.*/a/talk\.mp4.*/b/talk\.mp4"):
         library.videos(select=["talk.mp4"])
+
+
+def test_sources_are_named_with_those_that_only_ever_failed(library: Library) -> None:
+    index(library, {"/a/talk.mp4": 1, "/b/copy.mp4": 1, "/a/broken.mp4": -1, "/b/broken.mp4": -2, "/b/lost.mp4": -3})
+    assert library.sources(["/a/broken.mp4", "lost", "/a/talk.mp4"]) == ["/a/broken.mp4", "/b/lost.mp4", "/a/talk.mp4"]
+    assert library.sources([video_id(1)[:8]]) == ["/a/talk.mp4", "/b/copy.mp4"]
+    with pytest.raises(UsageError, match=r"several sources.*/a/broken\.mp4, /b/broken\.mp4; name one by its URI"):
+        library.sources(["broken.mp4"])
+    with pytest.raises(UsageError, match="no video 'nothing'"):
+        library.sources(["nothing"])
+
+
+def test_a_failed_source_named_like_a_video_is_not_taken_for_it(library: Library) -> None:
+    index(library, {"/a/talk.mp4": 1, "/b/talk.mp4": -1})
+    with pytest.raises(UsageError, match=r"several sources.*/b/talk\.mp4, /a/talk\.mp4"):
+        library.sources(["talk.mp4"])
+
+
+def test_a_source_that_changed_between_two_models_is_still_named_by_its_uri(library: Library) -> None:
+    index(library, {"/a.mp4": 1})
+    video = tiny_video(2)
+    with library.writer() as writer:
+        writer.commit(stage(library, video, OTHER_VISION), source_of("/a.mp4", 2), facts_of(video))
+    assert library.sources(["/a.mp4"]) == ["/a.mp4"]
+    assert len(library.videos(ALL_MODELS, select=["/a.mp4"])) == 2
