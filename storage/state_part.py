@@ -72,6 +72,7 @@ class StatesPartWriter:
         """Remove what was written."""
         if self._part is not None:
             self._part.abort()
+        self._path.unlink(missing_ok=True)
 
     def _check(self, state: SegmentState) -> None:
         if self._added and (state.dtype, state.rows.shape[2]) != (self._dtype, self._added[0].shape[2]):

@@ -8,7 +8,6 @@ let go: by then it is known not to have changed meanwhile. An item holds ``ITEM_
 
 from __future__ import annotations
 
-import os
 import shutil
 import tempfile
 import time
@@ -93,7 +92,7 @@ def _fetched(uri: str) -> Iterator[FetchedSource]:
     """SourceError where scratch is full: other videos share it, and later there may be room; the library's disk ends a
     run, this does not.
     """
-    scratch = Path(tempfile.gettempdir()) / f"tempo-scratch-{os.getuid()}"  # nobody may write to another user's
+    scratch = Path(tempfile.gettempdir())
     with ExitStack() as stack:
         try:
             fetched = stack.enter_context(fetch(uri, scratch, max_bytes=_most_bytes(uri, scratch)))
@@ -147,4 +146,4 @@ def _items(reader: SegmentReader, jpeg_quality: int) -> Iterator[list[KeptSegmen
 
 def _most_bytes(uri: str, scratch: Path) -> int:
     """Bytes that a source may have: a remote one must fit into most of what is free, a local one stays where it is."""
-    return int(0.9 * shutil.disk_usage(scratch.parent).free) if uri.startswith("s3://") else DEFAULT_MAX_BYTES
+    return int(0.9 * shutil.disk_usage(scratch).free) if uri.startswith("s3://") else DEFAULT_MAX_BYTES

@@ -48,8 +48,9 @@ def fetch(
 ) -> Iterator[FetchedSource]:
     """The source as a local file, hashed, while the context lasts.
 
-    A local file is used where it is. An S3 object is brought below ``scratch`` and removed at the end, whatever
-    happens (what a killed process left is removed by the next fetch). SourceError if it is larger than ``max_bytes``,
+    A local file is used where it is. An S3 object is brought into a folder of its own in ``scratch``, which exists and
+    may be one that several users share, and removed at the end, whatever happens (what a killed process left is removed
+    by the next fetch). SourceError if it is larger than ``max_bytes``,
     takes longer than ``deadline_s`` seconds or cannot be read; SourceChanged if it changes before the context ends.
     """
     before = stat_source(uri)

@@ -60,11 +60,16 @@ class LocalStore:
             self.publish(staged, path)
 
     def staging(self, path: str) -> Path:
-        """Beside the final file, so that publishing is one rename."""
+        """Beside the final file, so that publishing is one rename; made empty, so that its folder stays."""
         staged = self.root / (path + STAGED_SUFFIX)
         with space_errors(self.uri):
-            _make_folders(staged.parent)
-        return staged
+            while True:
+                try:
+                    _make_folders(staged.parent)
+                    staged.touch()
+                    return staged
+                except FileNotFoundError:  # another process removed the folder, which was empty until now
+                    continue
 
     def publish(self, staged: Path, path: str) -> None:
         """Rename, then sync the folder: without it a power cut can take the name back."""
@@ -101,10 +106,15 @@ class LocalStore:
         """Unlink, and drop the folders below parts/ that are left empty."""
         target = self.root / path
         target.unlink(missing_ok=True)
-        for folder in list(target.parents)[:2]:
-            if folder.parent == self.root or not folder.is_relative_to(self.root) or any(folder.iterdir()):
+        for folder in target.parents:
+            if self.root / PARTS_FOLDER not in folder.parents:
                 return
-            folder.rmdir()
+            try:
+                folder.rmdir()
+            except FileNotFoundError:
+                continue
+            except OSError:  # it is not empty, or not any more
+                return
 
     def discard_uploads(self, oldest: float) -> None:
         """There are none."""

@@ -1,10 +1,15 @@
-"""Scratch folders that no process leaves behind for good: the next one sweeps what a killed one left."""
+"""Scratch folders that no process leaves behind for good: the next one sweeps what a killed one left.
+
+They lie in a folder that all users of the machine share. Their names cannot be guessed and nobody else may look into
+them (``mkdtemp``); what others made there, or a link, is neither used nor swept.
+"""
 
 from __future__ import annotations
 
 import fcntl
 import os
 import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +21,7 @@ _LOCK = ".lock"
 
 @contextmanager
 def scratch_folder(base: Path) -> Iterator[Path]:
-    """A new folder below ``base`` for as long as the context lasts."""
+    """A new folder in ``base`` for as long as the context lasts."""
     folder, lock = make_scratch(base)
     try:
         yield folder
@@ -25,8 +30,7 @@ def scratch_folder(base: Path) -> Iterator[Path]:
 
 
 def make_scratch(base: Path) -> tuple[Path, int]:
-    """A new folder and the open lock that says it is in use; the kernel frees the lock with the process."""
-    base.mkdir(parents=True, exist_ok=True)
+    """(a new folder in ``base``, the open lock that says it is in use); the kernel frees the lock with the process."""
     _sweep(base)
     while True:
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=base))
@@ -34,7 +38,7 @@ def make_scratch(base: Path) -> tuple[Path, int]:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / _LOCK).exists():
             return folder, lock
-        os.close(lock)  # another's sweep took it for left behind, before it was locked
+        os.close(lock)  # another process of this user swept it before it was locked
 
 
 def drop_scratch(folder: Path, lock: int) -> None:
@@ -44,11 +48,11 @@ def drop_scratch(folder: Path, lock: int) -> None:
 
 
 def _sweep(base: Path) -> None:
-    """Remove the folders whose lock nobody holds; one without a lock yet is just being made."""
-    for folder in base.glob(_PREFIX + "*"):
+    """Remove this user's folders whose lock nobody holds; one without a lock yet is just being made."""
+    for folder in filter(_is_own_folder, base.glob(_PREFIX + "*")):
         try:
-            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC)
-        except OSError:  # no lock yet, or another user's
+            lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
             continue
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -57,3 +61,11 @@ def _sweep(base: Path) -> None:
             pass
         finally:
             os.close(lock)
+
+
+def _is_own_folder(path: Path) -> bool:
+    try:
+        status = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.getuid()

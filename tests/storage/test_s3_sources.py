@@ -129,6 +129,19 @@ def test_scratch_that_others_filled_costs_one_video_not_the_run(proxy: Proxy, mo
         next(decode_source(URI, DecodePlan(PAPER, FrameGeometry())))
 
 
+def test_no_folder_of_a_name_that_can_be_guessed_is_used(
+    proxy: Proxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another user could have made it before, as a link to anywhere."""
+    (elsewhere := tmp_path / "elsewhere").mkdir()
+    (tmp_path / f"tempo-scratch-{os.getuid()}").symlink_to(elsewhere)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    stream = decode_source(URI, DecodePlan(PAPER, FrameGeometry()))
+    next(stream)
+    assert list(elsewhere.iterdir()) == []
+    stream.close()
+
+
 def test_an_error_of_the_caller_cleans_up_too(proxy: Proxy, tmp_path: Path) -> None:
     with pytest.raises(ZeroDivisionError), fetch(URI, tmp_path):
         raise ZeroDivisionError
