@@ -1,8 +1,12 @@
-"""Starts a process that the kernel kills when this one dies, by whatever end (Linux; elsewhere it lives on).
+"""Starts a process that the kernel kills when this one dies, however it dies (Linux; elsewhere the child lives on).
 
-A closed pipe ends only what writes: a decoder that hangs would outlive a killed caller for ever. Linux's parent-death
-signal is set by a launcher, since code between fork and exec is unsafe with threads; and it is sent when the *thread*
-that forked ends, so one thread that never ends forks for all others.
+Without that, a decoder that hangs would outlive a killed caller for ever: a closed pipe ends only programs that write.
+The signal is Linux's parent-death signal. A launcher asks for it, since it is unsafe to run code between fork and exec
+in a process with threads. And the kernel sends it when the *thread* that forked ends, so one thread, which never ends,
+starts all children.
+
+That thread is not a ``ThreadPoolExecutor``'s: those end as soon as the main thread does, and would take along the
+decoders of threads that still read.
 """
 
 from __future__ import annotations
@@ -17,26 +21,47 @@ from concurrent.futures import Future
 from functools import lru_cache
 from pathlib import Path
 from queue import SimpleQueue
+from types import TracebackType
 
 Process = subprocess.Popen[bytes]
-_Orders = SimpleQueue[tuple[list[str], "Future[Process]"]]
 
 _PYTHON_LAUNCHER = Path(__file__).with_name("launcher.py")
-_QUESTION_DEADLINE_S = 10.0
-# Behind the signal: a caller who died before it was set sends none.
+_CHECK_DEADLINE_S = 10.0
+# Tested once the signal is set: a caller who died before that sends none.
 _IF_PARENT_LIVES = 'test "$PPID" = "$0" && exec "$@"'
 
 
+class _Order:
+    """A command to be started, and the future that takes its process or the error that starting it raised.
+
+    As a context manager it hands any error to whoever waits for the future, so that no error ends the starting thread.
+    """
+
+    def __init__(self, command: list[str]) -> None:
+        self.command = command
+        self.started: Future[Process] = Future()
+
+    def __enter__(self) -> _Order:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        if error is not None:
+            self.started.set_exception(error)
+        return True
+
+
 def spawn(command: Sequence[str]) -> Process:
-    """Runs ``command`` in a session of its own, with pipes from its output and messages. OSError where it cannot."""
+    """Runs ``command`` in a session of its own, its output and messages being pipes. OSError where it cannot run."""
     if sys.platform != "linux":
-        return _started(list(command))
-    started: Future[Process] = Future()
-    _spawner(os.getpid()).put(([*_launcher(), *command], started))
+        return _start(list(command))
+    order = _Order([*_launcher(), *command])
     try:
-        return started.result()
-    except BaseException:  # an interrupt while waiting: nobody would hold the process
-        started.add_done_callback(_end)
+        _orders(os.getpid()).put(order)
+        return order.started.result()
+    except BaseException:  # an interrupt while waiting: nobody would end the process
+        order.started.add_done_callback(_end)
         raise
 
 
@@ -46,32 +71,29 @@ def _end(started: Future[Process]) -> None:
             process.kill()
 
 
-def _started(command: list[str]) -> Process:
+def _start(command: list[str]) -> Process:
     return subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
 
 
 @lru_cache(maxsize=1)
-def _spawner(pid: int) -> _Orders:
-    """The orders of this process's spawning thread (a forked process has its own: threads are not inherited)."""
-    orders: _Orders = SimpleQueue()
+def _orders(pid: int) -> SimpleQueue[_Order]:
+    """The queue of this process's starting thread (``pid``: threads are not inherited, so a fork has its own)."""
+    orders = SimpleQueue[_Order]()
     threading.Thread(target=_serve, args=(orders,), daemon=True, name=f"tempo-spawner-{pid}").start()
     return orders
 
 
-def _serve(orders: _Orders) -> None:
+def _serve(orders: SimpleQueue[_Order]) -> None:
     while True:
-        command, started = orders.get()
-        try:
-            started.set_result(_started(command))
-        except OSError as error:
-            started.set_exception(error)
-        del started  # or the last process would be held until the next order
+        with orders.get() as order:
+            order.started.set_result(_start(order.command))
+        del order  # or the last process would be held until the next order
 
 
 def _launcher() -> list[str]:
-    """What stands before a command so that it dies with this process: 2 ms more by ``setpriv``, 17 by Python."""
+    """What to put before a command so that it dies with this process. ``setpriv`` takes 2 ms, Python 17."""
     parent = str(os.getpid())
     setpriv = _setpriv()
     if setpriv is not None:
@@ -81,13 +103,13 @@ def _launcher() -> list[str]:
 
 @lru_cache(maxsize=1)
 def _setpriv() -> str | None:
-    """util-linux's program, part of nearly every Linux (busybox's knows no such signal); None without it."""
-    found = shutil.which("setpriv")
-    if found is None:
+    """util-linux's program, part of nearly every Linux; None without it (busybox's has no such option)."""
+    program = shutil.which("setpriv")
+    if program is None:
         return None
-    probe = [found, "--pdeathsig", "KILL", "/bin/sh", "-c", "exit 0"]
+    probe = [program, "--pdeathsig", "KILL", "/bin/sh", "-c", "exit 0"]
     try:
-        subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, timeout=_QUESTION_DEADLINE_S, check=True)
+        subprocess.run(probe, stdin=subprocess.DEVNULL, capture_output=True, timeout=_CHECK_DEADLINE_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return None
-    return found
+    return program

@@ -130,3 +130,49 @@ def test_a_forked_process_can_start_children_too() -> None:
         "raise SystemExit(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))\n"
     )
     assert subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False).returncode == 7
+
+
+@pytest.mark.timeout(PATIENCE_S)
+def test_an_error_of_any_kind_reaches_the_one_who_asked_and_the_next_child_starts() -> None:
+    with pytest.raises(ValueError, match="null byte"):
+        spawn(["/bin/echo", "a name\0with a zero byte"])
+    with spawn(["/bin/sh", "-c", "exit 7"]) as process:
+        assert process.wait(PATIENCE_S) == 7
+
+
+def test_an_interrupt_while_a_child_is_being_started_ends_the_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    start, interrupted, started = spawn_module._start, threading.Event(), list[subprocess.Popen[bytes]]()
+
+    def interrupt(*_: object) -> None:
+        if not interrupted.is_set():
+            interrupted.set()
+            raise KeyboardInterrupt
+
+    def start_late(command: list[str]) -> subprocess.Popen[bytes]:
+        while not interrupted.wait(0.05):  # again, where the main thread was not waiting yet
+            signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
+        started.append(start(command))
+        return started[-1]
+
+    monkeypatch.setattr(spawn_module, "_start", start_late)
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            spawn(["/bin/sleep", "1000"])
+        spawn(["/bin/true"]).communicate()  # children are started in turn, so the first one is over now
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert started[0].returncode == -signal.SIGKILL
+
+
+def test_a_thread_that_outlives_the_main_thread_keeps_its_child_and_can_start_others() -> None:
+    script = (
+        "import threading; from tempo_core.decoding.spawn import spawn\n"
+        "child = spawn(['/bin/sh', '-c', 'read line; echo first'])\n"
+        "def go_on():\n"
+        "    threading.main_thread().join()\n"
+        "    print(child.communicate(timeout=10), spawn(['/bin/echo', 'second']).communicate(timeout=10))\n"
+        "threading.Thread(target=go_on).start()\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], timeout=PATIENCE_S, check=False, capture_output=True)
+    assert done.stdout == b"(b'first\\n', b'') (b'second\\n', b'')\n"
