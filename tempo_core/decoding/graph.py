@@ -10,15 +10,14 @@ import ffmpeg
 from tempo_core.decoding.binary import filters_of
 from tempo_core.decoding.display import swaps_edges
 from tempo_core.decoding.nvdec import GPU_INPUT, shrunk_on_gpu
+from tempo_core.decoding.probe_worker import MAX_PIXELS, ONE_DEEP_REORDERING
 from tempo_core.decoding.probing import FORMATS
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.spec import Decoder
 
 _INPUT = "file:"  # stands for the path in the graph: ffmpeg-python takes no name that is not UTF-8
-_MAX_PIXELS = 1 << 27  # as in the probe: no header may ask for gigabytes
 # Catmull-Rom (B 0, C 0.5), the bicubic of Pillow and torch; antialiased when shrinking, chroma not subsampled twice.
 _BICUBIC = {"flags": "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp", "param0": "0", "param1": "0.5"}
-_ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")  # as in probe_worker.py
 _TONE_FILTERS = frozenset({"zscale", "tonemap"})
 _SWSCALE_MATRICES = {"bt2020nc": "bt2020", "bt2020c": "bt2020", "bt470bg": "bt601", "smpte170m": "bt601"}
 _REFERENCE_WHITE_NITS = 203  # ITU-R BT.2408: what a white page measures in HDR
@@ -81,7 +80,7 @@ def coded_size(source: Source) -> tuple[int, int]:
 def _input(source: Source, run: Pass) -> Any:
     """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
     info = source.info
-    own: dict[str, str | None] = {"fflags": "+genpts"} if info.codec in _ONE_DEEP_REORDERING else {}
+    own: dict[str, str | None] = {"fflags": "+genpts"} if info.codec in ONE_DEEP_REORDERING else {}
     if info.in_order:
         own["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
     if source.decoder == "nvdec":
@@ -98,7 +97,7 @@ def _input(source: Source, run: Pass) -> Any:
         copyts=None,
         format_whitelist=FORMATS,
         protocol_whitelist="file,pipe",
-        max_pixels=_MAX_PIXELS,
+        max_pixels=MAX_PIXELS,
         **own,
     )
 

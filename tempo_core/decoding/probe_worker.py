@@ -1,9 +1,10 @@
-"""Reads every packet of one file and says what is in it. Run as a script, in a process of its own.
+"""Reads every packet of one file and reports what is in it: ``python probe_worker.py FORMATS PATH``.
 
-A demuxer that crashes, hangs or eats memory on a bad file then costs that file only. The script imports nothing of
-this package, so it starts fast: ``python probe_worker.py FORMATS PATH``. Standard output: one line of JSON
-(``{"error": ...}`` or the facts), then a row of native int64 for each packet, in decoding order: presentation time,
-decoding time, length, flags (``timeline.py`` judges them). FFmpeg's own messages go to standard error.
+It runs as a script in a process of its own, so that a demuxer that crashes, hangs or eats memory on a bad file costs
+that file only. It imports nothing of this package, so that it starts fast; the package imports its constants.
+
+Standard output: one line of JSON (``{"error": ...}`` or the facts), then ``PACKET_FIELDS`` native int64 for each
+packet, in decoding order, which ``timeline.py`` judges. FFmpeg's own messages go to standard error.
 """
 
 from __future__ import annotations
@@ -28,10 +29,11 @@ from av.video.stream import VideoStream
 PICTURES_ONLY = Disposition.attached_pic | Disposition.timed_thumbnails | Disposition.still_image
 MAX_PIXELS = 1 << 27  # 16384 x 8192; beyond it a hostile header could ask for gigabytes
 MAX_DECODE_TRIES = 200  # packets; enough for the longest reordering delay
-# Codecs for which FFmpeg can fill in missing presentation times (graph.py asks for the same); H.264 is not one.
+# Codecs for which FFmpeg can fill in missing presentation times; H.264 is not one.
 ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")
-UNSAID = -(1 << 63)
-KEY, HIDDEN = 1, 2
+PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks of the stream's time base), flags
+NO_TIME = -(1 << 63)  # for a time that the packet does not carry (FFmpeg's AV_NOPTS_VALUE)
+KEY, HIDDEN = 1, 2  # flags: a key frame; a frame that is decoded but not shown
 GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 
 
@@ -112,7 +114,7 @@ def read_packets(
 
 def _row(packet: Packet[Any], flags: int) -> tuple[int, int, int, int]:
     pts, dts = packet.pts, packet.dts
-    return UNSAID if pts is None else pts, UNSAID if dts is None else dts, packet.duration or 0, flags
+    return NO_TIME if pts is None else pts, NO_TIME if dts is None else dts, packet.duration or 0, flags
 
 
 def _end_s(packet: Packet[Any]) -> float:

@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, displayed_size, orientation
-from tempo_core.decoding.timeline import PACKET_FIELDS, Timeline, timeline
+from tempo_core.decoding.probe_worker import PACKET_FIELDS
+from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import SourceError, VideoError
 

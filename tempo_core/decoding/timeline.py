@@ -8,11 +8,8 @@ from fractions import Fraction
 import numpy as np
 import numpy.typing as npt
 
+from tempo_core.decoding.probe_worker import HIDDEN, KEY, NO_TIME
 from tempo_core.decoding.video import MarkArray, TickArray
-
-NONE = np.iinfo(np.int64).min  # FFmpeg's AV_NOPTS_VALUE
-PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks), flags
-KEY, HIDDEN = 1, 2  # flags, as in probe_worker.py
 
 _BACKWARD_S, _FORWARD_S = 1, 3600  # a timeline that jumps so far has been restarted, not paused
 _HELD_FRAMES = 17  # the most that a decoder holds back to reorder them (H.264 and HEVC: 16)
@@ -37,7 +34,7 @@ class Timeline:
 
 
 def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool) -> Timeline:
-    """The timeline of int64 [packets, 4] rows in decoding order (``PACKET_FIELDS``; NONE for a time that is unsaid).
+    """The timeline of int64 [packets, 4] rows in decoding order (``PACKET_FIELDS``; NO_TIME where there is none).
 
     ``dts_only``: the container knows decoding times only. Packets without a presentation time among others that
     have one are second fields of a picture.
@@ -47,9 +44,9 @@ def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool
         return Timeline(np.array([], np.int64), np.array([], np.bool_), 0)
     offsets, restarts = _joined(packets, time_base)
     pts, dts, length, flags = packets.T
-    in_order = dts_only or 2 * int((pts != NONE).sum()) < len(packets)
+    in_order = dts_only or 2 * int((pts != NO_TIME).sum()) < len(packets)
     times = dts if in_order else pts
-    ticks, shown = times + offsets, (times != NONE) & ~_has(flags, HIDDEN)
+    ticks, shown = times + offsets, (times != NO_TIME) & ~_has(flags, HIDDEN)
     decodable = np.ones(len(ticks), np.bool_) if in_order else _decodable(ticks, flags)
     unkeyed, shown = int((shown & ~decodable).sum()), shown & decodable
     ticks, length, keys = ticks[shown], length[shown], _has(flags[shown], KEY)
@@ -81,7 +78,7 @@ def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> MarkArray
         before, here, after = dts[:-2], dts[1:-1], dts[2:]
         steady = (after >= before) & (after - before <= near)
         keep[1:-1] = ~(steady & ((here < before - near) | (here > after + near)))
-    both = (packets[:, 1] != NONE) & (pts != NONE)
+    both = (packets[:, 1] != NO_TIME) & (pts != NO_TIME)
     keep &= ~(both & (np.abs(pts - dts) > _reordering(dts, time_base)))
     return keep
 
@@ -106,7 +103,7 @@ def _joined(packets: npt.NDArray[np.int64], time_base: Fraction) -> tuple[npt.ND
 
 def _filled(dts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
     """Decoding times, an unsaid one being the one before it (the first said one at the beginning)."""
-    said = np.flatnonzero(dts != NONE)
+    said = np.flatnonzero(dts != NO_TIME)
     if not len(said):
         return np.zeros_like(dts)
     latest = np.maximum(np.searchsorted(said, np.arange(len(dts)), side="right") - 1, 0)

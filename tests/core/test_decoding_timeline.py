@@ -12,8 +12,9 @@ import numpy.typing as npt
 from hypothesis import given
 from hypothesis import strategies as st
 
+from tempo_core.decoding.probe_worker import HIDDEN, KEY, NO_TIME
 from tempo_core.decoding.schedule import Schedule, schedule, selection
-from tempo_core.decoding.timeline import HIDDEN, KEY, NONE, timeline
+from tempo_core.decoding.timeline import timeline
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.sampling import Sampling
 
@@ -66,14 +67,14 @@ def test_without_any_key_frame_marked_all_frames_count() -> None:
 
 def test_decoding_times_serve_where_there_are_no_others() -> None:
     rows = packets(30)
-    rows[:, 0] = NONE
+    rows[:, 0] = NO_TIME
     found = timeline(rows, BASE, dts_only=False)
     assert found.in_order and found.ticks.tolist() == [40 * k for k in range(30)]
 
 
 def test_a_second_field_without_a_time_is_no_frame_of_its_own() -> None:
     rows = packets(30, gap=20)
-    rows[1::2, 0] = NONE
+    rows[1::2, 0] = NO_TIME
     found = timeline(rows, BASE, dts_only=False)
     assert not found.in_order and found.ticks.tolist() == [40 * k for k in range(15)]
 
