@@ -14,8 +14,8 @@ import torch
 
 from tempo_core import Checkpoint, IndexSpec
 from tempo_core.decoding import find_ffmpeg, probe
+from tempo_core.decoding.due_frames import due_frames, select_expression
 from tempo_core.decoding.graph import Pass, Source, command
-from tempo_core.decoding.schedule import schedule, selection
 from tempo_core.geometry import frame_size
 from tempo_core.pixels import patchify
 from tempo_core.sampling import segment_spans
@@ -38,7 +38,7 @@ class Floor:
         """What is known before the clock starts: bare ffmpeg needs no packet scan."""
         info = probe(self.path)
         sampling = info.sampling(self.spec)
-        select = selection(info, schedule(info, sampling))
+        select = select_expression(info, due_frames(info, sampling))
         size = frame_size(info.width, info.height, self.geometry)
         commands = {
             threads: _to_null(command(find_ffmpeg(), Source(str(self.path), info, size, threads), Pass(select)))

@@ -12,7 +12,6 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from tempo_core.decoding.child import Child
-from tempo_core.decoding.schedule import typical_gap
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.values import ByteArray
 
@@ -31,8 +30,8 @@ class TimedFrame:
 class _Pipe:
     """What PyAV reads from: the child's output, with its deadlines.
 
-    An error that is raised here passes through PyAV; but an interrupt, being no Exception, would be printed and lost.
-    It is kept, and raised when PyAV is done with what it takes for the end.
+    An error that is raised here passes through PyAV. An interrupt would not: it is no Exception, and PyAV would print
+    and lose it. So it is kept, PyAV is given the end of the file, and it is raised once PyAV is done.
     """
 
     def __init__(self, child: Child) -> None:
@@ -45,7 +44,7 @@ class _Pipe:
         try:
             return self._child.read(size)
         except BaseException as stop:
-            if not isinstance(stop, Exception):  # Python's own interrupts, and others' (Prefect's TerminationSignal)
+            if not isinstance(stop, Exception):  # KeyboardInterrupt, or Prefect's TerminationSignal
                 self._stop = stop
                 return b""
             raise
@@ -61,7 +60,7 @@ def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterat
     Nothing where ffmpeg wrote nothing. DecodeTimeout from the child's deadlines.
     """
     width, height = size
-    tolerance = max(1, typical_gap(info.ticks) // 4)
+    tolerance = max(1, info.typical_gap // 4)
     for packet in _packets(child):
         if packet.pts is None or packet.size != width * height * 3:  # the empty packet at the end
             continue
@@ -83,14 +82,15 @@ def _packets(child: Child) -> Iterator[Packet[VideoStream]]:
     pipe.raise_if_stopped()
 
 
-def _tick(told: int, info: VideoInfo, tolerance: int) -> int | None:
-    """The tick of the probe that ffmpeg's time stands for (two versions may differ by a rounding), or its rank's.
+def _tick(pts: int, info: VideoInfo, tolerance: int) -> int | None:
+    """The probe's tick for the time that ffmpeg gave a frame (two versions may round differently). Where the file has
+    no times of its own, ``pts`` is the frame's rank.
 
     None for a frame that the probe does not count: pre-roll, or a damaged time.
     """
     ticks = info.ticks
     if info.in_order:
-        return int(ticks[told]) if 0 <= told < len(ticks) else None
-    after = int(np.searchsorted(ticks, told))
-    nearest = min(ticks[max(0, after - 1) : after + 1].tolist(), key=lambda tick: abs(tick - told))
-    return int(nearest) if abs(nearest - told) <= tolerance else None
+        return int(ticks[pts]) if 0 <= pts < len(ticks) else None
+    after = int(np.searchsorted(ticks, pts))
+    nearest = min(ticks[max(0, after - 1) : after + 1].tolist(), key=lambda tick: abs(tick - pts))
+    return int(nearest) if abs(nearest - pts) <= tolerance else None

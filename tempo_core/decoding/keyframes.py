@@ -1,8 +1,9 @@
 """Which frames are taken where key frames are sampled. Pure arithmetic on ticks; no file is opened here.
 
-Key frames are thinned to the wished rate, each taken one being the first that is far enough from the one before. Where
-the next is further than the longest gap, the frames shown at even times between are taken too, which costs decoding
-from the key frame before. The cap wins over both: then all distances grow together until it is kept.
+Key frames are thinned to the spec's rate: each one taken is the first that is far enough from the one before. Where the
+next is further away than the longest gap that the spec allows, the frames shown at even times between are taken too,
+which costs decoding from the key frame before. The spec's most frames win over both: then all distances grow together
+until they are kept.
 """
 
 from __future__ import annotations
@@ -28,21 +29,12 @@ def key_ranks(
     """
     candidates = np.flatnonzero(keys)
     end = int(ticks[0]) + length
-    longest = _longest_gap(length, rate, spec)
+    longest = min(Fraction(spec.max_gap_s).limit_denominator(10**6) * rate, length / spec.min_frames)
     least = rate / Fraction(spec.frames_per_second).limit_denominator(10**6)
     taken = _filled(ticks, _thinned(ticks, candidates, least), end, longest)
     if spec.max_frames is None or len(taken) <= spec.max_frames:
         return taken
     return _capped(ticks, candidates, end, (least, longest), spec.max_frames)
-
-
-def longest_gap_s(duration_s: Fraction, spec: IndexSpec) -> Fraction:
-    """The most seconds without a sample: short enough that there are ``spec.min_frames``."""
-    return _longest_gap(duration_s, Fraction(1), spec)
-
-
-def _longest_gap(length: Fraction, rate: Fraction, spec: IndexSpec) -> Fraction:
-    return min(Fraction(spec.max_gap_s).limit_denominator(10**6) * rate, length / spec.min_frames)
 
 
 def _thinned(ticks: Ticks, candidates: Ticks, least: Fraction) -> list[int]:
@@ -76,9 +68,9 @@ def _capped(
     low, high, taken = least, end - int(ticks[0]) + 1, [0]
     while high - low >= 1 and len(taken) < most:
         middle = (low + high) / 2
-        found = _filled(ticks, _thinned(ticks, candidates, middle), end, max(longest, 2 * middle))
-        if len(found) > most:
+        ranks = _filled(ticks, _thinned(ticks, candidates, middle), end, max(longest, 2 * middle))
+        if len(ranks) > most:
             low = middle
         else:
-            high, taken = middle, found
+            high, taken = middle, ranks
     return taken

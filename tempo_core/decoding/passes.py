@@ -1,10 +1,12 @@
-"""The frames that a plan needs, in order, from one run of ffmpeg or several.
+"""The frames that samples are due to show, in order, from one run of ffmpeg or several.
 
-Uniform samples come from one pass over everything. Key frames come from a pass that decodes nothing else; frames
-between them from short passes that begin at the key frame before. Where that would save little, or where marks of key
-frames are no guide (a file without times, fields coded apart), one pass over everything again. The marks are the
-file's word only, and H.264's decoder loses key frames of open groups of pictures: if a frame is missing where they
-led, it and all that follow are looked for in a whole pass.
+Evenly spread samples come from one pass over everything. Key frames come from a pass that decodes nothing else, and
+frames between them from short passes that begin at the key frame before. One pass over everything serves again where
+that would save little, or where the marks of key frames cannot be trusted to lead there: in a file without times, or
+with fields that are coded apart.
+
+Those marks are only what the file claims, and H.264's decoder drops key frames of open groups of pictures. If a frame
+is missing where the marks led, a pass over everything is made for it and all that follow.
 """
 
 from __future__ import annotations
@@ -20,69 +22,74 @@ import numpy as np
 
 from tempo_core.decoding.binary import find_ffmpeg
 from tempo_core.decoding.child import Child, Deadline
+from tempo_core.decoding.due_frames import DueFrames, select_expression, select_ticks
 from tempo_core.decoding.frame_pipe import TimedFrame, timed_frames
 from tempo_core.decoding.graph import Pass, Source, command
-from tempo_core.decoding.schedule import Schedule, named, selection
 from tempo_core.decoding.video import TickArray, VideoInfo
 
 _START_FRAMES = 100  # what starting ffmpeg and seeking costs, in decoded frames
-_WORTH_SHARE = 0.5  # of all frames: with more to decode between key frames, one pass is as good
+_WORTH_SHARE = 0.5  # with more than this share of all frames to decode between key frames, one pass is as good
 
-_Ticks = Generator[TimedFrame, None, TickArray]
+_FramesThenMissing = Generator[TimedFrame, None, TickArray]  # yields frames, returns the ticks it did not find
 
 
 @dataclass(frozen=True, eq=False)
 class Stretch:
-    """Frames between key frames, ``ticks`` int64 [n], and the tick of the key frame to ``begin`` at."""
+    """Due frames between key frames, ``ticks`` int64 [n], and the tick of the key frame to ``begin`` decoding at."""
 
     begin: int
     ticks: TickArray
 
 
 class Passes:
-    """Runs ffmpeg as often as needed. Use as a context manager: leaving it ends every run."""
+    """Runs ffmpeg as often as needed. Use as a context manager: leaving it ends every run.
+
+    ``had_messages``: whether ffmpeg wrote any.
+    """
 
     def __init__(self, source: Source, deadline: Deadline) -> None:
         self.warnings: list[str] = []
-        self.said_something = False  # whether ffmpeg wrote any message
+        self.had_messages = False
         self._source, self._deadline, self._ffmpeg = source, deadline, find_ffmpeg()
         self._open = ExitStack()
         self._waited_s = 0.0
         self._complaints: list[str] = []
 
-    def frames(self, plan: Schedule, evenly: bool) -> Iterator[TimedFrame]:
-        """Every frame of ``plan`` that can be decoded, in order, and some others."""
+    def frames(self, due: DueFrames, evenly: bool) -> Iterator[TimedFrame]:
+        """Every due frame that can be decoded, in order, and some others. ``evenly``: how the samples are spread."""
         if evenly:
-            return self._whole(selection(self._source.info, plan))
-        found = stretches(self._source.info, plan)
-        if found is None:
-            return self._whole(named(self._source.info, np.unique(plan.due)))
-        keys = plan.due[self._source.info.keys[plan.expected]]
-        return heapq.merge(self._keyed(keys), self._between(found), key=attrgetter("tick"))
+            return self._of_whole_video(select_expression(self._source.info, due))
+        between = stretches(self._source.info, due)
+        if between is None:
+            return self._of_whole_video(select_ticks(self._source.info, np.unique(due.sample_ticks)))
+        keys = due.sample_ticks[self._source.info.keys[due.ranks]]
+        return heapq.merge(self._key_frames(keys), self._between_key_frames(between), key=attrgetter("tick"))
 
     def complaint(self) -> str:
-        """Why frames are missing: what the first run that complained said."""
+        """Why frames are missing: the reason of the first run that gave one."""
         return self._complaints[0] if self._complaints else "ffmpeg gave no reason"
 
-    def _whole(self, select: str | None, silent_share: float = 0.0) -> Iterator[TimedFrame]:
-        """``silent_share`` of the video is decoded before the first frame that is wanted."""
+    def _of_whole_video(self, select: str | None, silent_share: float = 0.0) -> Iterator[TimedFrame]:
+        """``silent_share``: of the video, which ffmpeg decodes before the first frame that it hands over."""
         with self._running(Pass(select), silent_share) as frames:
             yield from frames
 
-    def _keyed(self, ticks: TickArray) -> Iterator[TimedFrame]:
-        lost = yield from self._trusting(Pass(named(self._source.info, ticks), keys_only=True), ticks)
-        yield from self._searched(lost)
+    def _key_frames(self, ticks: TickArray) -> Iterator[TimedFrame]:
+        select = select_ticks(self._source.info, ticks)
+        missing = yield from self._until_one_is_missing(Pass(select, keys_only=True), ticks)
+        yield from self._in_whole_video(missing)
 
-    def _between(self, found: list[Stretch]) -> Iterator[TimedFrame]:
-        for index, stretch in enumerate(found):
-            select = f"{named(self._source.info, stretch.ticks)}+gt(pts,{stretch.ticks[-1]})"
-            lost = yield from self._trusting(Pass(select, begin=stretch.begin), stretch.ticks)
-            if len(lost):
-                yield from self._searched(np.concatenate([lost, *(later.ticks for later in found[index + 1 :])]))
+    def _between_key_frames(self, between: list[Stretch]) -> Iterator[TimedFrame]:
+        for index, stretch in enumerate(between):
+            select = f"{select_ticks(self._source.info, stretch.ticks)}+gt(pts,{stretch.ticks[-1]})"
+            missing = yield from self._until_one_is_missing(Pass(select, begin=stretch.begin), stretch.ticks)
+            if len(missing):
+                later = (stretch.ticks for stretch in between[index + 1 :])
+                yield from self._in_whole_video(np.concatenate([missing, *later]))
                 return
 
-    def _trusting(self, run: Pass, ticks: TickArray) -> _Ticks:
-        """The frames of ``ticks`` until one is missing; what is missing from there on."""
+    def _until_one_is_missing(self, run: Pass, ticks: TickArray) -> _FramesThenMissing:
+        """The frames of ``ticks`` up to the first that does not come; then the ticks from that one on."""
         given = 0
         with self._running(run) as frames:
             for frame in frames:
@@ -95,14 +102,15 @@ class Passes:
                     break
         return ticks[given:]
 
-    def _searched(self, lost: TickArray) -> Iterator[TimedFrame]:
-        if not len(lost):
+    def _in_whole_video(self, missing: TickArray) -> Iterator[TimedFrame]:
+        """The frames of ``missing`` ticks, by decoding everything."""
+        if not len(missing):
             return
         info = self._source.info
-        first_s = float((int(lost[0]) - int(info.ticks[0])) * info.time_base)
+        first_s = float((int(missing[0]) - int(info.ticks[0])) * info.time_base)
         self.warnings.append(f"the decoder leaves out a key frame at {first_s:.1f} s, so all frames were decoded")
-        for frame in self._whole(named(info, lost), first_s / float(info.duration)):
-            if frame.tick >= lost[0]:
+        for frame in self._of_whole_video(select_ticks(info, missing), first_s / float(info.duration)):
+            if frame.tick >= missing[0]:
                 yield frame
 
     @contextmanager
@@ -116,7 +124,7 @@ class Passes:
         child.close()
         self._waited_s += child.waited_s
         if child.messages():
-            self.said_something = True
+            self.had_messages = True
             self._complaints.append(child.complaint())
 
     def _read(self, child: Child) -> Generator[TimedFrame, None, None]:
@@ -133,18 +141,18 @@ class Passes:
         self._open.close()
 
 
-def stretches(info: VideoInfo, plan: Schedule) -> list[Stretch] | None:
-    """What is to be decoded between key frames; None where one pass over everything is as good, or safer."""
+def stretches(info: VideoInfo, due: DueFrames) -> list[Stretch] | None:
+    """The due frames between key frames; None where one pass over everything is as good, or safer."""
     keys = np.flatnonzero(info.keys)
     if info.in_order or info.interlaced or not info.keys[0] or len(keys) == info.frame_count:
         return None
-    between = plan.expected[~info.keys[plan.expected]]
+    between = due.ranks[~info.keys[due.ranks]]
     before = keys[np.searchsorted(keys, between, side="right") - 1]
     apart = before[1:] > between[:-1] + _START_FRAMES  # nearer ones are reached sooner by decoding on
     cuts = np.flatnonzero(apart) + 1
     groups = zip(np.split(before, cuts), np.split(between, cuts), strict=True) if len(between) else ()
-    found = [(int(begins[0]), ranks) for begins, ranks in groups]
-    cost = sum(int(ranks[-1]) - begin + 1 + _START_FRAMES for begin, ranks in found)
+    begins = [(int(keys_before[0]), ranks) for keys_before, ranks in groups]
+    cost = sum(int(ranks[-1]) - begin + 1 + _START_FRAMES for begin, ranks in begins)
     if cost > _WORTH_SHARE * info.frame_count:
         return None
-    return [Stretch(int(info.ticks[begin]), info.ticks[ranks]) for begin, ranks in found]
+    return [Stretch(int(info.ticks[begin]), info.ticks[ranks]) for begin, ranks in begins]

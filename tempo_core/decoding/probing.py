@@ -38,17 +38,17 @@ _DTS_ONLY_FORMATS = ("avi",)  # these carry decoding times only; guesses from th
 _ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf")  # no duration in the header
 
 
-def probe(path: str | os.PathLike[str], *, deadline_s: float | None = None) -> VideoInfo:
-    """Reads every packet of ``path`` (decodes only the first frame) and tells its true times and size.
+def probe(path: str | os.PathLike[str]) -> VideoInfo:
+    """Reads every packet of ``path`` (decodes only the first frame) and finds out its true times and size.
 
-    ``deadline_s`` defaults to two minutes, and more for files over 2.4 GB. SourceError where the file cannot be
-    opened; VideoError with the reason where it is no usable video; DecodeTimeout past the deadline.
+    SourceError where the file cannot be opened; VideoError with the reason where it is not a usable video;
+    DecodeTimeout after two minutes, or more for files over 2.4 GB.
     """
     name = os.path.abspath(os.fspath(path))
     size = _checked_size(name)
-    allowed_s = max(_LEAST_DEADLINE_S, size / _SLOWEST_BYTES_S) if deadline_s is None else deadline_s
+    deadline_s = max(_LEAST_DEADLINE_S, size / _SLOWEST_BYTES_S)
     command = [sys.executable, "-P", str(_WORKER), FORMATS, name]
-    with Child(command, Deadline(allowed_s, allowed_s), "the packet scan") as child:
+    with Child(command, Deadline(deadline_s, deadline_s), "the packet scan") as child:
         output = bytearray()
         while chunk := child.read():
             output += chunk

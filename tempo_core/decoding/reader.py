@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from types import TracebackType
 
@@ -12,10 +12,10 @@ import numpy as np
 
 from tempo_core.decoding.binary import find_ffmpeg
 from tempo_core.decoding.child import Deadline
+from tempo_core.decoding.due_frames import DueFrames, due_frames
 from tempo_core.decoding.frame_pipe import TimedFrame
 from tempo_core.decoding.graph import Source, tone_maps
 from tempo_core.decoding.passes import Passes
-from tempo_core.decoding.schedule import Schedule, schedule
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import UsageError, VideoError
 from tempo_core.geometry import frame_size
@@ -23,12 +23,10 @@ from tempo_core.sampling import Sampling
 from tempo_core.spec import FrameGeometry, IndexSpec
 from tempo_core.values import SegmentFrames
 
-Progress = Callable[[int, int], None]
+_STALL_VARIABLE = "TEMPO_STALL_S"
 
-STALL_VARIABLE = "TEMPO_STALL_S"
-
-# A decoder slower than a tenth of real time (8K on two cores comes near it), or silent for a minute (TEMPO_STALL_S)
-# beyond the time that it needs at that speed from one sample to the next, is taken for hung.
+# A decoder is taken for hung if it is slower than a tenth of real time (8K on two cores comes near it), or if it gives
+# nothing for a minute (TEMPO_STALL_S) and the time that it needs at that speed from one sample to the next.
 _SLOWEST_SHARE = 10.0
 _LEAST_S = 120.0
 _STALL_S = 60.0
@@ -40,25 +38,22 @@ def read_segments(
     spec: IndexSpec,
     geometry: FrameGeometry,
     *,
-    deadline_s: float | None = None,
-    progress: Progress | None = None,
     threads: int | None = None,
 ) -> SegmentReader:
     """Frames of ``path`` as ``spec`` samples them, at the size that ``geometry`` gives. Iterate over the result.
 
-    ``deadline_s`` bounds the time spent waiting for ffmpeg; by default ten times the duration, at least two minutes.
-    ``progress(frames_done, frames_total)`` is called for each segment. ``threads``: how many the decoder may use; None
-    leaves it to ffmpeg, which takes one per core; the pixels are the same. VideoError where fewer than half of the
-    samples can be decoded, DecodeTimeout where ffmpeg hangs; both may come after some segments were given.
+    ``threads``: how many the decoder may use; None leaves it to ffmpeg, which takes one per core; the pixels are the
+    same. VideoError where fewer than half of the samples can be decoded, DecodeTimeout where ffmpeg hangs or keeps
+    waiting for longer than ten times the duration (and two minutes); both may come after some segments were given.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
-    return SegmentReader(os.path.abspath(os.fspath(path)), info, spec, geometry, deadline_s, progress, threads)
+    return SegmentReader(os.path.abspath(os.fspath(path)), info, spec, geometry, threads)
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """A sample's frame; ``decoded`` is False where another one stands in."""
+class _Sample:
+    """``frame``: what the sample shows. ``decoded``: False where it stands in for the due frame."""
 
     frame: TimedFrame
     decoded: bool
@@ -67,9 +62,10 @@ class _Shown:
 class SegmentReader:
     """An iterator of SegmentFrames, in order. ``close`` (or leaving a ``with``) stops ffmpeg early.
 
-    Each sample shows the last frame presented at or before it. Where that frame did not decode, the latest one that
-    did and was read stands in (at the beginning the next one, whose time is then later than the sample's). After the
-    end: ``missing_samples``, how many such samples there were, and ``warnings`` (beside those of the VideoInfo).
+    Each sample shows its due frame: the last one presented at or before it. Where that could not be decoded, the latest
+    frame before it stands in (at the beginning the next frame, whose time is then later than the sample's). Once the
+    iterator has ended, ``missing_samples`` is the number of such samples, and ``warnings`` holds what went wrong while
+    decoding (the VideoInfo has its own).
     """
 
     def __init__(
@@ -78,8 +74,6 @@ class SegmentReader:
         info: VideoInfo,
         spec: IndexSpec,
         geometry: FrameGeometry,
-        deadline_s: float | None,
-        progress: Progress | None,
         threads: int | None,
     ) -> None:
         self.info, self.spec = info, spec
@@ -87,8 +81,8 @@ class SegmentReader:
         self.size = frame_size(info.width, info.height, geometry)
         self.missing_samples = 0
         self.warnings: tuple[str, ...] = ()
-        self._path, self._progress, self._threads = path, progress, threads
-        self._deadline = _deadline(self.sampling, deadline_s)
+        self._path, self._threads = path, threads
+        self._deadline = _deadline(self.sampling)
         self._segments = self._run()
 
     def __iter__(self) -> Iterator[SegmentFrames]:
@@ -110,34 +104,29 @@ class SegmentReader:
         self.close()
 
     def _run(self) -> Generator[SegmentFrames, None, None]:
-        plan = schedule(self.info, self.sampling)
+        due = due_frames(self.info, self.sampling)
         source = Source(self._path, self.info, self.size, self._threads, self.spec.decoder)
         with Passes(source, self._deadline) as passes:
-            frames = passes.frames(plan, evenly=self.sampling.times_s is None)
-            yield from self._segmented(_shown_frames(frames, self.info, plan), passes)
+            frames = passes.frames(due, evenly=self.sampling.times_s is None)
+            yield from self._segmented(_samples(frames, self.info, due), passes)
             self.warnings = tuple(self._judge(passes))
 
-    def _segmented(self, shown: Iterator[_Shown], passes: Passes) -> Iterator[SegmentFrames]:
-        total, step, window = self.sampling.count, self.spec.segment_frames, list[_Shown]()
+    def _segmented(self, samples: Iterator[_Sample], passes: Passes) -> Iterator[SegmentFrames]:
+        total, step, window = self.sampling.count, self.spec.segment_frames, list[_Sample]()
         done = 0
-        for sample in shown:
+        for sample in samples:
             window.append(sample)
             done += 1
             self.missing_samples += not sample.decoded
             if len(window) == step or done == total:
                 yield self._segment((done - 1) // step, window)
                 window = []
-                self._report(done, total)
         if not done:
             raise VideoError(f"no frame could be decoded{self._way_out()}: {passes.complaint()}")
 
-    def _segment(self, index: int, window: list[_Shown]) -> SegmentFrames:
+    def _segment(self, index: int, window: list[_Sample]) -> SegmentFrames:
         times = tuple(float(sample.frame.time_s) for sample in window)
         return SegmentFrames(index, np.stack([sample.frame.pixels for sample in window]), times)
-
-    def _report(self, done: int, total: int) -> None:
-        if self._progress is not None:
-            self._progress(done, total)
 
     def _way_out(self) -> str:
         if self.spec.decoder == "software":
@@ -151,7 +140,7 @@ class SegmentReader:
         yield from passes.warnings
         if missing:
             yield f"{missing} of {total} samples could not be decoded; neighbours stand in: {passes.complaint()}"
-        elif passes.said_something:
+        elif passes.had_messages:
             yield f"the decoder met errors, pictures may be damaged: {passes.complaint()}"
         if self.info.color.is_hdr and not tone_maps(find_ffmpeg(), self.info):
             yield "HDR pictures were taken without tone mapping: this ffmpeg lacks zscale"
@@ -166,35 +155,35 @@ class SegmentReader:
             yield f"frames lie up to {float(gap_s):.1f} s apart: the index spec takes at most {most} of a video"
 
 
-def _deadline(sampling: Sampling, total_s: float | None) -> Deadline:
-    allowed = max(_LEAST_S, _SLOWEST_SHARE * float(sampling.duration_s)) if total_s is None else total_s
-    return Deadline(allowed, _stall_s() + _SLOWEST_SHARE * float(sampling.longest_gap_s))
+def _deadline(sampling: Sampling) -> Deadline:
+    total_s = max(_LEAST_S, _SLOWEST_SHARE * float(sampling.duration_s))
+    return Deadline(total_s, _stall_s() + _SLOWEST_SHARE * float(sampling.longest_gap_s))
 
 
 def _stall_s() -> float:
-    """UsageError where the user's own is no number of seconds."""
-    given = os.environ.get(STALL_VARIABLE) or _STALL_S
+    """UsageError where the user's own setting is not a number of seconds."""
+    given = os.environ.get(_STALL_VARIABLE) or _STALL_S
     try:
         seconds = float(given)
     except ValueError:
         seconds = 0.0
     if not 0 < seconds < math.inf:
-        raise UsageError(f"{STALL_VARIABLE}={given}: give the seconds without a frame after which a decoder is hung")
+        raise UsageError(f"{_STALL_VARIABLE}={given}: give the seconds without a frame after which a decoder is hung")
     return seconds
 
 
-def _shown_frames(frames: Iterator[TimedFrame], info: VideoInfo, plan: Schedule) -> Iterator[_Shown]:
+def _samples(frames: Iterator[TimedFrame], info: VideoInfo, due: DueFrames) -> Iterator[_Sample]:
     """For each sample the last frame at or before it; the first one where nothing earlier was decoded."""
-    ranks = plan.expected - 1 if info.interlaced else plan.expected  # a decoder merges two fields into one frame
+    ranks = due.ranks - 1 if info.interlaced else due.ranks  # a decoder merges two fields into one frame
     needed = info.ticks[np.maximum(ranks, 0)]
-    sample, held = 0, None
+    index, latest = 0, None
     for frame in frames:
-        if held is not None and frame.tick <= held.tick:
+        if latest is not None and frame.tick <= latest.tick:
             continue
-        while sample < len(needed) and plan.due[sample] < frame.tick:
-            found = held is not None and held.tick >= needed[sample]
-            yield _Shown(frame if held is None else held, found)
-            sample += 1
-        held = frame
-    if held is not None:
-        yield from (_Shown(held, held.tick >= tick) for tick in needed[sample:].tolist())
+        while index < len(needed) and due.sample_ticks[index] < frame.tick:
+            decoded = latest is not None and latest.tick >= needed[index]
+            yield _Sample(frame if latest is None else latest, decoded)
+            index += 1
+        latest = frame
+    if latest is not None:
+        yield from (_Sample(latest, latest.tick >= tick) for tick in needed[index:].tolist())

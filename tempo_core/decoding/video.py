@@ -1,4 +1,4 @@
-"""What a packet scan says about a video file: its true times, its size as displayed, and how to show it."""
+"""What a packet scan found out about a video file: its true times, its size as displayed, and how to show it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MarkArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ColorTags:
-    """How the decoded samples are to be read, in ffmpeg's names; None where the file does not say."""
+    """How the decoded samples are to be read, in ffmpeg's names; None where the file does not tell."""
 
     transfer: str | None = None
     matrix: str | None = None
@@ -61,12 +61,15 @@ class VideoInfo:
     orientation: tuple[tuple[str, str], ...] = ()
     color: ColorTags = ColorTags()
 
+    @property
+    def typical_gap(self) -> int:
+        """The median distance between frames, in ticks; 0 for one frame."""
+        return int(np.median(np.diff(self.ticks))) if len(self.ticks) > 1 else 0
+
     def sampling(self, spec: IndexSpec) -> Sampling:
         """When this video is sampled under ``spec``; one sample where it has one frame."""
         if spec.sampling == "keyframes":
-            times_s = tuple(int(self.ticks[rank] - self.ticks[0]) * self.time_base for rank in self._key_ranks(spec))
+            ranks = key_ranks(self.ticks, self.keys, self.duration / self.time_base, 1 / self.time_base, spec)
+            times_s = tuple(int(self.ticks[rank] - self.ticks[0]) * self.time_base for rank in ranks)
             return Sampling(len(times_s), self.duration, times_s)
         return sample_frames(self.duration, spec, single_frame=self.frame_count == 1)
-
-    def _key_ranks(self, spec: IndexSpec) -> list[int]:
-        return key_ranks(self.ticks, self.keys, self.duration / self.time_base, 1 / self.time_base, spec)

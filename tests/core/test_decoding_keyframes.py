@@ -11,9 +11,9 @@ import pytest
 
 from tempo_core.decoding import probe, read_segments
 from tempo_core.decoding.child import Deadline
+from tempo_core.decoding.due_frames import due_frames
 from tempo_core.decoding.graph import Pass, Source, command
 from tempo_core.decoding.passes import Passes, stretches
-from tempo_core.decoding.schedule import schedule
 from tempo_core.spec import NAMED_SPECS, FrameGeometry, IndexSpec
 from tests.support.videos import ROUNDING_S, frame_number, make_video
 
@@ -108,7 +108,7 @@ def test_a_key_frame_that_is_left_out_late_is_no_hang(tmp_path: Path, monkeypatc
 
     monkeypatch.setattr("tempo_core.decoding.passes.command", paced)
     with Passes(Source(str(path), info, SMALL), Deadline(120.0, 2.0)) as opened:
-        assert [frame.tick for frame in opened._searched(info.ticks[-10:])] == info.ticks[-10:].tolist()
+        assert [frame.tick for frame in opened._in_whole_video(info.ticks[-10:])] == info.ticks[-10:].tolist()
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "webm"])
@@ -211,8 +211,8 @@ def test_a_file_that_marks_no_key_frame_is_decoded_as_a_whole(tmp_path: Path) ->
     unmarked = replace(info, keys=np.zeros_like(info.keys))
     sampling = unmarked.sampling(KEYFRAMES)
     assert [float(time_s) for time_s in sampling.times_s or ()] == [0, 3, 6, 9]
-    assert stretches(unmarked, schedule(unmarked, sampling)) is None
-    assert stretches(info, schedule(info, info.sampling(KEYFRAMES))) == []
+    assert stretches(unmarked, due_frames(unmarked, sampling)) is None
+    assert stretches(info, due_frames(info, info.sampling(KEYFRAMES))) == []
 
 
 def test_a_file_that_begins_in_mid_group_is_taken_from_its_first_key_frame(tmp_path: Path) -> None:

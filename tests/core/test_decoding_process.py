@@ -16,11 +16,13 @@ from pathlib import Path
 import pytest
 
 from tempo_core.decoding import SegmentReader, probe, read_segments
+from tempo_core.decoding.child import Child, Deadline
 from tempo_core.errors import DecodeTimeout, UsageError, VideoError
-from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry
+from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry, IndexSpec
 from tests.support.videos import make_video
 
 SMALL = (96, 64)
+EVERY_FRAME = IndexSpec(frames_per_second=10.0, max_frames=None)  # of ``long_video``
 
 
 @pytest.fixture(scope="module")
@@ -64,8 +66,15 @@ def alive(pid: int) -> bool:
         return False
 
 
-def dense(path: Path, deadline_s: float | None = None) -> SegmentReader:
-    return read_segments(path, probe(path), NAMED_SPECS["dense"], FrameGeometry(), deadline_s=deadline_s)
+def dense(path: Path) -> SegmentReader:
+    return read_segments(path, probe(path), NAMED_SPECS["dense"], FrameGeometry())
+
+
+@pytest.fixture
+def impatient(long_video: Path, monkeypatch: pytest.MonkeyPatch) -> SegmentReader:
+    """A reader of ``long_video`` that waits 1.1 s for a frame."""
+    monkeypatch.setenv("TEMPO_STALL_S", "0.1")  # and ten times the tenth of a second to the next sample
+    return read_segments(long_video, probe(long_video), EVERY_FRAME, FrameGeometry())
 
 
 def program(path: Path, script: str) -> Path:
@@ -74,13 +83,12 @@ def program(path: Path, script: str) -> Path:
     return path
 
 
-def test_a_stopped_ffmpeg_is_killed_at_the_deadline(long_video: Path) -> None:
-    reader = dense(long_video, deadline_s=1.0)
-    next(reader)
+def test_a_stopped_ffmpeg_is_killed_when_it_gives_nothing(impatient: SegmentReader) -> None:
+    next(impatient)
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)
-    with pytest.raises(DecodeTimeout, match="ffmpeg did not finish within 1 s and was stopped"):
-        list(reader)
+    with pytest.raises(DecodeTimeout, match="ffmpeg gave nothing for 1 s and was stopped"):
+        list(impatient)
     assert not alive(pid)
 
 
@@ -91,12 +99,19 @@ def test_a_stall_that_is_no_time_is_refused(given: str, long_video: Path, monkey
         dense(long_video)
 
 
-@pytest.mark.slow
-def test_only_waiting_for_ffmpeg_counts_towards_the_deadline(long_video: Path) -> None:
-    reader = dense(long_video, deadline_s=4.0)
-    first = next(reader)
-    time.sleep(4.5)  # a consumer that takes its time
-    assert len([first, *reader]) == 15
+def test_a_child_that_gives_little_for_too_long_is_killed() -> None:
+    trickle = ["/bin/sh", "-c", "while echo; do sleep 0.05; done"]
+    with Child(trickle, Deadline(total_s=0.6, stall_s=60), "the program") as child:
+        with pytest.raises(DecodeTimeout, match="the program did not finish within 1 s and was stopped"):
+            list(iter(child.read, b""))
+        assert not alive(child.pid)
+
+
+def test_only_waiting_for_a_child_counts_towards_its_deadline() -> None:
+    with Child(["/usr/bin/yes"], Deadline(total_s=0.2, stall_s=0.2), "the program") as child:
+        child.read(1)
+        time.sleep(0.3)  # a consumer that takes its time
+        assert child.read(1) and child.read(1)
 
 
 def test_a_reader_that_is_closed_stops_ffmpeg(long_video: Path) -> None:
@@ -123,7 +138,7 @@ def test_a_reader_that_was_never_begun_starts_nothing(long_video: Path) -> None:
 
 
 def test_an_interrupt_stops_ffmpeg(long_video: Path) -> None:
-    reader = dense(long_video, deadline_s=10.0)
+    reader = dense(long_video)
     next(reader)
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)
@@ -141,7 +156,7 @@ def test_an_interrupt_of_another_kind_stops_ffmpeg(long_video: Path) -> None:
     def terminate(*_: object) -> None:
         raise Termination
 
-    reader = dense(long_video, deadline_s=10.0)
+    reader = dense(long_video)
     next(reader)
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)
@@ -155,22 +170,13 @@ def test_an_interrupt_of_another_kind_stops_ffmpeg(long_video: Path) -> None:
     assert not alive(pid)
 
 
-def test_an_error_in_the_consumer_stops_ffmpeg(long_video: Path) -> None:
-    def fail(done: int, total: int) -> None:
-        raise RuntimeError(f"{done} of {total}")
-
-    reader = read_segments(long_video, probe(long_video), PAPER, FrameGeometry(), progress=fail)
-    with pytest.raises(RuntimeError, match="8 of 120"):
-        list(reader)
-
-
 def test_a_decoder_that_hangs_is_killed_with_its_children(
-    tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, impatient: SegmentReader, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hanging = program(tmp_path / "ffmpeg", f"sleep 1000 & echo $! > {tmp_path}/pid; wait")
     monkeypatch.setenv("TEMPO_FFMPEG", str(hanging))
     with pytest.raises(DecodeTimeout):
-        list(dense(long_video, deadline_s=2.0))
+        list(impatient)
     grandchild, end = int((tmp_path / "pid").read_text()), time.monotonic() + 10
     while alive(grandchild) and time.monotonic() < end:  # nobody here can wait for it
         time.sleep(0.01)
@@ -183,7 +189,7 @@ def test_a_decoder_that_floods_its_messages_does_not_block(
     flood = program(tmp_path / "ffmpeg", "head -c 3000000 /dev/zero | tr '\\0' 'x' >&2; echo the reason >&2; exit 1")
     monkeypatch.setenv("TEMPO_FFMPEG", str(flood))
     with pytest.raises(VideoError, match="no frame could be decoded: x"):
-        list(dense(long_video, deadline_s=30.0))
+        list(dense(long_video))
 
 
 def test_a_decoder_that_crashes_is_named(tmp_path: Path, long_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -204,8 +210,9 @@ def test_a_packet_scan_that_hangs_is_killed_at_its_deadline(
     worker = tmp_path / "worker.py"
     worker.write_text("import time\ntime.sleep(1000)\n")
     monkeypatch.setattr("tempo_core.decoding.probing._WORKER", worker)
+    monkeypatch.setattr("tempo_core.decoding.probing._LEAST_DEADLINE_S", 0.6)
     with pytest.raises(DecodeTimeout, match="the packet scan did not finish within 1 s"):
-        probe(long_video, deadline_s=1.0)
+        probe(long_video)
 
 
 @pytest.mark.parametrize(
