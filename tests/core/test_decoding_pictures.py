@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from tempo_core.decoding import probe, read_segments
 from tempo_core.decoding import reader as reader_module
@@ -20,6 +21,14 @@ CORNERS = "color=black:size=128x64:rate=25:duration=0.2,drawbox=x=0:y=0:w=32:h=3
 def first_frame(path: Path) -> ByteArray:
     with read_segments(path, probe(path), PAPER, FrameGeometry()) as reader:
         return next(reader).pixels[:1].reshape(reader.size[1], reader.size[0], 3)
+
+
+@pytest.fixture(scope="module")
+def corners(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A picture whose top left corner is bright."""
+    path = tmp_path_factory.mktemp("corners") / "plain.mp4"
+    run_ffmpeg("-f", "lavfi", "-i", CORNERS, "-c:v", "libx264", "-qp", "0", str(path))
+    return path
 
 
 def bright_corner(pixels: ByteArray) -> tuple[str, str]:
@@ -42,17 +51,16 @@ def bright_corner(pixels: ByteArray) -> tuple[str, str]:
     ],
 )
 def test_a_picture_is_turned_upright_as_ffmpeg_itself_turns_it(
-    tmp_path: Path, options: list[str], size: tuple[int, int], corner: tuple[str, str] | None
+    tmp_path: Path, corners: Path, options: list[str], size: tuple[int, int], corner: tuple[str, str] | None
 ) -> None:
-    plain, turned, upright = tmp_path / "plain.mp4", tmp_path / "turned.mp4", tmp_path / "upright.mkv"
-    run_ffmpeg("-f", "lavfi", "-i", CORNERS, "-c:v", "libx264", "-qp", "0", str(plain))
-    run_ffmpeg(*options, "-i", str(plain), "-c", "copy", str(turned))
-    run_ffmpeg("-i", str(turned), "-c:v", "ffv1", str(upright))
+    turned, upright = tmp_path / "turned.mp4", tmp_path / "upright.png"
+    run_ffmpeg(*options, "-i", str(corners), "-c", "copy", str(turned))
+    run_ffmpeg("-i", str(turned), "-frames:v", "1", str(upright))
     info = probe(turned)
     assert (info.width, info.height) == size
-    found = bright_corner(first_frame(turned))
-    assert found == bright_corner(first_frame(upright))
-    assert corner in (None, found)
+    read_corner = bright_corner(first_frame(turned))
+    assert read_corner == bright_corner(np.asarray(Image.open(upright).convert("RGB")))
+    assert corner in (None, read_corner)
 
 
 @pytest.mark.parametrize(
@@ -74,10 +82,9 @@ def test_odd_and_tiny_sizes_are_read(tmp_path: Path, size: tuple[int, int], code
     assert pixels.shape[0] % 32 == 0 and pixels.shape[1] % 32 == 0
 
 
-@pytest.mark.slow
 def test_8k_is_read(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "video.mp4", size=(7680, 4320), frames=3, options=["-preset", "ultrafast"])
-    assert frames_shown(path) == [(0.0, 0), (0.0, 0), (pytest.approx(0.04), 1), (pytest.approx(0.08), 2)]
+    path = make_video(tmp_path / "video.mp4", size=(7680, 4320), frames=1, options=["-preset", "ultrafast"])
+    assert frames_shown(path) == [(0.0, 0)]
 
 
 def test_a_picture_too_elongated_is_refused(tmp_path: Path) -> None:
@@ -171,14 +178,15 @@ def test_of_several_video_streams_the_default_one_is_read(tmp_path: Path) -> Non
                "-disposition:v:0", "0", "-disposition:v:1", "default", str(path))  # fmt: skip
     info = probe(path)
     assert (info.stream_index, info.width) == (1, 96)
-    assert [number for _, number in frames_shown(path)] == [0, 6, 12, 18]
+    assert [number for _, number in frames_shown(path, info=info)] == [0, 6, 12, 18]
 
 
 def test_of_equal_video_streams_the_largest_is_read(tmp_path: Path) -> None:
     path = tmp_path / "video.ts"
     run_ffmpeg("-f", "lavfi", "-i", "color=gray:size=96x64:rate=25:duration=1", "-f", "lavfi", "-i",
                numbered_picture(25, (192, 108)), "-map", "0", "-map", "1", "-c:v", "libx264", str(path))  # fmt: skip
-    assert (probe(path).stream_index, probe(path).width) == (1, 192)
+    info = probe(path)
+    assert (info.stream_index, info.width) == (1, 192)
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv"])
@@ -188,5 +196,6 @@ def test_cover_art_is_not_the_video(tmp_path: Path, suffix: str) -> None:
     video = make_video(tmp_path / "plain.mp4", size=(96, 64))
     run_ffmpeg("-i", str(cover), "-i", str(video), "-map", "0", "-map", "1", "-c", "copy",
                "-disposition:v:0", "attached_pic", str(path))  # fmt: skip
-    assert probe(path).width == 96
-    assert [number for _, number in frames_shown(path)] == [0, 12, 25, 37]
+    info = probe(path)
+    assert info.width == 96
+    assert [number for _, number in frames_shown(path, info=info)] == [0, 12, 25, 37]

@@ -23,15 +23,15 @@ def test_a_variable_frame_rate_shows_the_frames_of_its_times(tmp_path: Path, suf
 
 
 def test_a_still_of_many_seconds_is_shown_at_all_of_its_samples(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "screen.mp4", frames=40, times="0.04*N+if(gte(N,20),30,0)", size=SMALL)
-    times = [0.04 * n + (30 if n >= 20 else 0) for n in range(40)]
-    assert_shows_its_times(path, times)
-    assert sum(number == 19 for _, number in frames_shown(path)) >= 58  # two samples a second for half a minute
+    path = make_video(tmp_path / "screen.mp4", frames=40, times="0.04*N+if(gte(N,20),10,0)", size=SMALL)
+    times = [0.04 * n + (10 if n >= 20 else 0) for n in range(40)]
+    info = assert_shows_its_times(path, times)
+    assert sum(number == 19 for _, number in frames_shown(path, info=info)) >= 18  # two samples a second for 10 s
 
 
 def test_a_slideshow_of_a_frame_in_five_seconds_keeps_its_times(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "slides.mkv", frames=6, rate="1/5", size=SMALL)
-    assert_shows_its_times(path, [5.0 * n for n in range(6)])
+    path = make_video(tmp_path / "slides.mkv", frames=4, rate="1/5", size=SMALL)
+    assert_shows_its_times(path, [5.0 * n for n in range(4)])
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
@@ -86,7 +86,7 @@ def test_a_timeline_that_restarts_runs_on(tmp_path: Path, codec: str) -> None:
     info = probe(path)
     assert info.frame_count == 150 and float(info.duration) == 6.0
     assert any("jumps: 2" in warning for warning in info.warnings)
-    assert [number for _, number in frames_shown(path)] == [0, 12, 25, 37] * 3
+    assert [number for _, number in frames_shown(path, info=info)] == [0, 12, 25, 37] * 3
 
 
 def test_a_timeline_that_restarts_with_a_larger_picture_runs_on(tmp_path: Path) -> None:
@@ -105,4 +105,4 @@ def test_a_recording_that_starts_amid_a_group_of_pictures_starts_at_its_first_ke
     assert info.frame_count in (50, 75)
     assert any("left out" in warning for warning in info.warnings)
     first = 100 - info.frame_count
-    assert [number for _, number in frames_shown(path)][:2] == [first, first + 12]
+    assert [number for _, number in frames_shown(path, info=info)][:2] == [first, first + 12]

@@ -9,7 +9,9 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Sequence
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -49,6 +51,7 @@ def make_video(
 
     ``frames`` overrides ``seconds``. ``times``: an ffmpeg expression for each frame's time in seconds from its number
     N, for a variable frame rate. ``filters``: appended to the filter chain. ``options``: output options, last.
+    Equal arguments give equal bytes: each video is made once per process.
     """
     count = frames if frames is not None else round(seconds * Fraction(rate))
     chain = [numbered_picture(count, size, rate)]
@@ -60,8 +63,16 @@ def make_video(
         chain.append(filters)
     source = ["-f", "lavfi", "-i", ",".join(chain)]
     coding = ["-c:v", codec, *_FAST.get(codec, []), *_QUIET.get(codec, []), "-pix_fmt", pix_fmt, *timing]
-    run_ffmpeg(*source, *coding, *options, f"file:{path}")
+    path.write_bytes(_made_by_ffmpeg(path.suffix, (*source, *coding, *options)))
     return path
+
+
+@lru_cache(maxsize=128)
+def _made_by_ffmpeg(suffix: str, arguments: tuple[str, ...]) -> bytes:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / f"video{suffix}"
+        run_ffmpeg(*arguments, str(path))
+        return path.read_bytes()
 
 
 def numbered_picture(count: int, size: tuple[int, int], rate: str = "25") -> str:
@@ -97,7 +108,7 @@ def assert_shows_its_times(path: Path, frame_times_s: Sequence[float], spec: Ind
     """Each sample's picture is the last frame at or before the sample's time, and claims that frame's time.
 
     ``frame_times_s``: when each frame is shown, by construction, from 0. 2 ms are left to containers that round.
-    Returns what the probe said.
+    Returns what the probe found.
     """
     info = probe(path)
     sampling, shown = info.sampling(spec), frames_shown(path, spec, info)
