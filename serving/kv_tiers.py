@@ -5,13 +5,13 @@ The unit is a slab: the segments that were restored together. A slab is found by
 
 from __future__ import annotations
 
-import os
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
+from tempo_core.host import memory_bytes
 from tempo_core.prefix_cache import PrefixCache
 
 
@@ -25,12 +25,13 @@ class SegmentKey:
 
 
 def default_budgets(device: torch.device) -> tuple[int, int]:
-    """(device bytes, host bytes): half of what the GPU has free once the model is loaded, a quarter of the RAM."""
-    ram_quarter = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+    """(device bytes, host bytes): half of what the GPU has free once the model is loaded, a quarter of the memory
+    that this process may use (a container's limit counts)."""
+    memory_quarter = memory_bytes() // 4
     if device.type != "cuda":
-        return ram_quarter, 0
+        return memory_quarter, 0
     free, _ = torch.cuda.mem_get_info(device)
-    return free // 2, ram_quarter
+    return free // 2, memory_quarter
 
 
 class KvTiers:

@@ -5,7 +5,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.kv_tiers import KvTiers, SegmentKey
+from serving.kv_tiers import KvTiers, SegmentKey, default_budgets
 from tempo_core.prefix_cache import PrefixCache
 
 CPU = torch.device("cpu")
@@ -91,3 +91,8 @@ def test_groups_cover_every_position_once(size: int) -> None:
     assert sorted(position for group in groups for position in group) == list(range(8))
     assert groups[0] == [2, 5]
     assert all(len(group) <= size for group in groups[1:])
+
+
+def test_a_quarter_of_the_memory_that_the_container_allows_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serving.kv_tiers.memory_bytes", lambda: 4000)
+    assert default_budgets(CPU) == (1000, 0)
