@@ -123,8 +123,8 @@ class Engine:
         """
         if max_new_tokens < 1:
             raise UsageError("max_new_tokens must be at least 1")
-        watch = Stopwatch(self._compressor.device)
         with self._turn:
+            watch = Stopwatch(self._compressor.device)
             prompt = self._prompt(question, scope or Scope(), token_budget, max_new_tokens, watch)
         yield from self._generate(prompt, max_new_tokens, watch)
 
@@ -151,11 +151,12 @@ class Engine:
     def _videos(self, scope: Scope) -> list[VideoRecord]:
         """The contents asked about that this model, under one index spec, has indexed."""
         given = self._library.videos(ALL_MODELS) if scope.videos is None else list(scope.videos)
-        own = [video for video in given if self._checkpoint.fingerprints(video.facts.spec) == video.fingerprints]
+        chains = {spec: self._checkpoint.fingerprints(spec) for spec in {video.facts.spec for video in given}}
+        own = [video for video in given if chains[video.facts.spec] == video.fingerprints]
         require_videos(own, self._checkpoint.id)
         default = self._library.default_fingerprint()
-        prints = [video.fingerprints.features for video in own]
-        chosen = default if default in prints else prints[0]
+        features = [video.fingerprints.features for video in own]
+        chosen = default if default in features else features[0]
         return one_per_content([video for video in own if video.fingerprints.features == chosen])
 
     def _prompt(

@@ -104,14 +104,17 @@ def _candidates(
 def nearest(
     library: Library, by_id: Mapping[str, VideoRecord], scope: Scope, limit: int, feature: FloatArray
 ) -> list[SegmentHit]:
-    """The ``limit`` nearest within the scope's range of time: the library's search knows none, so it is asked for more.
+    """The ``limit`` nearest within the scope's range of time, best first; fewer only where there are no more.
 
-    ``by_id``: the videos, of one features fingerprint.
+    ``by_id``: the videos, of one features fingerprint. The library's search knows no range of time, so it is asked for
+    more until enough lie within. Where the scope names no videos it is not filtered by them: a filter of all videos
+    takes eight times as long over 10,000. A video committed since ``by_id`` was made may then be among the hits.
     """
     videos, asked = list(by_id.values()), limit
+    named = None if scope.videos is None else videos
     while True:
-        hits = library.search(feature, videos[0].fingerprints.features, asked, videos=videos)
-        within = [hit for hit in hits if _within(by_id[hit.video_id], hit, scope)]
+        hits = library.search(feature, videos[0].fingerprints.features, asked, videos=named)
+        within = [hit for hit in hits if hit.video_id in by_id and _within(by_id[hit.video_id], hit, scope)]
         if len(within) >= limit or len(hits) < asked:
             return within[:limit]
         asked *= 4

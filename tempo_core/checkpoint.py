@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from jinja2 import TemplateError
 from transformers import Qwen2Tokenizer, Qwen3Config
@@ -33,12 +34,13 @@ from tempo_core.checkpoint_config import (
     svlm_config,
 )
 from tempo_core.compressor import Compressor
-from tempo_core.errors import CheckpointError, UsageError
+from tempo_core.errors import CheckpointError, NotFinite, UsageError
 from tempo_core.fingerprints import Fingerprints, fingerprints
+from tempo_core.pixels import patchify
 from tempo_core.prompts import LLM_SYSTEM, SEGMENT_SUMMARY, SVLM_SYSTEM, PromptEncoder
 from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
 from tempo_core.user_cache import recall, remember
-from tempo_core.values import row_bytes
+from tempo_core.values import SegmentPixels, row_bytes
 from tempo_core.weights import WeightFiles, find_folder, read_config, torch_dtype
 
 _TOWER = "model.vision_tower_aux_list.0."
@@ -116,6 +118,7 @@ def load_checkpoint(
     svlm, llm = svlm_config(base_folder), llm_config(config, folder)
     _refuse_unknown(weights, llm)
     compressor = _load_compressor(weights, svlm, base_folder, *target)
+    _require_finite(compressor, folder)
     projector = _projector(weights, config, (svlm.text_config.hidden_size, llm.hidden_size), *target)
     answerer = _load_answerer(weights, llm, projector, context_tokens(config, llm, folder), *target)
     identity = _identity(str(path_or_hub_id), weights, config, svlm)
@@ -165,6 +168,21 @@ def _load_compressor(
     prompts = _prompts(base, _SVLM_TOKENS)
     direction = _relevance_direction(base, config, prompts).to(device)
     return Compressor(vision, text, memory.to(device=device, dtype=dtype), direction, prompts)
+
+
+def _require_finite(compressor: Compressor, folder: Path) -> None:
+    """CheckpointError where the score of a white picture is not finite, so that no video is blamed for the weights.
+
+    Vision tower, text model and relevance direction all go into a score.
+    """
+    patches, grid = patchify(np.full((2, 64, 64, 3), 255, np.uint8))
+    try:
+        compressor.relevance(compressor.encode([SegmentPixels(patches, grid, (0.0,))]), "")
+    except NotFinite:
+        raise CheckpointError(
+            f"{folder}: the model computes numbers that are not finite from a white picture: its weights are damaged; "
+            "download them again"
+        ) from None
 
 
 def _memory_tokens(weights: WeightFiles, hidden_size: int) -> torch.Tensor:

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from tempo_core.errors import CheckpointError, UsageError
+from tempo_core.errors import NotFinite, UsageError
 from tempo_core.prefix_cache import LayerCache, PrefixCache, QuestionCache, suffix_mask
 from tempo_core.prompts import PrefixTokens, PromptEncoder
 from tempo_core.spec import StateDtype
@@ -151,12 +151,13 @@ class Compressor:
         prefix = self._prefix(segments)
         suffix = self._prompts.question_suffix(question)
         kv = self._new_kv(len(prefix), len(suffix))
-        scores = []
+        logits = []
         for start, batch in zip(range(0, len(prefix), self._batch), self._batches(prefix), strict=True):
             hidden = self._last_hidden(batch, suffix, kv[:, :, start : start + len(batch)])
-            scores.append(torch.sigmoid(hidden.float() @ self._direction))
-        found = _finite(torch.cat(scores)).numpy() if scores else np.zeros(0, np.float32)
-        return QuestionCache(prefix, kv, found, question)
+            logits.append(hidden.float() @ self._direction)
+        # tested before the sigmoid, which makes a finite score of an infinite logit
+        scores = _finite(torch.cat(logits)).sigmoid() if logits else torch.zeros(0)
+        return QuestionCache(prefix, kv, scores.cpu().numpy(), question)
 
     @torch.inference_mode()
     def compress(
@@ -243,12 +244,16 @@ def _check_shapes(segments: Sequence[SegmentPixels]) -> None:
 
 
 def _unit_length(hidden: torch.Tensor) -> FloatArray:
-    unit: FloatArray = _finite(nn.functional.normalize(hidden.float(), dim=-1)).numpy()
+    unit: FloatArray = _finite(nn.functional.normalize(hidden.float(), dim=-1)).cpu().numpy()
     return unit
 
 
 def _finite(values: torch.Tensor) -> torch.Tensor:
-    """On the CPU; CheckpointError where a weight or an overflow has made them no numbers."""
+    """The same values; NotFinite where one is an infinity or NaN."""
     if not bool(values.isfinite().all()):
-        raise CheckpointError("the model computes values that are not finite: its weights are damaged")
-    return values.cpu()
+        raise NotFinite(
+            "the model computed numbers that are not finite from this video, though its weights passed their test when "
+            "they were loaded: index it again with --retry-failed, in case a GPU failed; `tempo verify` finds damage "
+            "in what is stored"
+        )
+    return values

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from tempo_core import load_checkpoint
 from tempo_core.errors import CheckpointError
@@ -89,6 +90,33 @@ def test_tensor_of_whole_numbers_is_named(copy: Copy) -> None:
 def test_truncated_weights_are_named(copy: Copy) -> None:
     os.truncate(copy.tempo / "model.safetensors", 100_000)
     with pytest.raises(CheckpointError, match=r"tiny-tempo/model\.safetensors: not a readable safetensors file"):
+        load_checkpoint(copy.tempo)
+
+
+def _damage(name: str) -> Callable[[Tensors], None]:
+    """A tensor with one infinity in every row: whatever it is multiplied with is not finite."""
+
+    def spoil(tensors: Tensors) -> None:
+        tensors[name] = tensors[name].clone()
+        tensors[name].view(len(tensors[name]), -1)[:, 0] = torch.inf
+
+    return spoil
+
+
+@pytest.mark.parametrize("name", [VISION + "patch_embed.proj.weight", TEXT + "layers.3.mlp.up_proj.weight"])
+def test_damaged_weights_are_the_checkpoints_error(name: str, copy: Copy) -> None:
+    edit_tensors(copy.tempo, _damage(name))
+    with pytest.raises(CheckpointError, match=f"{copy.tempo}: .* not finite .* weights are damaged"):
+        load_checkpoint(copy.tempo)
+
+
+def test_damaged_head_of_the_base_is_the_checkpoints_error(copy: Copy) -> None:
+    def spoil(tensors: Tensors) -> None:
+        tensors[EMBEDDINGS][yes] = torch.inf
+
+    yes = golden_checkpoint().compressor._prompts.token_id("Yes")
+    edit_tensors(copy.base, spoil)
+    with pytest.raises(CheckpointError, match="weights are damaged"):
         load_checkpoint(copy.tempo)
 
 

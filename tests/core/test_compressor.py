@@ -8,9 +8,10 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from tempo_core.compressor import Compressor
-from tempo_core.errors import CheckpointError, UsageError
+from tempo_core.errors import NotFinite, UsageError
 from tempo_core.values import FloatArray, SegmentPixels, SegmentState
 from tests.support.golden_cases import golden_case, golden_checkpoint, golden_prefix, golden_states, small_segment
 
@@ -232,11 +233,20 @@ def test_pixels_that_do_not_fit_their_grid_are_refused() -> None:
             compressor().encode([segment, broken])
 
 
-def test_values_that_are_not_finite_are_the_checkpoints_fault_not_the_users() -> None:
-    damaged = golden_checkpoint().compressor
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_numbers_that_are_not_finite_are_the_videos_fault_not_the_checkpoints(value: float) -> None:
     (state,) = golden_states("d")
-    broken = replace(state, rows=np.full(state.visual.shape, np.nan, np.float32).view(np.uint8))
-    with pytest.raises(CheckpointError, match="not finite"):
-        damaged.relevance([broken], "Is it?")
-    with pytest.raises(CheckpointError, match="not finite"):
-        damaged.features([broken])
+    broken = replace(state, rows=np.full(state.visual.shape, value, np.float32).view(np.uint8))
+    with pytest.raises(NotFinite, match="--retry-failed"):
+        compressor().relevance([broken], "Is it?")
+    with pytest.raises(NotFinite, match="--retry-failed"):
+        compressor().features([broken])
+
+
+def test_an_infinite_logit_is_not_a_score() -> None:
+    golden = golden_checkpoint().compressor
+    direction = torch.zeros_like(golden._direction)
+    direction[0] = torch.inf
+    infinite = Compressor(golden._vision, golden._text, golden._memory_tokens, direction, golden._prompts)
+    with pytest.raises(NotFinite):
+        infinite.relevance(golden_states("d"), "Is it?")

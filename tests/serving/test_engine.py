@@ -11,7 +11,8 @@ import pytest
 from serving.answer import Answer
 from serving.engine import Engine
 from serving.selection import Scope
-from storage import Library, VideoRecord, open_library
+from serving.stopwatch import Stopwatch
+from storage import Library, open_library
 from tempo_core.allocation import allocate
 from tempo_core.errors import BudgetError, LibraryError, UsageError
 from tempo_core.spec import PAPER
@@ -35,13 +36,8 @@ def engine(library: Library) -> Engine:
     return Engine(library, golden_checkpoint())
 
 
-def _video(library: Library, title: str) -> VideoRecord:
-    (video,) = library.videos(select=[title])
-    return video
-
-
 def _scope(library: Library, *titles: str, **limits: Any) -> Scope:
-    return Scope(videos=tuple(_video(library, title) for title in titles), **limits)
+    return Scope(videos=tuple(library.videos(select=titles)), **limits)
 
 
 def _counting(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list[str]:
@@ -59,7 +55,7 @@ def _counting(monkeypatch: pytest.MonkeyPatch, owner: object, name: str) -> list
 
 def test_an_answer_equals_the_method_step_by_step(library: Library, engine: Engine) -> None:
     checkpoint = golden_checkpoint()
-    video = _video(library, "lecture.mp4")
+    (video,) = library.videos(select=["lecture.mp4"])
     states = library.read_states(video)
     scores = checkpoint.compressor.relevance(states, QUESTION)
     tokens = allocate(scores, 100)
@@ -227,6 +223,24 @@ def test_timings_add_up_to_the_total(library: Library, engine: Engine) -> None:
     assert isinstance(timings, dict)
     assert set(timings) == {"load", "restore", "route", "compress", "generate", "total"}
     assert sum(timings.values()) <= 2 * timings["total"] + 1e-6
+
+
+def test_time_is_counted_from_a_questions_own_turn(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    free: list[bool] = []
+
+    def is_free() -> bool:
+        if taken := engine._turn.acquire(blocking=False):
+            engine._turn.release()
+        return taken
+
+    def stopwatch(device: Any) -> Stopwatch:
+        with ThreadPoolExecutor(1) as another:
+            free.append(another.submit(is_free).result())
+        return Stopwatch(device)
+
+    monkeypatch.setattr("serving.engine.Stopwatch", stopwatch)
+    next(engine.stream(QUESTION, max_new_tokens=1))
+    assert free == [False]
 
 
 def test_questions_from_several_threads_get_their_own_answers(library: Library, engine: Engine) -> None:

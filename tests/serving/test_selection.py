@@ -11,7 +11,9 @@ import pytest
 from serving.engine import Engine
 from serving.selection import Scope
 from storage import ALL_MODELS, Library, open_library
-from tempo_core.spec import PAPER
+from tempo_core.checkpoint import Checkpoint
+from tempo_core.fingerprints import Fingerprints
+from tempo_core.spec import PAPER, IndexSpec
 from tests.support.golden_cases import golden_checkpoint
 from tests.support.libraries import add_video
 
@@ -66,6 +68,41 @@ def test_a_video_indexed_twice_is_not_said_to_be_left_out(tmp_path: Path) -> Non
     assert Engine(library, golden_checkpoint()).ask(QUESTION, scope, max_new_tokens=1).warnings == ()
 
 
+@pytest.fixture
+def searches(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The ``videos`` that each search of the library is filtered by, while it searches."""
+    given: list[Any] = []
+    search = library.search
+
+    def noting(*arguments: Any, **options: Any) -> Any:
+        given.append(options.get("videos"))
+        return search(*arguments, **options)
+
+    monkeypatch.setattr(library, "search", noting)
+    return given
+
+
+def test_a_search_of_the_whole_library_is_not_filtered_by_its_videos(engine: Engine, searches: list[Any]) -> None:
+    engine.search(QUESTION, limit=2)
+    engine.ask(QUESTION, Scope(candidates=2), max_new_tokens=1)
+    assert searches == [None, None]
+
+
+def test_a_search_of_named_videos_is_filtered_by_them(library: Library, engine: Engine, searches: list[Any]) -> None:
+    lecture = library.videos(select=["lecture.mp4"])
+    hits = engine.search(QUESTION, Scope(tuple(lecture)), limit=20)
+    assert searches == [lecture]
+    assert len(hits) == 9 and {hit.video_id for hit in hits} == {lecture[0].video_id}
+
+
+def test_a_video_committed_while_the_question_is_read_is_left_out(
+    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    videos, before = library.videos, library.videos(select=["storm.mp4"])
+    monkeypatch.setattr(library, "videos", lambda models=None: before if models == ALL_MODELS else videos(models))
+    assert {hit.uri for hit in engine.search(QUESTION, limit=20)} == {"/archive/storm.mp4"}
+
+
 def test_many_videos_are_looked_up_together(library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     queries: list[str] = []
     real = library.tables.rows
@@ -77,3 +114,18 @@ def test_many_videos_are_looked_up_together(library: Library, engine: Engine, mo
     monkeypatch.setattr(library.tables, "rows", noting)
     engine.ask(QUESTION, max_new_tokens=1)
     assert len([name for name in queries if name.startswith("segments")]) == 1
+
+
+def test_fingerprints_are_computed_once_for_an_index_spec_not_for_every_video(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    specs: list[str] = []
+    fingerprints = Checkpoint.fingerprints
+
+    def noting(checkpoint: Checkpoint, spec: IndexSpec) -> Fingerprints:
+        specs.append(spec.name)
+        return fingerprints(checkpoint, spec)
+
+    monkeypatch.setattr(Checkpoint, "fingerprints", noting)
+    engine.search(QUESTION)
+    assert sorted(specs) == ["paper", "small"]  # of three videos
