@@ -1,87 +1,80 @@
-"""Ray for a run: one of this machine that listens on loopback only, or a cluster that is there.
+"""Ray for a run: started on this machine, where it listens on loopback only, or a cluster that is running already.
 
-Ray says little here: workers' logs stay in its log folder and the dashboard, and a run's failures reach the user by our
-own messages. A Ray of this machine ends with the process that started it, however that ends: the kernel kills its
+Ray prints little here: workers' logs stay in its log folder and the dashboard, and a run's failures reach the user by
+our own messages. A Ray of this machine ends with the process that started it, however that ends: the kernel kills its
 processes with the thread that called ``start_ray``, so call it in one that lives as long as the run. After a kill -9
-work ends within seconds; two of Ray's agents stay for a minute, to report to a driver that is not there.
+work ends within seconds; two of Ray's agents stay for a minute, trying to report to the dead driver.
 """
 
 from __future__ import annotations
 
 import ipaddress
-import logging
 import os
 import signal
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import ray
-from ray._private import ray_constants
 
 from flows.environment import QUIET
+from flows.on_ray.ray_private import keep_standard_output_free, stay_on_loopback
 from tempo_core.errors import TempoError, UsageError
-
-log = logging.getLogger(__name__)
+from tempo_core.host import cpu_count
 
 STORE_BYTES = 2**30  # batches of frames as JPEG, two per video under way: a fraction of it
 REACH_DEADLINE_S, CONNECT_DEADLINE_S = 5.0, 60.0
-_ONE_MACHINE = "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER"  # 0: Ray takes 127.0.0.1 for its node's address, on Linux too
 _ray: Any = ray  # some of its functions have no types
 
 
 @contextmanager
 def start_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> Iterator[str]:
-    """Ray on this machine, and the address of its dashboard; it ends with the context. TempoError if it cannot start.
+    """Ray on this machine, and the URL of its dashboard; it ends with the context. TempoError if it cannot start.
 
-    ``num_cpus``, ``num_gpus``: what tasks may use; None: what is there. Ray keeps other users of the machine out with a
-    token (``~/.ray/auth_token``), which the dashboard asks for, unless RAY_AUTH_MODE says otherwise.
+    ``num_cpus``, ``num_gpus``: what tasks may use; None: what this process may use. Ray keeps other users of the
+    machine out with a token (``~/.ray/auth_token``), which the dashboard asks for, unless RAY_AUTH_MODE is set.
     """
-    _stay_on_loopback()
+    stay_on_loopback()
     for name, value in QUIET.items():
         os.environ.setdefault(name, value)
-    options = {"num_cpus": num_cpus, "num_gpus": num_gpus, "object_store_memory": STORE_BYTES}
-    with _initialized("Ray did not start on this machine", address="local", dashboard_host="127.0.0.1", **options):
+    cpus = cpu_count() if num_cpus is None else num_cpus  # Ray's own count is 0 in a container with half a CPU
+    options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": num_gpus, "object_store_memory": STORE_BYTES}
+    options |= {"address": "local", "dashboard_host": "127.0.0.1"}
+    with _initialized("Ray did not start on this machine", **options) as url:
         _expect_loopback()
         _keep_token_private()
-        yield dashboard_url()
+        yield url
 
 
 @contextmanager
 def connect_ray(address: str) -> Iterator[str]:
-    """The cluster at ``address`` (HOST:PORT, or auto on one of its nodes), and the address of its dashboard.
+    """The cluster at ``address`` (HOST:PORT, or auto on one of its nodes), and the URL of its dashboard.
 
-    Where Ray would wait for minutes, or abort this process, a child tries first. UsageError for what is no address;
-    TempoError where no cluster answers.
+    Where Ray would wait for minutes, or abort this process, a child tries first. UsageError for what is not a valid
+    address; TempoError where no cluster answers.
     """
     if address != "auto":
         _expect_listener(address)
     _expect_cluster(address)
     quiet = {"env_vars": {name: os.environ.get(name, value) for name, value in QUIET.items()}}
-    with _initialized(f"no Ray cluster at {address}", address=address, runtime_env=quiet):
-        yield dashboard_url()
-
-
-def dashboard_url() -> str:
-    """Of the Ray that this process is connected to; empty where it has none."""
-    url = _ray._private.worker.get_dashboard_url()
-    return f"http://{url}" if url else ""
+    with _initialized(f"no Ray cluster at {address}", address=address, runtime_env=quiet) as url:
+        yield url
 
 
 @contextmanager
-def _initialized(what: str, **options: Any) -> Iterator[None]:
-    """Ray takes SIGTERM for itself; what this process does on it stays as it was."""
-    _ray._private.worker.print_to_stdstream = _log  # a dead worker, on standard output; no option turns it off
+def _initialized(what: str, **options: Any) -> Iterator[str]:
+    """The URL of the dashboard, empty where there is none. This process keeps its handler of SIGTERM: Ray sets one."""
+    keep_standard_output_free()
     main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _ray.init(**options, log_to_driver=False, logging_level="ERROR")
+        url = _ray.init(**options, log_to_driver=False, logging_level="ERROR").dashboard_url
     except (OSError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         _ray.shutdown()
         reason = str(error).partition("\n")[0]
@@ -90,20 +83,9 @@ def _initialized(what: str, **options: Any) -> Iterator[None]:
         if main:
             signal.signal(signal.SIGTERM, handler)
     try:
-        yield
+        yield f"http://{url}" if url else ""
     finally:
         _ray.shutdown()
-
-
-def _log(data: Mapping[str, Any], ignore_prefix: bool) -> None:  # noqa: ARG001 - as Ray calls it
-    for line in data["lines"]:
-        log.debug("%s", line)
-
-
-def _stay_on_loopback() -> None:
-    """Else Ray takes the machine's own address, whatever ``_node_ip_address`` says, and listens to the network."""
-    os.environ[_ONE_MACHINE] = "0"
-    ray_constants.ENABLE_RAY_CLUSTER = False  # what ``import ray`` read already
 
 
 def _expect_loopback() -> None:
@@ -120,7 +102,7 @@ def _keep_token_private() -> None:
 
 
 def _expect_listener(address: str) -> None:
-    """Told within seconds: a wrong host or port."""
+    """UsageError or TempoError, within seconds, for a wrong host or port."""
     parts = urlsplit(address if "://" in address else f"ray-node://{address}")
     try:
         host, port = parts.hostname, parts.port
