@@ -21,7 +21,7 @@ from flows.run.monitor import Monitor
 from flows.run.plan import Known, make_plan
 from flows.run.session import Wish, run_index
 from flows.run.settle import Settler
-from flows.video.source_frames import DecodePlan, decode_source
+from flows.video.source_frames import DecodeSettings, decoded_items
 from storage import open_library
 from tempo_core import Checkpoint, IndexSpec
 
@@ -110,7 +110,7 @@ def _encode_floor(prepared: Sequence[Prepared], bench: Bench) -> Row:
 
 def _stream(videos: Sequence[Path], bench: Bench) -> None:
     for path in videos:
-        for _ in decode_source(str(path), DecodePlan(bench.spec, bench.checkpoint.geometry)):
+        for _ in decoded_items(str(path), DecodeSettings(bench.spec, bench.checkpoint.geometry)):
             pass
 
 

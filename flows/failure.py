@@ -1,7 +1,7 @@
-"""What a video's failure is, and the one place where any error of a video becomes one.
+"""What a video's failure is, and the only function that turns an error into one.
 
-A failed video costs its own entry only. What is no video's fault (a full disk, a lost lease, a broken model) ends the
-run; what was committed stays.
+A video that fails costs its own entry only. An error that is no video's fault (a full disk, a lost lease, a broken
+model) ends the run; what was committed stays.
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ MEMORY, CRASH = "memory", "crash"
 
 @dataclass(frozen=True)
 class Failure:
-    """Why a video is not indexed. ``stage``: fetch, changed (being written), kept (what the library kept is damaged),
-    decode, encode, memory, or crash (the process that worked on it died)."""
+    """Why a video is not indexed. ``step`` that failed: fetch, changed (the file is being written), kept (what the
+    library kept is damaged), decode, encode, memory, or crash (the process that worked on it died)."""
 
-    stage: str
+    step: str
     reason: str
 
 
@@ -51,18 +51,18 @@ def attempt(uri: str, work: Callable[[], Value]) -> Value | Failure:
             raise GpuLost(f"{uri}: the GPU stopped computing for this process: {error}") from error
         if not isinstance(error, TempoError):
             log.error("%s: unexpected error", uri, exc_info=error)
-        return Failure(_stage(error), _reason(error))
+        return Failure(_step(error), _reason(error))
 
 
 def _ends_the_run(error: Exception) -> bool:
-    """No video's fault: the library, the model, the wish. A damaged part costs the videos that stand on it only."""
+    """The library, the model or the command is at fault. A damaged part costs only the videos that use it."""
     if isinstance(error, CorruptPart):
         return False
     return isinstance(error, (LibraryError, CheckpointError, UsageError))
 
 
-def _stage(error: Exception) -> str:
-    """A source that could not be fetched may be there again tomorrow (``plan.make_plan``)."""
+def _step(error: Exception) -> str:
+    """The step that is recorded; ``plan.make_plan`` tries FETCH and MEMORY again in each run."""
     if isinstance(error, SourceChanged):
         return CHANGED
     if isinstance(error, SourceError):

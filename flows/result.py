@@ -74,7 +74,7 @@ class RunReport:
     """What a run leaves to be shown: each video's result, the counts, and how it went over time.
 
     ``snapshots``: the run at moments from its begin to its end, the last one included; at most a few hundred.
-    ``spent``: seconds of work by stage.
+    ``spent``: seconds of work by step.
     """
 
     results: tuple[IndexResult, ...]

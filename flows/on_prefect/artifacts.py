@@ -34,7 +34,7 @@ def run_page(report: RunReport) -> str:
     if chart := throughput_chart(report.snapshots):
         parts.append(f"### Throughput\n\n{chart}")
     if chart := time_chart(report.spent):
-        parts.append(f"### Where the time went\n\n{chart}\n\nWork summed over all processes: the stages overlap.")
+        parts.append(f"### Where the time went\n\n{chart}\n\nWork summed over all processes: the steps overlap.")
     return "\n\n".join(parts) + "\n"
 
 

@@ -17,7 +17,7 @@ WIDTH, HEIGHT, ROW = 760, 240, 34
 LEFT, RIGHT, TOP, BOTTOM = 56, 20, 30, 30
 COLUMNS = 120  # of the throughput chart at most: a night in steps of four minutes
 INK, PALE, BLUE = "#1f2937", "#d1d5db", "#2563eb"
-STAGES = {"fetch and hash": "fetch_s", "decode": "decode_s", "encode": "encode_s", "write": "write_s"}
+LABELS = {"fetch": "fetch and hash"}  # of a step whose name does not say all of it
 
 
 def throughput_chart(snapshots: Sequence[Snapshot]) -> str:
@@ -46,22 +46,22 @@ def throughput_chart(snapshots: Sequence[Snapshot]) -> str:
 
 
 def time_chart(spent: Spent) -> str:
-    """Seconds of work by stage as bars, a markdown image; empty where none was counted."""
-    seconds = {stage: float(getattr(spent, name)) for stage, name in STAGES.items()}
+    """Seconds of work by step as bars, a markdown image; empty where none was counted."""
+    seconds = {LABELS.get(step, step): value for step, value in spent.by_step().items()}
     total = sum(seconds.values())
     if total <= 0:
         return ""
     left, room = 120, WIDTH - 120 - 130
     parts = []
-    for row, (stage, value) in enumerate(seconds.items()):
+    for row, (step, value) in enumerate(seconds.items()):
         y = 10 + row * ROW
         parts += [
-            _text(left - 10, y + 18, stage, "end"),
+            _text(left - 10, y + 18, step, "end"),
             f'<rect x="{left}" y="{y + 2}" width="{room}" height="24" fill="{PALE}" fill-opacity="0.4"/>',
             f'<rect x="{left}" y="{y + 2}" width="{room * value / total:.1f}" height="24" fill="{BLUE}"/>',
             _text(left + room + 10, y + 18, f"{value / total:.0%}, {span(value)}", "start"),
         ]
-    alt = ", ".join(f"{stage} {span(value)}" for stage, value in seconds.items())
+    alt = ", ".join(f"{step} {span(value)}" for step, value in seconds.items())
     return _image(parts, 20 + ROW * len(seconds), alt)
 
 

@@ -1,8 +1,8 @@
-"""A run's metrics as Ray exports them to Prometheus: fed by the driver alone, from what it knows of the whole run.
+"""A run's metrics as Ray exports them to Prometheus; only the driver sets them, since it sees the whole run.
 
-Ray puts ``ray_`` before a name and ``_total`` behind a counter's. Tags are few and closed: no file name, no message. A
-histogram's sum is made of its buckets' middles, so only its counts mean something; a gauge that is not set again is
-gone with Ray's next report (both seen in Ray 2.60).
+Ray prefixes each name with ``ray_`` and appends ``_total`` to a counter's. The values of all tags are listed here: no
+file name and no message becomes a tag. Ray computes a histogram's sum from the middles of its buckets, so only its
+counts are exact; it drops a gauge that was not set again since its last report (both seen in Ray 2.60).
 """
 
 from __future__ import annotations
@@ -11,21 +11,22 @@ from typing import get_args
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
+from flows.failure import CRASH, DECODE, ENCODE, FETCH, KEPT, MEMORY
 from flows.result import IndexResult, Status
-from flows.snapshot import Snapshot
+from flows.snapshot import Snapshot, Spent
 
-STAGES = ("fetch", "decode", "encode", "write")
-REASONS = ("fetch", "kept", "decode", "encode", "memory", "crash", "other")  # flows.failure's stages
+STEPS = tuple(Spent().by_step())
+REASONS = (FETCH, KEPT, DECODE, ENCODE, MEMORY, CRASH, "other")
 STATUSES: tuple[str, ...] = get_args(Status)
 SECONDS_PER_VIDEO = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0]
 
-# What Prometheus finds, with the tag that each is told apart by and what the tag may say.
+# Each series that Prometheus finds, with the name of its tag and the values that the tag may have.
 EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
     "ray_tempo_segments_total": ("", ()),
     "ray_tempo_video_seconds_total": ("", ()),
     "ray_tempo_state_bytes_total": ("", ()),
     "ray_tempo_source_bytes_total": ("", ()),
-    "ray_tempo_work_seconds_total": ("stage", STAGES),
+    "ray_tempo_work_seconds_total": ("step", STEPS),
     "ray_tempo_videos_total": ("status", STATUSES),
     "ray_tempo_failures_total": ("reason", REASONS),
     "ray_tempo_videos_to_do": ("", ()),
@@ -42,7 +43,7 @@ EXPORTED: dict[str, tuple[str, tuple[str, ...]]] = {
 
 
 class Total:
-    """A counter that is told totals. One that falls (a video failed half-way) stands until it is passed again."""
+    """A counter that is set to totals. It stays where it is while the total is lower (a video failed)."""
 
     def __init__(self, name: str, description: str, tags: dict[str, str] | None = None) -> None:
         self._tags: dict[str, str] = tags or {}
@@ -57,7 +58,7 @@ class Total:
 
 
 class RunMetrics:
-    """The metrics of one run. ``update`` and ``settled`` are for the monitor and the dispatch loop of its driver."""
+    """The metrics of one run; ``update`` is called by the monitor of its driver, ``settled`` by the dispatch loop."""
 
     def __init__(self) -> None:
         """Ray must be connected."""
@@ -65,8 +66,8 @@ class RunMetrics:
         self._video_s = Total("tempo_video_seconds", "Seconds of video encoded")
         self._state_bytes = Total("tempo_state_bytes", "Bytes of segment states committed")
         self._source_bytes = Total("tempo_source_bytes", "Bytes of source files done with")
-        told = "Seconds of work on videos that are done, summed over processes"
-        self._work = {stage: Total("tempo_work_seconds", told, {"stage": stage}) for stage in STAGES}
+        work = "Seconds of work on videos that are done, summed over processes"
+        self._work = {step: Total("tempo_work_seconds", work, {"step": step}) for step in STEPS}
         self._videos = Counter("tempo_videos", description="Videos settled", tag_keys=("status",))
         self._failures = Counter("tempo_failures", description="Videos failed", tag_keys=("reason",))
         self._to_do = Gauge("tempo_videos_to_do", description="Videos of this run")
@@ -81,26 +82,25 @@ class RunMetrics:
         )
 
     def update(self, snapshot: Snapshot) -> None:
-        """The run as it is now."""
-        self._segments.reach(snapshot.segments)
+        self._segments.reach(snapshot.segment_count)
         self._video_s.reach(snapshot.video_s)
         self._state_bytes.reach(snapshot.state_bytes)
         self._source_bytes.reach(snapshot.source_bytes)
-        for stage, total in self._work.items():
-            total.reach(getattr(snapshot.spent, f"{stage}_s"))
-        self._to_do.set(snapshot.videos)
+        for step, seconds in snapshot.spent.by_step().items():
+            self._work[step].reach(seconds)
+        self._to_do.set(snapshot.video_count)
         self._waiting.set(snapshot.waiting)
         self._under_way.set(len(snapshot.under_way))
-        self._queued.set(snapshot.queued_segments)
-        self._encoders.set(snapshot.encoders)
+        self._queued.set(snapshot.queued_segment_count)
+        self._encoders.set(snapshot.encoder_count)
         self._share.set(snapshot.encoder_share)
         if snapshot.remaining_s is not None:
             self._left.set(snapshot.remaining_s)
 
-    def settled(self, result: IndexResult, stage: str | None) -> None:
-        """One video more; ``stage``: the one that failed."""
+    def settled(self, result: IndexResult, step: str | None) -> None:
+        """Count one more video; ``step``: the one that failed."""
         self._videos.inc(1, {"status": result.status})
         if result.status == "failed":
-            self._failures.inc(1, {"reason": stage if stage in REASONS else "other"})
+            self._failures.inc(1, {"reason": step if step in REASONS else "other"})
         if result.seconds > 0:
             self._per_video.observe(result.seconds)

@@ -1,22 +1,29 @@
-"""One run over many videos: workers are kept busy, each video is committed as soon as it is staged.
+"""One run over many videos: workers are kept busy, and each video is committed as soon as it is staged.
 
-One loop over futures, whoever the workers are. Only this process commits. A content is staged once: its copies wait
-for it. A worker that dies costs a video its try: those that were under way are tried again one by one on an idle
-worker, and a video that was alone when its process died, twice, is taken for the cause.
+One loop over futures, wherever the workers are; only this process commits. Each task is an ``Attempt``:
+
+    queued --> opening --> decided --+--> copied                 the library has its video
+                                     +--> staging --> indexed
+                                     +--> waiting --> copied     once the attempt that stages its video is committed
+    opening, staging --> failed      or queued again: a process died, or what the library had is damaged
+    waiting          --> queued      the attempt that staged its video failed
+
+When a worker dies with several videos, it is not known which one caused it: each is tried again alone on an idle
+worker. A video that was alone when its process died is tried once more, and then recorded as the cause.
 """
 
 from __future__ import annotations
 
 import logging
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from itertools import count
-from typing import cast
+from typing import Any, cast
 
 from flows.failure import CRASH, KEPT, Failure
 from flows.result import IndexResult
@@ -24,9 +31,9 @@ from flows.run.monitor import Monitor
 from flows.run.plan import Plan, Task
 from flows.run.settle import Settler
 from flows.snapshot import Spent
-from flows.video.pool import Job, Outcome, Pool
+from flows.video.pool import Outcome, Pool
 from flows.video.source_frames import Opened
-from flows.video.worker import Staged
+from flows.video.worker import Job, Staged
 from storage import Content, Source
 from tempo_core.errors import LibraryError, WorkerDied
 
@@ -37,25 +44,26 @@ MOST_CRASHES = 2
 STOP_WAIT_S = 20.0  # for the chunk under way and the removal of what was staged
 
 
-@dataclass(frozen=True)
-class _Turn:
-    """A task and what its earlier tries taught: ``alone``: it was there when a worker died."""
+@dataclass(eq=False)
+class Attempt:
+    """A task, what its earlier tries showed, and where its present one is.
+
+    ``crashes``: processes that died with nothing else under way. ``alone``: it needs an idle worker, and shares it with
+    nothing. ``from_source``: what the library has of the video is damaged. ``source`` is as it was last opened.
+    """
 
     task: Task
     crashes: int = 0
     alone: bool = False
     from_source: bool = False
+    worker: int = field(init=False)
+    job: Job = field(init=False)
+    source: Source = field(init=False)
+    began: float = field(init=False)
 
-
-@dataclass
-class _Flight:
-    """A turn under way on a worker."""
-
-    turn: _Turn
-    worker: int
-    job: Job
-    began: float
-    source: Source
+    def begin(self, worker: int, key: int) -> None:
+        self.worker, self.began = worker, time.monotonic()
+        self.source, self.job = self.task.source, Job(key, self.task.source.uri)
 
     @property
     def seconds(self) -> float:
@@ -70,9 +78,11 @@ class Dispatch:
     settler: Settler
     monitor: Monitor
     until: datetime | None = None
-    _queue: deque[_Turn] = field(default_factory=deque)
-    _flights: dict[Future[Outcome], _Flight] = field(default_factory=dict)
-    _copies: dict[str, list[_Flight]] = field(default_factory=dict)  # by the video id that is being staged
+    _queue: deque[Attempt] = field(default_factory=deque)
+    _running: dict[Future[Outcome], Attempt] = field(default_factory=dict)
+    _staging: set[str] = field(default_factory=set)  # video ids
+    _waiting: defaultdict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))  # by video id
+    _starting: set[Future[None]] = field(default_factory=set)  # workers in the place of dead ones
     _begun: dict[str, int] = field(default_factory=dict)  # bytes by URI, also while a call blocks this process
     _keys: Iterator[int] = field(default_factory=count)
 
@@ -82,9 +92,9 @@ class Dispatch:
             self.monitor.watchers.append(self.pool.metrics.update)
 
     def results(self, plan: Plan) -> Iterator[IndexResult]:
-        """What becomes of each video, as it is settled; tables are compacted at the end."""
+        """The result of each video, as it is settled; at the end, tables are compacted."""
         yield from plan.settled
-        self._queue.extend(_Turn(task) for task in plan.tasks)
+        self._queue.extend(Attempt(task) for task in plan.tasks)
         pending: list[str] = []
         try:
             for result in self._run():
@@ -99,145 +109,145 @@ class Dispatch:
     def _run(self) -> Iterator[IndexResult]:
         while True:
             yield from self._launch()
-            if not self._flights:
+            if not self._running and not self._queue:
                 return
-            done, _ = wait(self._flights, timeout=BEAT_S, return_when=FIRST_COMPLETED)
+            futures: list[Future[Any]] = [*self._running, *self._starting]
+            done, _ = wait(futures, timeout=BEAT_S, return_when=FIRST_COMPLETED)
             for future in done:
-                if future in self._flights:  # not given up meanwhile, with its worker
+                if future in self._starting:
+                    self._starting.remove(future)
+                    self.pool.result(future)
+                elif future in self._running:  # not given up meanwhile, with its worker
                     yield from self._advance(future)
             self.beat()
 
     def beat(self, last: bool = False) -> None:
-        """Let the run be seen as it is now."""
+        """Show the run as it is now."""
         self.monitor.look(self.pool.loads(), waiting=len(self._queue), sources=self._begun, last=last)
 
     def _launch(self) -> Iterator[IndexResult]:
         """Fill the free slots."""
         while self._queue:
             if self.until is not None and datetime.now(self.until.tzinfo) >= self.until:
-                turn = self._queue.popleft()
-                yield IndexResult(turn.task.source.uri, "pending", reason="the time was up")
+                attempt = self._queue.popleft()
+                yield IndexResult(attempt.task.source.uri, "pending", reason="the time was up")
                 continue
             worker = self._free_worker(self._queue[0])
             if worker is None:
                 return
             yield from self._begin(self._queue.popleft(), worker)
 
-    def _free_worker(self, turn: _Turn) -> int | None:
-        """The least busy worker with room; one that is idle for a turn that goes alone."""
+    def _free_worker(self, attempt: Attempt) -> int | None:
+        """The least busy worker with a free slot; for an attempt that goes alone, one that is idle."""
         under_way = {worker: self._on(worker) for worker in self.pool.workers}
-        open_to_all = {worker: len(on) for worker, on in under_way.items() if not any(one.turn.alone for one in on)}
-        worker = min(open_to_all, key=lambda worker: open_to_all[worker], default=None)
-        most = 1 if turn.alone else self.pool.slots
-        return worker if worker is not None and open_to_all[worker] < most else None
+        loads = {worker: len(others) for worker, others in under_way.items() if not any(one.alone for one in others)}
+        worker = min(loads, key=lambda worker: loads[worker], default=None)
+        most = 1 if attempt.alone else self.pool.slots
+        return worker if worker is not None and loads[worker] < most else None
 
-    def _on(self, worker: int) -> list[_Flight]:
-        return [flight for flight in self._flights.values() if flight.worker == worker]
+    def _on(self, worker: int) -> list[Attempt]:
+        return [attempt for attempt in self._running.values() if attempt.worker == worker]
 
-    def _begin(self, turn: _Turn, worker: int) -> Iterator[IndexResult]:
-        """From what is kept of the content if that is known, else from the source."""
-        source = turn.task.source
+    def _begin(self, attempt: Attempt, worker: int) -> Iterator[IndexResult]:
+        """Open the source, unless the library has something of its video that can be used."""
+        source, known = attempt.task.source, attempt.task.known
         self._begun[source.uri] = source.size
-        flight = _Flight(turn, worker, Job(next(self._keys), source.uri), time.monotonic(), source)
-        known = turn.task.known
-        if known is not None and not turn.from_source and self.settler.content(known.video_id):
-            yield from self._decide(flight, known.video_id)
+        attempt.begin(worker, next(self._keys))
+        if known is not None and not attempt.from_source and self.settler.content(known.video_id):
+            yield from self._decide(attempt, known.video_id)
         else:
-            self._flights[self.pool.open(worker, flight.job)] = flight
+            self._running[self.pool.open(worker, attempt.job)] = attempt
 
     def _advance(self, future: Future[Outcome]) -> Iterator[IndexResult]:
-        flight = self._flights[future]
+        attempt = self._running[future]
         try:
             outcome = self.pool.result(future)
         except WorkerDied as error:
-            yield from self._worker_died(flight, str(error))
+            yield from self._worker_died(attempt, str(error))
             return
-        del self._flights[future]
+        del self._running[future]
         if isinstance(outcome, Opened):
-            flight.source = outcome.source
+            attempt.source = outcome.source
             self.monitor.spent(Spent(fetch_s=outcome.seconds))
-            yield from self._decide(flight, outcome.sha256, opened=True)
+            yield from self._decide(attempt, outcome.sha256, opened=True)
         elif isinstance(outcome, Staged):
             self.monitor.spent(outcome.spent)
-            yield from self._indexed(flight, outcome)
+            yield from self._indexed(attempt, outcome)
         else:
-            yield from self._failed(flight, outcome)
+            yield from self._failed(attempt, outcome)
 
-    def _decide(self, flight: _Flight, video_id: str, opened: bool = False) -> Iterator[IndexResult]:
-        """The content is known: copy it, wait for its twin, or stage it."""
-        flight.job = replace(flight.job, video_id=video_id)
+    def _decide(self, attempt: Attempt, video_id: str, opened: bool = False) -> Iterator[IndexResult]:
+        """The video is known: copy what is committed, wait for the attempt that stages it, or stage it."""
         content = self.settler.content(video_id)
-        committed = content is not None and content.committed is not None
-        usable = committed or (content is not None and not flight.turn.from_source)
-        if opened and (usable or video_id in self._copies):
-            self.pool.drop(flight.worker, flight.job.key)
-        if video_id in self._copies:
-            self._copies[video_id].append(flight)
-        elif content is not None and committed:
-            yield self._copied(flight, content)
+        is_committed = content is not None and content.committed is not None
+        kept = None if attempt.from_source else content
+        attempt.job = replace(attempt.job, video_id=video_id, kept=kept)
+        if opened and (is_committed or kept is not None or video_id in self._staging):
+            self.pool.drop(attempt.worker, attempt.job.key)
+        if video_id in self._staging:
+            self._waiting[video_id].append(attempt)
+        elif content is not None and is_committed:
+            yield self._copied(attempt, content)
         else:
-            self._copies[video_id] = []
-            flight.job = replace(flight.job, kept=content if usable else None)
-            self._flights[self.pool.index(flight.worker, flight.job, self.settler.prints)] = flight
+            self._staging.add(video_id)
+            self._running[self.pool.index(attempt.worker, attempt.job)] = attempt
 
-    def _indexed(self, flight: _Flight, staged: Staged) -> Iterator[IndexResult]:
-        yield self._report(flight, self.settler.indexed(flight.source, staged, flight.seconds))
-        content = self.settler.content(flight.job.video_id)
+    def _indexed(self, attempt: Attempt, staged: Staged) -> Iterator[IndexResult]:
+        yield self._report(attempt, self.settler.indexed(attempt.source, staged, attempt.seconds))
+        content = self.settler.content(attempt.job.video_id)
         assert content is not None
-        for copy in self._copies.pop(flight.job.video_id):
+        for copy in self._staged_no_more(attempt):
             yield self._copied(copy, content)
 
-    def _copied(self, flight: _Flight, content: Content) -> IndexResult:
-        return self._report(flight, self.settler.copied(flight.turn.task, flight.source, content, flight.seconds))
+    def _copied(self, attempt: Attempt, content: Content) -> IndexResult:
+        return self._report(attempt, self.settler.copied(attempt.task, attempt.source, content, attempt.seconds))
 
-    def _failed(self, flight: _Flight, failure: Failure) -> Iterator[IndexResult]:
-        turn = flight.turn
-        self._release(flight)
-        if failure.stage == KEPT and not turn.from_source:
-            log.warning("%s: what is kept of it is damaged, so it is read again: %s", flight.job.uri, failure.reason)
-            self._queue.appendleft(replace(turn, from_source=True))
-        elif failure.stage == CRASH and turn.crashes + 1 < MOST_CRASHES:
-            log.warning("%s: %s; it is tried once more", flight.job.uri, failure.reason)
-            self._queue.appendleft(replace(turn, crashes=turn.crashes + 1))
+    def _failed(self, attempt: Attempt, failure: Failure) -> Iterator[IndexResult]:
+        self._queue.extendleft(self._staged_no_more(attempt))
+        uri, source = attempt.job.uri, attempt.task.source
+        if failure.step == KEPT and not attempt.from_source:
+            log.warning("%s: what is kept of it is damaged, so it is read again: %s", uri, failure.reason)
+            attempt.from_source = True
+            self._queue.appendleft(attempt)
+        elif failure.step == CRASH and attempt.crashes + 1 < MOST_CRASHES:
+            log.warning("%s: %s; it is tried once more", uri, failure.reason)
+            attempt.crashes += 1
+            self._queue.appendleft(attempt)
         else:
-            result = self.settler.failed(turn.task.source, failure, flight.seconds)
-            yield self._report(flight, result, failure.stage)
+            yield self._report(attempt, self.settler.failed(source, failure, attempt.seconds), failure.step)
 
-    def _worker_died(self, flight: _Flight, reason: str) -> Iterator[IndexResult]:
-        """Whoever was alone on it is the cause; of several, each is tried again alone. What was staged before is not
-        lost: its own future says so.
-        """
-        on_it = {future: one for future, one in self._flights.items() if one.worker == flight.worker}
-        lost = {future: one for future, one in on_it.items() if not _has_staged(future)}
-        for future in lost:
-            del self._flights[future]
+    def _worker_died(self, attempt: Attempt, reason: str) -> Iterator[IndexResult]:
+        """Start another worker, and sort out what this one was doing; its future still holds what it had staged."""
+        on_it = [future for future, other in self._running.items() if other.worker == attempt.worker]
+        lost = [self._running.pop(future) for future in on_it if not _has_staged(future)]
         log.warning("a worker died with %d videos under way; a new one is started: %s", len(lost), reason)
-        self.pool.replace(flight.worker)
-        for one in lost.values():
-            if len(lost) == 1:
-                one.turn = replace(one.turn, alone=True)
-                yield from self._failed(one, Failure(CRASH, f"the process that worked on it died twice: {reason}"))
-            else:
-                self._release(one)
-                self._queue.appendleft(replace(one.turn, alone=True))
+        self._starting.add(self.pool.replace(attempt.worker))
+        for other in lost:
+            other.alone = True
+        if len(lost) == 1:
+            died = "died twice" if attempt.crashes else "died"
+            yield from self._failed(attempt, Failure(CRASH, f"the process that worked on it {died}: {reason}"))
+            return
+        for other in lost:
+            self._queue.extendleft([*self._staged_no_more(other), other])
 
-    def _release(self, flight: _Flight) -> None:
-        """Its copies are on their own again."""
-        for copy in self._copies.pop(flight.job.video_id, []):
-            self._queue.appendleft(copy.turn)
+    def _staged_no_more(self, attempt: Attempt) -> list[Attempt]:
+        """The attempts that waited for this one, where it was the one to stage its video."""
+        self._staging.discard(attempt.job.video_id)
+        return self._waiting.pop(attempt.job.video_id, [])
 
-    def _report(self, flight: _Flight, result: IndexResult, stage: str | None = None) -> IndexResult:
-        self._begun.pop(flight.turn.task.source.uri, None)
-        self.monitor.settled(result, flight.turn.task.source.size)
+    def _report(self, attempt: Attempt, result: IndexResult, step: str | None = None) -> IndexResult:
+        self._begun.pop(attempt.task.source.uri, None)
+        self.monitor.settled(result, attempt.task.source.size)
         if self.pool.metrics:
-            self.pool.metrics.settled(result, stage)
+            self.pool.metrics.settled(result, step)
         return result
 
     def _abandon(self) -> None:
-        """The run ends early: nothing that was staged and not committed stays."""
+        """The run ends early: what was staged and not committed is removed."""
         self.pool.stop()
-        done, _ = wait(self._flights, timeout=STOP_WAIT_S)
-        with suppress(OSError, LibraryError):  # what ended the run is the one to tell; prune sweeps the rest
+        done, _ = wait(self._running, timeout=STOP_WAIT_S)
+        with suppress(OSError, LibraryError):  # the user is to see what ended the run; prune sweeps the rest
             for future in filter(_has_staged, done):
                 self.settler.discard(cast(Staged, future.result()))
 

@@ -125,8 +125,8 @@ def _open_pool(setting: Setting, videos: int, checkpoint: Checkpoint | None) -> 
         from flows.on_ray.actor import WorkerSetup
         from flows.on_ray.cluster import open_actors
 
-        prints = setting.model.fingerprints(setting.spec)
-        setup = WorkerSetup(setting.model.id, setting.library.uri, setting.spec, prints)
+        fingerprints = setting.model.fingerprints(setting.spec)
+        setup = WorkerSetup(setting.model.id, setting.library.uri, setting.spec, fingerprints)
         sources = [source.uri for source in setting.found.sources]
         return open_actors(None if wish.ray in {"auto", "local"} else wish.ray, setup, videos, sources)
     return closing(InProcess(lambda: _worker(setting, checkpoint)))

@@ -1,4 +1,4 @@
-"""What becomes of each video, decided and committed by the one who holds the lease."""
+"""What becomes of each video, decided and committed by the process that holds the lease."""
 
 from __future__ import annotations
 
@@ -18,29 +18,29 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settler:
-    """Commits under ``prints``, the fingerprints of the run's model and index spec."""
+    """Commits under ``fingerprints``, those of the run's model and index spec."""
 
     writer: Writer
-    prints: Fingerprints
+    fingerprints: Fingerprints
 
     def content(self, video_id: str) -> Content | None:
-        """What the library has of a content that this run can use."""
-        return self.writer.find_content(video_id, self.prints)
+        """What the library has of a video that this run can use; None for nothing."""
+        return self.writer.find_content(video_id, self.fingerprints)
 
     def indexed(self, source: Source, staged: Staged, seconds: float) -> IndexResult:
         """Make a staged video visible."""
         return committed("indexed", self.writer.commit(staged.content, source, staged.facts), seconds)
 
     def copied(self, task: Task, source: Source, content: Content, seconds: float) -> IndexResult:
-        """A copy of what is committed; or the same file, whose time alone is new."""
+        """Commit another source of a video that the library has; or the same source, of which only the time is new."""
         same = task.before is not None and task.before.video_id == content.video_id
         return committed("unchanged" if same else "duplicate", self.writer.commit_copy(source, content), seconds)
 
     def failed(self, source: Source, failure: Failure, seconds: float) -> IndexResult:
-        """Remember why; a file that is being written only waits for the next run."""
-        if failure.stage == CHANGED:
+        """Record why the source is not indexed; a file that is being written only waits for the next run."""
+        if failure.step == CHANGED:
             return IndexResult(source.uri, "pending", reason=failure.reason, seconds=seconds)
-        self.writer.record_failure(source, self.prints.features, failure.reason, failure.stage)
+        self.writer.record_failure(source, self.fingerprints.features, failure.reason, failure.step)
         return IndexResult(source.uri, "failed", reason=failure.reason, seconds=seconds)
 
     def discard(self, staged: Staged) -> None:
@@ -48,6 +48,6 @@ class Settler:
         self.writer.discard(staged.content)
 
     def end(self, pending: Sequence[str]) -> None:
-        """Note what goes first next time, compact and index the tables."""
+        """Record the ``pending`` URIs, which go first in the next run; compact and index the tables."""
         self.writer.set_pending(pending)
         self.writer.optimize()

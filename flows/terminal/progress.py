@@ -78,14 +78,14 @@ def _figures(snapshot: Snapshot) -> list[str]:
     """What is said of a run, without what is not known yet."""
     left = snapshot.remaining_s
     figures = [
-        f"{snapshot.settled}/{counted(snapshot.videos, 'video')}",
+        f"{snapshot.settled}/{counted(snapshot.video_count, 'video')}",
         f"{snapshot.failed} failed" if snapshot.failed else "",
         f"{span(left)} left" if left is not None else "",
         f"{snapshot.video_hours_per_hour:.1f} video-hours/h" if snapshot.video_s else "",
-        counted(snapshot.segments, "segment"),
-        f"{_encoders(snapshot.encoders)} {snapshot.encoder_share:.0%} busy" if snapshot.encoders else "",
+        counted(snapshot.segment_count, "segment"),
+        f"{_encoders(snapshot.encoder_count)} {snapshot.encoder_share:.0%} busy" if snapshot.encoder_count else "",
         f"{counted(snapshot.waiting, 'video')} waiting",
-        f"{counted(snapshot.queued_segments, 'segment')} queued",
+        f"{counted(snapshot.queued_segment_count, 'segment')} queued",
     ]
     return [figure for figure in figures if figure]
 
@@ -97,7 +97,7 @@ def _encoders(count: int) -> str:
 def _video_line(video: VideoProgress, width: int, glyphs: Glyphs) -> str:
     room = max(8, width // NAME_SHARE)
     name = set_cell_size(shortened(video.uri.rsplit("/", 1)[-1], room), room)
-    share = video.frames / video.total if video.total else 0.0
+    share = video.frame_count / video.total_frame_count if video.total_frame_count else 0.0
     return _cut(f"{name} {bar(share, BAR_WIDTH, glyphs)} {_done(video)}", width)
 
 
@@ -107,7 +107,8 @@ def _cut(line: str, width: int) -> str:
 
 
 def _done(video: VideoProgress) -> str:
-    if not video.total:
+    done, total = video.frame_count, video.total_frame_count
+    if not total:
         return "reading"
-    segments = [-(-frames // video.segment_frames) for frames in (video.frames, video.total)]
-    return f"{video.frames}/{video.total} frames, {segments[0]}/{segments[1]} segments"
+    segments = [-(-frames // video.segment_frames) for frames in (done, total)]
+    return f"{done}/{total} frames, {segments[0]}/{segments[1]} segments"

@@ -1,8 +1,8 @@
 """One model, many videos: segments that wait at the same time are encoded in one batch, each for its own video.
 
-A video hands over chunks, a chunk is never split, and each answer goes back through the chunk's own future, so that
-an identity cannot be lost. What comes while a batch is computed makes up the next one: no timer, no waiting for a
-batch to fill. A video alone is always cut the same way (the size of a batch may move the last bit of a result).
+A video hands over chunks, a chunk is never split, and its states come back through the chunk's own future, so that
+videos cannot be mixed up. Chunks that arrive while a batch is computed make up the next one: no timer, no waiting for
+a batch to fill. A video alone is always cut the same way (a batch's size may move the last bit of a state).
 """
 
 from __future__ import annotations
@@ -10,11 +10,13 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from tempo_core.errors import NotFinite
 from tempo_core.spec import StateDtype
 from tempo_core.values import FloatArray, SegmentPixels, SegmentState
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from tempo_core import Checkpoint
 
 BATCH_SEGMENTS = 16  # one forward pass: 16 segments of 512x256 are 50 MB of pixels
+OF_ONE_CHUNK = (RuntimeError, ValueError, NotFinite)  # errors that one chunk of a batch may cause: memory, its numbers
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,7 +49,10 @@ class _Chunk:
 
 @dataclass
 class Encoder:
-    """The only thread that computes with the model. Close it (or leave a ``with``) when no chunk is under way."""
+    """The only thread that computes with the model. Close it (or leave a ``with``) when no chunk is under way.
+
+    ``busy_s``: seconds that it has computed so far, whatever became of it.
+    """
 
     checkpoint: Checkpoint
     state_dtype: StateDtype
@@ -63,11 +69,11 @@ class Encoder:
         return self._thread.submit(self._turn, chunk)
 
     def features(self, states: Sequence[SegmentState]) -> Future[FloatArray]:
-        """The features of states that are there already."""
-        return self._thread.submit(self._features, states)
+        """The features, float32 [segments, D], of states that the library has."""
+        return self._thread.submit(self._reused, states)
 
     @property
-    def queued_segments(self) -> int:
+    def queued_segment_count(self) -> int:
         """Segments that wait for their turn."""
         with self._lock:
             return sum(len(chunk.pixels) for chunk in self._waiting)
@@ -83,13 +89,13 @@ class Encoder:
         self.close()
 
     def _turn(self, chunk: _Chunk) -> Encoded:
-        """A chunk's turn: an earlier batch may have taken it along. Where a batch fails, each pays for itself."""
+        """Encode a chunk, unless it was in an earlier batch. Where a batch fails, its chunks are encoded one by one."""
         if not chunk.is_encoded and len(batch := self._batch(chunk)) > 1:
             try:
                 self._encode(batch)
-            except (RuntimeError, ValueError):  # memory, or one chunk's numbers: whose, only its own turn tells
-                for one in batch:
-                    one.failed_with_others = True
+            except OF_ONE_CHUNK:  # encoded by itself, each chunk shows whether it is the cause
+                for member in batch:
+                    member.failed_with_others = True
         if not chunk.is_encoded:
             self._encode([chunk])
         assert chunk.encoded is not None
@@ -107,17 +113,28 @@ class Encoder:
         return batch
 
     def _encode(self, batch: Sequence[_Chunk]) -> None:
-        began = time.monotonic()
         pixels = [segment for chunk in batch for segment in chunk.pixels]
-        states = self.checkpoint.compressor.encode(pixels, state_dtype=self.state_dtype)
-        features = self._features(states)
-        seconds = time.monotonic() - began
-        done = 0
+        busy_before_s, done = self.busy_s, 0
+        with self._computing():
+            states = self.checkpoint.compressor.encode(pixels, state_dtype=self.state_dtype)
+            features = self._features(states)
+        seconds = self.busy_s - busy_before_s
         for chunk in batch:
             mine = slice(done, done := done + len(chunk.pixels))
             share = seconds * len(chunk.pixels) / len(pixels)
             chunk.encoded = Encoded(states[mine], features[mine], share)
-        self.busy_s += seconds
+
+    def _reused(self, states: Sequence[SegmentState]) -> FloatArray:
+        with self._computing():
+            return self._features(states)
+
+    @contextmanager
+    def _computing(self) -> Iterator[None]:
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.busy_s += time.monotonic() - began
 
     def _features(self, states: Sequence[SegmentState]) -> FloatArray:
         compressor = self.checkpoint.compressor

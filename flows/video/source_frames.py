@@ -1,9 +1,9 @@
-"""A source read from its bytes to JPEG frames, as a stream of small items: the same generator in one process and as a
-Ray task on any node.
+"""A source read from its bytes to JPEG frames: ``SourceReading``, in this process or in a Ray task on any node.
 
-The order is fixed: ``Opened``, ``Sampled``, lists of ``KeptSegment``, ``Closed``. ``Closed`` comes after the source was
-let go: by then it is known not to have changed meanwhile. An item holds ``ITEM_SEGMENTS`` segments at most (2 MB at
-512x256), so memory is bounded by the items under way, whatever the video's length.
+What crosses between processes is a stream of small items, in this order: ``Opened``, ``Sampled``, lists of
+``JpegSegment``, ``Closed``. ``decoded_items`` produces them and ``SourceReading`` takes them; nobody else does. An item
+holds ``ITEM_SEGMENTS`` segments at most (2 MB at 512x256), so memory is bounded by the items under way, whatever the
+video's length.
 """
 
 from __future__ import annotations
@@ -14,7 +14,9 @@ import time
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from storage import Source, fetch
 from storage.sources.fetch import DEFAULT_MAX_BYTES, FetchedSource
@@ -24,11 +26,12 @@ from tempo_core.pixels import encode_jpeg
 from tempo_core.sampling import SegmentSpan, segment_spans
 from tempo_core.spec import FrameGeometry, IndexSpec
 
+Value = TypeVar("Value")
 ITEM_SEGMENTS = 8
 
 
 @dataclass(frozen=True)
-class DecodePlan:
+class DecodeSettings:
     """What every source of a run is decoded to. ``threads``: ffmpeg's, None for its own choice."""
 
     spec: IndexSpec
@@ -38,7 +41,7 @@ class DecodePlan:
 
 @dataclass(frozen=True)
 class Opened:
-    """The source is there, ``sha256`` (hex) of its bytes is the content's id. ``seconds`` it took to fetch and hash."""
+    """The source is there; ``sha256`` (hex) of its bytes is the video's id. ``seconds`` it took to fetch and hash."""
 
     source: Source
     sha256: str
@@ -47,7 +50,7 @@ class Opened:
 
 @dataclass(frozen=True)
 class Sampled:
-    """The file is a video: its segments, and what was learned of it."""
+    """The file is a video: the segments that will come, and what was learned of it."""
 
     spans: tuple[SegmentSpan, ...]
     duration_s: float
@@ -57,7 +60,7 @@ class Sampled:
 
 
 @dataclass(frozen=True)
-class KeptSegment:
+class JpegSegment:
     """A segment's frames as JPEG files, and the presentation time of each."""
 
     index: int
@@ -67,31 +70,77 @@ class KeptSegment:
 
 @dataclass(frozen=True)
 class Closed:
-    """The end: what a user should know, and ``seconds`` of reading, ffmpeg and JPEG, the taker left out."""
+    """The source was let go of, and did not change meanwhile. ``warnings`` for the user; ``seconds`` of reading, ffmpeg
+    and JPEG, without what the taker did in between."""
 
     warnings: tuple[str, ...]
     seconds: float
 
 
-Item = Opened | Sampled | list[KeptSegment] | Closed
+Item = Opened | Sampled | list[JpegSegment] | Closed
 
 
-def decode_source(uri: str, plan: DecodePlan) -> Generator[Item, None, None]:
-    """Read ``uri`` from begin to end. SourceError, VideoError; closing the generator stops ffmpeg."""
+class SourceReading:
+    """A source that is being read: first ``sampled``, then ``segments`` to their end, then ``closed``.
+
+    Each step may raise SourceError or VideoError. ``close`` ends the reading, also half-way.
+    """
+
+    def __init__(self, items: Generator[Item, None, None]) -> None:
+        """Wait until the source is fetched and hashed: ``opened``."""
+        self._items = items
+        self._closed: Closed | None = None
+        opened = next(items)
+        assert isinstance(opened, Opened), opened
+        self.opened = opened
+
+    def sampled(self) -> Sampled:
+        sampled = next(self._items)
+        assert isinstance(sampled, Sampled), sampled
+        return sampled
+
+    def segments(self) -> Iterator[JpegSegment]:
+        for item in self._items:
+            if isinstance(item, list):
+                yield from item
+            else:
+                assert isinstance(item, Closed), item
+                self._closed = item
+
+    @property
+    def closed(self) -> Closed:
+        assert self._closed is not None, "its segments were not read to their end"
+        return self._closed
+
+    def close(self) -> None:
+        """Stop ffmpeg and let go of the source. ValueError while another thread is reading."""
+        self._items.close()
+
+
+def decode_source(uri: str, settings: DecodeSettings) -> SourceReading:
+    """Read ``uri`` in this process."""
+    return SourceReading(decoded_items(uri, settings))
+
+
+def decoded_items(uri: str, settings: DecodeSettings) -> Generator[Item, None, None]:
+    """The items of one source. SourceError, VideoError; closing the generator stops ffmpeg."""
     began = time.monotonic()
     with _fetched(uri) as fetched:
         yield Opened(fetched.source, fetched.sha256, time.monotonic() - began)
-        reading = _Timed(_read(fetched.path, plan))
-        for item in reading:  # noqa: UP028 - Ray sends into its generators, and `yield from` would pass that on
-            yield item
-    yield Closed(reading.warnings, reading.seconds)
+        began = time.monotonic()
+        info = probe(fetched.path)
+        with read_segments(fetched.path, info, settings.spec, settings.geometry, threads=settings.threads) as reader:
+            segments = _Timed(_batches(reader, settings.spec.jpeg_quality), time.monotonic() - began)
+            yield _sampled(info, reader, settings.spec)
+            for item in segments:  # noqa: UP028 - Ray sends into its generators, and `yield from` would pass that on
+                yield item
+    yield Closed((*info.warnings, *reader.warnings), segments.seconds)
 
 
 @contextmanager
 def _fetched(uri: str) -> Iterator[FetchedSource]:
-    """SourceError where scratch is full: other videos share it, and later there may be room; the library's disk ends a
-    run, this does not.
-    """
+    """SourceError where the scratch folder is full: other videos share it, and later there may be room. NoSpace would
+    end the run, as it does for the library's disk."""
     scratch = Path(tempfile.gettempdir())
     with ExitStack() as stack:
         try:
@@ -101,31 +150,19 @@ def _fetched(uri: str) -> Iterator[FetchedSource]:
         yield fetched
 
 
-class _Timed(Iterator[Item]):
-    """Passes on what is read; ``seconds`` counts the reading, not what the taker does meanwhile."""
+class _Timed(Iterator[Value], Generic[Value]):
+    """Passes values on; ``seconds`` counts the time to make them, not what the taker does meanwhile."""
 
-    def __init__(self, items: Generator[Item, None, tuple[str, ...]]) -> None:
-        self.seconds, self.warnings = 0.0, ()
-        self._items = items
+    def __init__(self, values: Iterator[Value], seconds: float) -> None:
+        self.seconds = seconds
+        self._values = values
 
-    def __next__(self) -> Item:
+    def __next__(self) -> Value:
         began = time.monotonic()
         try:
-            return next(self._items)
-        except StopIteration as end:
-            self.warnings = end.value
-            raise
+            return next(self._values)
         finally:
             self.seconds += time.monotonic() - began
-
-
-def _read(path: Path, plan: DecodePlan) -> Generator[Item, None, tuple[str, ...]]:
-    """Returns the warnings."""
-    info = probe(path)
-    with read_segments(path, info, plan.spec, plan.geometry, threads=plan.threads) as reader:
-        yield _sampled(info, reader, plan.spec)
-        yield from _items(reader, plan.spec.jpeg_quality)
-        return (*info.warnings, *reader.warnings)
 
 
 def _sampled(info: VideoInfo, reader: SegmentReader, spec: IndexSpec) -> Sampled:
@@ -133,17 +170,12 @@ def _sampled(info: VideoInfo, reader: SegmentReader, spec: IndexSpec) -> Sampled
     return Sampled(spans, float(info.duration), info.width, info.height, float(info.start))
 
 
-def _items(reader: SegmentReader, jpeg_quality: int) -> Iterator[list[KeptSegment]]:
-    item: list[KeptSegment] = []
-    for segment in reader:
-        item.append(KeptSegment(segment.index, encode_jpeg(segment.pixels, jpeg_quality), segment.times_s))
-        if len(item) == ITEM_SEGMENTS:
-            yield item
-            item = []
-    if item:
-        yield item
+def _batches(reader: SegmentReader, jpeg_quality: int) -> Iterator[list[JpegSegment]]:
+    segments = (JpegSegment(one.index, encode_jpeg(one.pixels, jpeg_quality), one.times_s) for one in reader)
+    while batch := list(islice(segments, ITEM_SEGMENTS)):
+        yield batch
 
 
 def _most_bytes(uri: str, scratch: Path) -> int:
-    """Bytes that a source may have: a remote one must fit into most of what is free, a local one stays where it is."""
+    """Bytes that a source may have: a remote one must fit into most of what is free, a local one is not copied."""
     return int(0.9 * shutil.disk_usage(scratch).free) if uri.startswith("s3://") else DEFAULT_MAX_BYTES

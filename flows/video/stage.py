@@ -1,11 +1,11 @@
-"""The stage that indexes one video: decode -> encode -> store, in memory bounded by a few chunks of segments.
+"""Staging one video: decode -> encode -> store, in memory bounded by a few chunks of segments.
 
 It is the same in one process and inside an actor: it writes parts and segment rows through a ``VideoWriter`` and hands
-back small facts. Making the video visible is the caller's. While a chunk is encoded, the next one is read and the one
+back small facts; the caller makes the video visible. While a chunk is encoded, the next one is read and the one
 before is written: the model waits for neither.
 
-What is kept of the content is used again: states (nothing is encoded), else kept frames (nothing is decoded). The
-model sees the frames as they are kept, JPEG and all, so that a later encoding from them equals the first.
+What the library has of the same video is used again: its states (nothing is encoded), else its frames (nothing is
+decoded). The model sees frames as they are stored, as JPEG, so that encoding them later gives the same states.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import numpy as np
 
 from flows.snapshot import Spent
 from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
-from flows.video.source_frames import Closed, Item, Sampled
+from flows.video.source_frames import SourceReading
 from storage.records import Part, VideoFacts, VideoRecord
 from tempo_core.errors import CorruptPart
 from tempo_core.pixels import decode_jpeg, patchify
@@ -39,15 +39,15 @@ Element = TypeVar("Element")
 READ_BYTES = 1 << 23
 CHUNKS_AHEAD = 2  # of a video, with the encoder at a time: one is computed while the next one waits
 
-# (frames done, frames in all, seconds of video that the done ones cover); what it raises stops the stage
+# (frames done, frames in all, seconds of video that the done ones cover); what it raises ends the staging
 Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
 class Origin:
-    """Where a video's segments come from: the source's stream behind ``Opened``, or what the library keeps of it."""
+    """Where a video's segments come from: its source, or what the library has of it. One of the three is set."""
 
-    stream: Iterator[Item] | None = None
+    reading: SourceReading | None = None
     frames: VideoRecord | None = None
     states: VideoRecord | None = None
 
@@ -62,23 +62,21 @@ class Indexer:
     spec: IndexSpec
 
     def index_video(self, video: VideoWriter, origin: Origin, progress: Progress) -> tuple[VideoFacts, Spent]:
-        """Write frames, states and features of one video; the facts to commit it with, and the seconds it took.
+        """Write frames, states and features of one video; returns the facts to commit it with and the seconds it took.
 
-        VideoError where the file is no usable video, CorruptPart where what was kept is damaged. Nothing is visible
-        yet, and memory stays bounded whatever the video's length.
+        VideoError where the file is no usable video, CorruptPart where what the library has is damaged. Nothing is
+        visible yet, and memory stays bounded whatever the video's length.
         """
         if origin.states is not None:
             return self._from_states(video, origin.states, progress)
         if origin.frames is not None:
             return self._from_frames(video, origin.frames, progress)
-        if origin.stream is None:
-            raise ValueError("neither a source nor anything kept of it")
-        return self._from_stream(video, origin.stream, progress)
+        assert origin.reading is not None
+        return self._from_source(video, origin.reading, progress)
 
-    def _from_stream(self, video: VideoWriter, stream: Iterator[Item], progress: Progress) -> tuple[VideoFacts, Spent]:
-        sampled, end = next(stream), list[Closed]()
-        assert isinstance(sampled, Sampled), sampled
-        spent = self._encode(video, _kept(video, stream, end), sampled.spans, progress)
+    def _from_source(self, video: VideoWriter, reading: SourceReading, progress: Progress) -> tuple[VideoFacts, Spent]:
+        sampled = reading.sampled()
+        spent = self._encode(video, _stored(video, reading), sampled.spans, progress)
         facts = VideoFacts(
             duration_s=sampled.duration_s,
             width=sampled.width,
@@ -86,16 +84,16 @@ class Indexer:
             model_id=self.model_id,
             spec=self.spec,
             start_s=sampled.start_s,
-            warnings=end[0].warnings,
+            warnings=reading.closed.warnings,
         )
-        return facts, replace(spent, decode_s=end[0].seconds)
+        return facts, replace(spent, decode_s=reading.closed.seconds)
 
     def _from_frames(self, video: VideoWriter, record: VideoRecord, progress: Progress) -> tuple[VideoFacts, Spent]:
         _require_sound(self.library, record.frames_part)
         video.reuse_frames(record)
         spans = [segment.span for segment in self.library.segments(record)]
-        kept = (jpegs for _, jpegs, _ in self.library.read_frames(record))
-        return self._reused_facts(record), self._encode(video, kept, spans, progress)
+        frames = (jpegs for _, jpegs, _ in self.library.read_frames(record))
+        return self._reused_facts(record), self._encode(video, frames, spans, progress)
 
     def _from_states(self, video: VideoWriter, record: VideoRecord, progress: Progress) -> tuple[VideoFacts, Spent]:
         video.reuse_states(record)
@@ -112,13 +110,14 @@ class Indexer:
         return self._reused_facts(record), Spent(encode_s=time.monotonic() - began)
 
     def _encode(
-        self, video: VideoWriter, kept: Iterator[list[bytes]], spans: Sequence[SegmentSpan], progress: Progress
+        self, video: VideoWriter, frames: Iterator[list[bytes]], spans: Sequence[SegmentSpan], progress: Progress
     ) -> Spent:
-        """All segments, in their order, whatever else the encoder has under way."""
+        """Encode and write all segments in their order. ``frames``: the JPEG files of each segment of ``spans``."""
         written = _Written(video, progress, sum(span.count for span in spans))
         ahead: deque[tuple[Future[Encoded], Sequence[SegmentSpan]]] = deque()
-        for chunk in _chunks(zip(kept, spans, strict=True)):
-            ahead.append((self.encoder.submit([_pixels(*one) for one in chunk]), [span for _, span in chunk]))
+        for chunk in _chunks(zip(frames, spans, strict=True)):
+            pixels = [_pixels(jpegs, span) for jpegs, span in chunk]
+            ahead.append((self.encoder.submit(pixels), [span for _, span in chunk]))
             if len(ahead) == CHUNKS_AHEAD:
                 written.add(*ahead.popleft())
         for waiting in ahead:
@@ -132,7 +131,7 @@ class Indexer:
 
 @dataclass
 class _Written:
-    """States that are written as they come; features are kept until the end (4 kB a segment)."""
+    """Writes states as they come, and collects the features until the end (4 kB a segment)."""
 
     video: VideoWriter
     progress: Progress
@@ -154,26 +153,21 @@ class _Written:
         self.progress(self.done, self.total, spans[-1].end_s)
 
 
-def _kept(video: VideoWriter, stream: Iterator[Item], end: list[Closed]) -> Iterator[list[bytes]]:
-    """Each segment's frames as JPEG files, stored on the way; the stream's last item goes into ``end``."""
-    for item in stream:
-        if isinstance(item, Closed):
-            end.append(item)
-            continue
-        assert isinstance(item, list), item
-        for segment in item:
-            video.add_frames(segment.index, segment.jpegs, segment.times_s)
-            yield segment.jpegs
+def _stored(video: VideoWriter, reading: SourceReading) -> Iterator[list[bytes]]:
+    """Each segment's frames as JPEG files, written to ``video`` on the way."""
+    for segment in reading.segments():
+        video.add_frames(segment.index, segment.jpegs, segment.times_s)
+        yield segment.jpegs
 
 
 def _require_sound(library: Library, part: Part) -> None:
-    """CorruptPart unless the part is what was written: a flipped bit would become states that no one can tell."""
+    """CorruptPart unless the part is what was written: nobody could see from its states that a bit was flipped."""
     digest = hashlib.sha256()
     with suppress(FileNotFoundError), library.store.open(part.path) as file:
         while block := file.read(READ_BYTES):
             digest.update(block)
     if digest.hexdigest() != part.sha256:
-        raise CorruptPart(f"{library.uri}/{part.path} is not what was written; `tempo verify` tells what else is")
+        raise CorruptPart(f"{library.uri}/{part.path} is not what was written; `tempo verify` lists what else is")
 
 
 def _pixels(jpegs: Sequence[bytes], span: SegmentSpan) -> SegmentPixels:
@@ -182,7 +176,7 @@ def _pixels(jpegs: Sequence[bytes], span: SegmentSpan) -> SegmentPixels:
 
 
 def _chunks(elements: Iterable[Element]) -> Iterator[list[Element]]:
-    """Consecutive lists of ``BATCH_SEGMENTS`` (the same cuts each time: a batch's size may move the last bit)."""
+    """Consecutive lists of ``BATCH_SEGMENTS``: cut alike each time, as a batch's size may move a state's last bit."""
     rest = iter(elements)
     while chunk := list(islice(rest, BATCH_SEGMENTS)):
         yield chunk

@@ -17,7 +17,7 @@ from flows.on_ray import actor
 from flows.on_ray.actor import decode_by_task, item_deadline_s
 from flows.on_ray.cluster import ActorPool
 from flows.on_ray.ray_start import start_ray
-from flows.video.source_frames import DecodePlan, Opened, Sampled
+from flows.video.source_frames import DecodeSettings, Sampled
 from tempo_core.errors import WorkerDied
 from tempo_core.sampling import sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
@@ -55,6 +55,6 @@ def test_a_video_that_waits_long_for_a_cpu_is_read_when_there_is_one(
     with start_ray(num_cpus=1):
         hold: Any = ray.remote(lambda: time.sleep(9))
         hold.remote()
-        stream = decode_by_task(uri, DecodePlan(PAPER, FrameGeometry(), threads=1), threading.Event())
-        assert isinstance(next(stream), Opened)
-        stream.close()
+        reading = decode_by_task(uri, DecodeSettings(PAPER, FrameGeometry(), threads=1), threading.Event())
+        assert reading.opened.source.uri == uri
+        reading.close()

@@ -13,31 +13,37 @@ from typing import Any
 
 import pytest
 
-from flows.failure import KEPT, Failure
+from flows.failure import DECODE, KEPT, Failure
 from flows.result import IndexResult
 from flows.run.dispatch import Dispatch
 from flows.run.monitor import Monitor
 from flows.run.plan import Plan, Task
 from flows.run.settle import Settler
 from flows.snapshot import Snapshot, Spent, VideoProgress
-from flows.video.pool import Job, Metrics, Outcome
+from flows.video.pool import Metrics, Outcome
 from flows.video.source_frames import Opened
-from flows.video.worker import Staged, WorkerLoad
+from flows.video.worker import Job, Staged, WorkerLoad
 from storage import Library, Writer, open_library
-from tempo_core.errors import WorkerDied
-from tempo_core.fingerprints import Fingerprints
+from tempo_core.errors import CheckpointError, WorkerDied
 from tests.support.storage_harness import PRINTS, facts_of, fill, put, source_of, tiny_video
 
-SEEDS = {"/a.mp4": 1, "/b.mp4": 2}
+SEEDS = {"/a.mp4": 1, "/b.mp4": 2, "/c.mp4": 3, "/a-copy.mp4": 1}
+
+
+def done(value: Any) -> Future[Any]:
+    future: Future[Any] = Future()
+    future.set_result(value)
+    return future
 
 
 @dataclass
 class Scripted:
-    """One worker with two slots. ``on_open``, ``on_index``: what happens at a call, which fills the future or not."""
+    """Workers that do as they are told: ``on_open`` and ``on_index`` fill the future of a call, or do not."""
 
     library: Library
     on_open: Callable[[Job, Future[Outcome]], None]
     on_index: Callable[[Job, Future[Outcome]], None]
+    on_replace: Callable[[int], Future[None]] = lambda _: done(None)
     slots: int = 2
     workers: Sequence[int] = (0,)
     metrics: Metrics | None = None
@@ -50,7 +56,7 @@ class Scripted:
     def open(self, worker: int, job: Job) -> Future[Outcome]:
         return self._call("open", job, self.on_open)
 
-    def index(self, worker: int, job: Job, prints: Fingerprints) -> Future[Outcome]:
+    def index(self, worker: int, job: Job) -> Future[Outcome]:
         return self._call("index", job, self.on_index)
 
     def drop(self, worker: int, key: int) -> None:
@@ -62,8 +68,9 @@ class Scripted:
     def loads(self) -> Sequence[WorkerLoad]:
         return ()
 
-    def replace(self, worker: int) -> None:
+    def replace(self, worker: int) -> Future[None]:
         self.calls.append(f"replace {worker}")
+        return self.on_replace(worker)
 
     def stop(self) -> None:
         """Nothing is under way in a script."""
@@ -135,6 +142,97 @@ def test_what_was_staged_before_its_worker_died_is_committed_and_not_done_again(
     assert library.verify(grace_s=0) == []  # nothing staged is left
 
 
+def test_a_copy_waits_for_the_attempt_that_stages_its_video(library: Library, writer: Writer) -> None:
+    pool = Scripted(library, opened, lambda job, future: future.set_result(pool.staged(job)))
+    results = run(pool, writer, ["/a.mp4", "/a-copy.mp4"])
+    assert sorted(result.status for result in results.values()) == ["duplicate", "indexed"]
+    assert sum(call.startswith("index") for call in pool.calls) == 1
+    assert sum(call.startswith("drop") for call in pool.calls) == 1
+
+
+def test_a_copy_of_a_video_that_failed_is_tried_by_itself(library: Library, writer: Writer) -> None:
+    def on_index(job: Job, future: Future[Outcome]) -> None:
+        is_first = sum(call.startswith("index") for call in pool.calls) == 1
+        future.set_result(Failure(DECODE, "broken") if is_first else pool.staged(job))
+
+    pool = Scripted(library, opened, on_index)
+    results = run(pool, writer, ["/a.mp4", "/a-copy.mp4"])
+    assert sorted(result.status for result in results.values()) == ["failed", "indexed"]
+
+
+def dies_at_first(pool: Scripted, uri: str) -> Callable[[Job, Future[Outcome]], None]:
+    """The worker of ``uri`` dies the first time that it is indexed; everything else is staged."""
+
+    def on_index(job: Job, future: Future[Outcome]) -> None:
+        if job.uri == uri and pool.calls.count(f"index {uri}") == 1:
+            future.set_exception(WorkerDied("killed"))
+        else:
+            future.set_result(pool.staged(job))
+
+    return on_index
+
+
+def test_the_first_death_is_reported_as_one_and_only_the_last_as_two(
+    library: Library, writer: Writer, caplog: pytest.LogCaptureFixture
+) -> None:
+    pool = Scripted(library, opened, lambda _, future: future.set_exception(WorkerDied("killed")))
+    reason = run(pool, writer, ["/a.mp4"])["/a.mp4"].reason
+    assert reason == "the process that worked on it died twice: killed"
+    assert "the process that worked on it died: killed; it is tried once more" in caplog.text
+    assert "twice" not in caplog.text
+
+
+def test_other_workers_go_on_while_the_successor_of_a_dead_one_loads_its_model(
+    library: Library, writer: Writer
+) -> None:
+    pool = Scripted(library, opened, opened, slots=1, workers=(0, 1))
+    pool.on_index = dies_at_first(pool, "/a.mp4")
+
+    def on_replace(worker: int) -> Future[None]:
+        pool.workers = (1,)
+        return Future()  # it is never ready
+
+    pool.on_replace = on_replace
+    results = run(pool, writer, ["/a.mp4", "/b.mp4", "/c.mp4"])
+    assert {uri: result.status for uri, result in results.items()} == dict.fromkeys(results, "indexed")
+    assert len(results) == 3
+
+
+def test_a_run_waits_for_the_successor_of_its_only_worker(
+    library: Library, writer: Writer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("flows.run.dispatch.BEAT_S", 0.01)
+    starting: Future[None] = Future()
+
+    def on_replace(worker: int) -> Future[None]:
+        pool.workers = ()
+        pool.loads = loads  # type: ignore[method-assign]
+        return starting
+
+    def loads() -> Sequence[WorkerLoad]:
+        if not pool.workers:
+            pool.workers = (0,)
+            starting.set_result(None)
+        return ()
+
+    pool = Scripted(library, opened, opened, on_replace=on_replace)
+    pool.on_index = dies_at_first(pool, "/a.mp4")
+    assert run(pool, writer, ["/a.mp4"])["/a.mp4"].status == "indexed"
+
+
+def test_a_successor_that_does_not_come_up_ends_the_run(library: Library, writer: Writer) -> None:
+    def on_replace(worker: int) -> Future[None]:
+        pool.workers = ()
+        starting: Future[None] = Future()
+        starting.set_exception(CheckpointError("no memory"))
+        return starting
+
+    pool = Scripted(library, opened, opened, on_replace=on_replace)
+    pool.on_index = dies_at_first(pool, "/a.mp4")
+    with pytest.raises(CheckpointError, match="no memory"):
+        run(pool, writer, ["/a.mp4"])
+
+
 def test_a_source_that_was_opened_in_vain_is_let_go_of(library: Library, writer: Writer) -> None:
     """Read again because what was kept of it is damaged, while its twin was committed: its decoder holds a CPU."""
 
@@ -148,7 +246,7 @@ def test_a_source_that_was_opened_in_vain_is_let_go_of(library: Library, writer:
     assert pool.calls == ["open /a.mp4", "index /a.mp4", "open /a.mp4", "drop 1"]
 
 
-def test_time_left_is_told_while_a_call_blocks_the_run(library: Library, writer: Writer) -> None:
+def test_time_left_is_known_while_a_call_blocks_the_run(library: Library, writer: Writer) -> None:
     """As in one process, where a video is indexed within the call."""
     seen: list[Snapshot] = []
 

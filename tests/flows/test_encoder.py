@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
-from flows.failure import attempt
+from flows.failure import ENCODE, Failure, attempt
 from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
-from tempo_core.errors import GpuLost, UsageError
+from tempo_core.errors import GpuLost, NotFinite, UsageError
 from tempo_core.values import SegmentPixels
 from tests.support.golden_cases import golden_checkpoint, small_segment
 
@@ -22,15 +22,19 @@ GRIDS = [(2, 4, 4), (1, 4, 6), (4, 6, 4)]
 
 
 class Watched:
-    """The golden compressor, which notes the batches it is given and waits for ``gate`` before each."""
+    """The golden compressor, which records the sizes of its batches, waits for ``gate`` before each, and fails for the
+    segments ``not_finite``."""
 
     def __init__(self) -> None:
         self.gate = threading.Event()
         self.batches: list[int] = []
+        self.not_finite: Sequence[SegmentPixels] = ()
 
     def encode(self, pixels: Sequence[SegmentPixels], **options: Any) -> Any:
         self.batches.append(len(pixels))
         assert self.gate.wait(timeout=60)
+        if any(segment is bad for segment in pixels for bad in self.not_finite):
+            raise NotFinite("the features of segment 1 are not finite")
         return golden_checkpoint().compressor.encode(pixels, **options)
 
     def __getattr__(self, name: str) -> Any:
@@ -106,20 +110,36 @@ def test_a_chunk_that_cannot_be_encoded_fails_alone(encoder: Encoder, watched: W
         assert_same(future.result(timeout=60), alone(pixels))
 
 
-def test_an_error_that_no_batch_can_cause_is_told_as_it_is(encoder: Encoder, watched: Watched) -> None:
+def test_numbers_that_are_not_finite_fail_their_own_video_only(encoder: Encoder, watched: Watched) -> None:
+    chunks = [video(0, 1), video(1, 2), video(2, 3)]
+    watched.not_finite = chunks[1]
+    first, second, third = [encoder.submit(chunk) for chunk in chunks]
+    watched.gate.set()
+    assert attempt("b.mp4", second.result) == Failure(ENCODE, "the features of segment 1 are not finite")
+    for future, pixels in ((first, chunks[0]), (third, chunks[2])):
+        assert_same(future.result(timeout=60), alone(pixels))
+
+
+def test_an_error_that_no_batch_can_cause_is_raised_as_it_is(encoder: Encoder, watched: Watched) -> None:
     watched.gate.set()
     short = [replace(segment, patches=segment.patches[:-1]) for segment in video(1, segments=1)]
     with pytest.raises(UsageError, match="do not fit a grid"):
         encoder.submit(short).result(timeout=60)
 
 
+def test_features_of_stored_states_keep_the_encoder_busy_too(encoder: Encoder) -> None:
+    states = alone(video(0, 2)).states
+    assert encoder.features(states).result(timeout=60).shape[0] == 2
+    assert encoder.busy_s > 0
+
+
 def test_what_waits_is_counted(encoder: Encoder, watched: Watched) -> None:
     futures = [encoder.submit(video(seed, segments=3)) for seed in range(3)]
-    assert encoder.queued_segments in (6, 9)
+    assert encoder.queued_segment_count in (6, 9)
     watched.gate.set()
     for future in futures:
         future.result(timeout=60)
-    assert encoder.queued_segments == 0
+    assert encoder.queued_segment_count == 0
     assert encoder.busy_s > 0
 
 

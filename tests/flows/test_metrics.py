@@ -24,7 +24,7 @@ import pytest
 
 from flows import failure
 from flows.environment import QUIET
-from flows.on_ray.metrics import EXPORTED, REASONS, STAGES, STATUSES
+from flows.on_ray.metrics import EXPORTED, REASONS, STATUSES, STEPS
 from tests.support import ROOT
 
 DASHBOARD = json.loads((ROOT / "infra" / "grafana" / "dashboard.json").read_text())
@@ -60,9 +60,9 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
     return all(one[at] < other[at] + other[size] and other[at] < one[at] + one[size] for at, size in ("xw", "yh"))
 
 
-def test_every_stage_of_a_failure_has_its_tag() -> None:
-    stages = {failure.FETCH, failure.KEPT, failure.DECODE, failure.ENCODE, failure.MEMORY, failure.CRASH}
-    assert {*REASONS} == {*stages, "other"}
+def test_every_step_that_fails_has_its_tag() -> None:
+    steps = {failure.FETCH, failure.KEPT, failure.DECODE, failure.ENCODE, failure.MEMORY, failure.CRASH}
+    assert {*REASONS} == {*steps, "other"}
 
 
 # --- what Prometheus finds -------------------------------------------------------------------------------------------
@@ -164,10 +164,10 @@ def test_prometheus_finds_every_metric_with_what_the_run_told(
 @pytest.mark.ray
 def test_no_tag_says_anything_that_was_not_foreseen(query: Callable[[str], list[dict[str, Any]]]) -> None:
     found = within(60, lambda: values(query('{__name__=~"ray_tempo_.*_total"}')) or None)
-    assert {tag for name, tag in found if EXPORTED[name][1]} <= {*STAGES, *STATUSES, *REASONS}
+    assert {tag for name, tag in found if EXPORTED[name][1]} <= {*STEPS, *STATUSES, *REASONS}
     labels = {label for one in query('{__name__=~"ray_tempo_.*"}') for label in one["metric"]}
     ray_own = {"Component", "NodeAddress", "SessionName", "Version", "WorkerId"}
-    assert labels - ray_own == {"__name__", "instance", "job", "stage", "status", "reason", "le"}
+    assert labels - ray_own == {"__name__", "instance", "job", "step", "status", "reason", "le"}
 
 
 @pytest.mark.ray

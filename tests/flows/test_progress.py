@@ -20,17 +20,17 @@ from tests.support import ROOT
 
 HALFWAY = Snapshot(
     elapsed_s=1800.0,
-    videos=12,
+    video_count=12,
     settled=3,
     failed=1,
-    segments=88,
+    segment_count=88,
     video_s=9000.0,
     state_bytes=10**9,
     source_bytes=10**9,
     all_source_bytes=3 * 10**9,
     waiting=7,
-    queued_segments=4,
-    encoders=1,
+    queued_segment_count=4,
+    encoder_count=1,
     encoder_share=0.834,
     under_way=(VideoProgress("s3://bucket/talks/opening.mp4", 512, 1024, 8), VideoProgress("/v/late.mkv", 0, 0, 8)),
 )
@@ -39,7 +39,7 @@ BEGUN = replace(
     elapsed_s=0.2,
     settled=0,
     failed=0,
-    segments=0,
+    segment_count=0,
     video_s=0.0,
     source_bytes=0,
     encoder_share=0.0,
@@ -65,7 +65,7 @@ def test_what_is_not_known_yet_is_not_said() -> None:
 
 
 def test_several_encoders_are_counted() -> None:
-    assert "2 encoders 83% busy" in run_lines(replace(HALFWAY, encoders=2), 150, BLOCKS)[0]
+    assert "2 encoders 83% busy" in run_lines(replace(HALFWAY, encoder_count=2), 150, BLOCKS)[0]
 
 
 def test_a_narrow_terminal_keeps_what_is_most_wanted() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from flows.video.source_frames import DecodePlan, decode_source
+from flows.video.source_frames import DecodeSettings, decode_source
 from storage import fetch, stat_source
 from storage.sources import s3_sources
 from storage.stores import s3_read
@@ -126,7 +126,7 @@ def test_scratch_that_others_filled_costs_one_video_not_the_run(proxy: Proxy, mo
     monkeypatch.setattr("flows.video.source_frames._most_bytes", lambda *_: 2 * len(DATA))
     monkeypatch.setattr("storage.sources.s3_sources.shutil.disk_usage", lambda _: type("Usage", (), {"free": 10}))
     with pytest.raises(SourceError, match="only 10 free"):
-        next(decode_source(URI, DecodePlan(PAPER, FrameGeometry())))
+        decode_source(URI, DecodeSettings(PAPER, FrameGeometry()))
 
 
 def test_no_folder_of_a_name_that_can_be_guessed_is_used(
@@ -136,10 +136,9 @@ def test_no_folder_of_a_name_that_can_be_guessed_is_used(
     (elsewhere := tmp_path / "elsewhere").mkdir()
     (tmp_path / f"tempo-scratch-{os.getuid()}").symlink_to(elsewhere)
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
-    stream = decode_source(URI, DecodePlan(PAPER, FrameGeometry()))
-    next(stream)
+    reading = decode_source(URI, DecodeSettings(PAPER, FrameGeometry()))
     assert list(elsewhere.iterdir()) == []
-    stream.close()
+    reading.close()
 
 
 def test_an_error_of_the_caller_cleans_up_too(proxy: Proxy, tmp_path: Path) -> None:

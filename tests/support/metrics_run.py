@@ -19,50 +19,50 @@ from flows.snapshot import Snapshot, Spent, VideoProgress
 
 FIRST = Snapshot(
     elapsed_s=10.0,
-    videos=9,
+    video_count=9,
     settled=0,
     failed=0,
-    segments=5,
+    segment_count=5,
     video_s=40.0,
     state_bytes=0,
     source_bytes=100,
     all_source_bytes=1000,
     waiting=7,
-    queued_segments=3,
-    encoders=1,
+    queued_segment_count=3,
+    encoder_count=1,
     encoder_share=0.25,
     under_way=(VideoProgress("/v/a.mp4", 8, 16, 8), VideoProgress("/v/b.mp4", 0, 0, 8)),
 )
 FELL = Snapshot(  # b failed half-way: its segments are not counted any more
     elapsed_s=20.0,
-    videos=9,
+    video_count=9,
     settled=2,
     failed=1,
-    segments=4,
+    segment_count=4,
     video_s=30.0,
     state_bytes=4000,
     source_bytes=500,
     all_source_bytes=1000,
     waiting=6,
-    queued_segments=2,
-    encoders=1,
+    queued_segment_count=2,
+    encoder_count=1,
     encoder_share=0.75,
     spent=Spent(1.0, 2.0, 4.0, 0.5),
     under_way=(VideoProgress("/v/c.mp4", 8, 16, 8),),
 )
 ROSE = Snapshot(
     elapsed_s=30.0,
-    videos=9,
+    video_count=9,
     settled=3,
     failed=1,
-    segments=12,
+    segment_count=12,
     video_s=90.0,
     state_bytes=9000,
     source_bytes=750,
     all_source_bytes=1000,
     waiting=5,
-    queued_segments=1,
-    encoders=1,
+    queued_segment_count=1,
+    encoder_count=1,
     encoder_share=0.5,
     spent=Spent(1.5, 3.0, 8.0, 1.0),
     under_way=(VideoProgress("/v/d.mp4", 8, 16, 8),),
@@ -102,7 +102,7 @@ def tell(metrics: RunMetrics) -> None:
     metrics.settled(IndexResult("/v/a.mp4", "indexed", seconds=2.0), None)
     metrics.settled(IndexResult("/v/b.mp4", "failed", reason="no video stream", seconds=4.0), "decode")
     metrics.settled(IndexResult("/v/c.mp4", "indexed", seconds=5.0), None)
-    metrics.settled(IndexResult("/v/e.mp4", "failed", reason="?", seconds=20.0), "a stage of tomorrow")
+    metrics.settled(IndexResult("/v/e.mp4", "failed", reason="?", seconds=20.0), "a step of tomorrow")
 
 
 def main() -> None:
