@@ -27,7 +27,9 @@ import torch
 from benchmarks.random_checkpoint import QUESTION, write_checkpoint
 from benchmarks.videos import make_video
 from flows.embedded import embedded_folder
-from flows.run.session import Wish, run_index
+from flows.reporter import Reporter
+from flows.request import IndexRequest
+from flows.run.indexing import IndexRun
 from serving.answer import Answer
 from serving.engine import Engine
 from storage import Library, VideoRecord, open_library
@@ -57,8 +59,8 @@ class Setting:
 
 def index(library: Library, checkpoint: Checkpoint, spec: IndexSpec, path: Path) -> VideoRecord:
     """The real run, in this process."""
-    wish = Wish((str(path),), library.uri, spec=spec.name)
-    run_index(wish, print, lambda *_: None, checkpoint=checkpoint)
+    request = IndexRequest(sources=[str(path)], library=library.uri, spec=spec.name)
+    IndexRun(request, Reporter(), checkpoint).run()
     return library.videos()[0]
 
 

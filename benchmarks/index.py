@@ -6,7 +6,7 @@ Two cases: one long video, and many short ones. Ways, by turns in each repeat:
              with so many threads each (the fastest is the floor)
     encode   the model alone, on frames in memory, for as many segments
     stream   our decoding alone, one video at a time: fetch, packet scan, ffmpeg, JPEG; nothing kept
-    process  ``run_index`` in this process, model loaded
+    process  ``IndexRun`` in this process, model loaded
     ray      the same on Ray's actors; Ray and the model are up before the clock starts, and that is told apart
 
 What counts is process and ray over the slower floor. Each repeat has videos of its own, so that one library serves all.

@@ -17,7 +17,9 @@ from contextlib import suppress
 from pathlib import Path
 
 from flows.embedded import EMBEDDED_ID
-from flows.run.session import Wish, run_index
+from flows.reporter import Reporter
+from flows.request import IndexRequest
+from flows.run.indexing import IndexRun
 
 LOOK_S = 0.1
 _DEADLINE_S = 1800
@@ -92,8 +94,8 @@ def _parent(process: Path) -> int:
 def main() -> None:
     """One run, as `tempo index` would do it."""
     source, library, ray, model, spec = sys.argv[1:]
-    wish = Wish((source,), library, model=model, spec=spec, settle_s=0.0, ray=ray)
-    report = run_index(wish, print, lambda *_: None)
+    request = IndexRequest(sources=[source], library=library, model=model, spec=spec, settle_s=0.0, ray=ray)
+    report = IndexRun(request, Reporter()).run()
     sys.exit(report.summary.counts["indexed"] != 1)
 
 

@@ -15,11 +15,13 @@ from pathlib import Path
 from benchmarks.floors import BATCH_SEGMENTS, Floor, Prepared, decode_s, encode_s, frames_in_memory
 from flows.on_ray.actor import WorkerSetup
 from flows.on_ray.cluster import ActorPool, open_actors
+from flows.reporter import Reporter
+from flows.request import IndexRequest
 from flows.run.discovery import find_sources
 from flows.run.dispatch import Dispatch
+from flows.run.indexing import IndexRun
 from flows.run.monitor import Monitor
 from flows.run.plan import Known, make_plan
-from flows.run.session import Wish, run_index
 from flows.run.settle import Settler
 from flows.video.source_frames import DecodeSettings, decoded_items
 from storage import open_library
@@ -116,16 +118,16 @@ def _stream(videos: Sequence[Path], bench: Bench) -> None:
 
 def _in_process(videos: Sequence[Path], bench: Bench) -> Row:
     with tempfile.TemporaryDirectory(dir=bench.work, prefix="library-") as library:
-        wish = Wish(tuple(map(str, videos)), library, spec=bench.spec.name, settle_s=0.0, ray="off")
+        request = IndexRequest(sources=[str(path) for path in videos], library=library, spec=bench.spec.name)
         begin = time.perf_counter()
-        report = run_index(wish, print, lambda *_: None, checkpoint=bench.checkpoint)
+        report = IndexRun(request, Reporter(), bench.checkpoint).run()
         seconds = time.perf_counter() - begin
     _expect_indexed(report.summary.counts["indexed"], videos)
     return {"way": "process", "seconds": seconds, "spent": asdict(report.spent)}
 
 
 def _on_ray(videos: Sequence[Path], bench: Bench, pool: ActorPool, uri: str) -> Row:
-    """As ``run_index`` does it, with a pool that is up."""
+    """As ``IndexRun`` does it, with a pool that is up."""
     prints = bench.checkpoint.fingerprints(bench.spec)
     with open_library(uri).writer() as writer:
         begin = time.perf_counter()

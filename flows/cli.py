@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 
 from flows.environment import prepare
 from flows.terminal.commands import ask, demo, doctor, index, library, schedule
+from flows.terminal.output import print_error
 from tempo_core.errors import TempoError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
@@ -22,20 +23,21 @@ class TempoGroup(TyperGroup):
     """A user's mistake is one line on standard error, never a traceback."""
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command; errors of the drawn tree, and of the system, become exit codes (DESIGN §5)."""
+        """Run the command; errors of the program's own tree, and of the system, become exit codes."""
         try:
             return super().invoke(ctx)
         except TempoError as error:
-            typer.echo(f"tempo: {error}", err=True)
+            print_error(str(error))
             raise typer.Exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
         except BrokenPipeError:
             raise
         except OSError as error:
             named = f"{error.filename}: " if error.filename is not None else ""
-            typer.echo(f"tempo: {named}{error.strerror or error}", err=True)
+            print_error(f"{named}{error.strerror or error}")
             raise typer.Exit(EXIT_FAILED) from None
         except KeyboardInterrupt:
-            typer.echo("tempo: interrupted; what was finished is kept", err=True)
+            kept = "; what was finished is kept" if ctx.invoked_subcommand == "index" else ""
+            print_error(f"interrupted{kept}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
 
 

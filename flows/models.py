@@ -1,4 +1,4 @@
-"""Which model a command uses, and what is said where a user picks one."""
+"""Which model a command uses, and what a user who picks one has to know."""
 
 from __future__ import annotations
 
@@ -8,32 +8,34 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.embedded import EMBEDDED_ID, EMBEDDED_NOTICE, embedded_folder
-from flows.terminal.options import LICENCE_NOTE
 
 if TYPE_CHECKING:
+    from storage import Library
     from tempo_core import Checkpoint
     from tempo_core.checkpoint import ModelIdentity
 
-Say = Callable[[str], None]
+LICENCE_NOTE = "The published Tempo-6B weights are licensed for non-commercial research only."
+MODEL_HELP = (
+    "A checkpoint: a folder or a Hugging Face id (Vision-CAIR/Tempo-6B), or 'embedded'. Default: the library's model, "
+    f"else the embedded one, which knows only the demo's drawn world. {LICENCE_NOTE}"
+)
 
 
-def choose_model(option: str | None, library_model: str | None) -> str:
-    """--model or TEMPO_MODEL, else the model the library was indexed with, else the embedded one."""
-    return option or library_model or EMBEDDED_ID
+def choose_model(option: str | None, library: Library | None) -> str:
+    """--model or TEMPO_MODEL, else the model of the library's default videos, else the embedded one."""
+    record = next(iter(library.videos()), None) if library is not None and not option else None
+    return option or (record.facts.model_id if record is not None else EMBEDDED_ID)
 
 
-def load_model(model: str, say: Say) -> Checkpoint:
-    """The checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32.
-
-    ``say`` gets a line where the user must know something: the licence, or how little the embedded model knows.
-    """
-    if notice := model_notice(model):
-        say(notice)
+def load_model(model: str, notice: Callable[[str], None]) -> Checkpoint:
+    """``open_model``, after a ``notice`` of what the user has to know of this model."""
+    if text := model_notice(model):
+        notice(text)
     return open_model(model)
 
 
 def open_model(model: str) -> Checkpoint:
-    """``load_model`` with nothing said: in a worker, whose driver said it."""
+    """The checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32."""
     import torch
 
     from tempo_core import load_checkpoint
@@ -46,7 +48,7 @@ def open_model(model: str) -> Checkpoint:
 
 
 def identify_model(model: str) -> ModelIdentity:
-    """What ``load_model`` would give, less the model."""
+    """What identifies the checkpoint that ``open_model`` would load, without loading it."""
     from tempo_core.checkpoint import identify_checkpoint
 
     if model != EMBEDDED_ID:
@@ -55,13 +57,13 @@ def identify_model(model: str) -> ModelIdentity:
 
 
 def model_notice(model: str) -> str | None:
-    """What a user of that model has to know."""
+    """What a user of that model has to know: its licence, or how little it knows; None if nothing."""
     if model == EMBEDDED_ID:
         return EMBEDDED_NOTICE
     return LICENCE_NOTE if "tempo-6b" in model.lower() else None
 
 
 def _absolute(model: str) -> str:
-    """A folder by its whole path: the library remembers it, and the next command may run elsewhere."""
+    """A folder by its absolute path: the library records it, and the next command may run elsewhere."""
     folder = Path(model).expanduser()
     return str(folder.absolute()) if folder.is_dir() else model

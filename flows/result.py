@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
 from flows.snapshot import Snapshot, Spent
+from flows.text import clock, counted, one_line, size, span
 from storage.records import VideoRecord
 
 Status = Literal["indexed", "unchanged", "duplicate", "failed", "failed-before", "pending", "gone"]
@@ -28,8 +29,21 @@ class IndexResult:
     state_bytes: int = 0
     seconds: float = 0.0
 
+    @property
+    def details(self) -> str:
+        """The video's figures for people, or the reason why it is not indexed; one line."""
+        if self.status not in {"indexed", "duplicate"}:
+            return one_line(self.reason or "")
+        figures = [
+            clock(self.duration_s),
+            counted(self.segments, "segment"),
+            size(self.state_bytes),
+            span(self.seconds),
+        ]
+        return ", ".join(figures)
+
     def to_json(self) -> dict[str, object]:
-        """The line of ``index --json`` (DESIGN §5)."""
+        """The line of ``index --json``."""
         return {**asdict(self), "warnings": list(self.warnings)}
 
 
@@ -63,6 +77,12 @@ class RunSummary:
     def failed_now(self) -> bool:
         """Whether a video failed in this run (exit code 3)."""
         return self.counts["failed"] > 0
+
+    @property
+    def details(self) -> str:
+        """The whole run in one line for people."""
+        counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
+        return f"{counts or 'nothing to do'}; {counted(self.segments, 'segment')} in {span(self.seconds)}"
 
     def to_json(self) -> dict[str, object]:
         """The last line of ``index --json``: it has no ``uri``."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,10 +14,9 @@ from flows.environment import report_nothing
 from tempo_core.errors import TempoError, UsageError
 
 if TYPE_CHECKING:
-    from flows.result import IndexResult, RunReport
-    from flows.run.session import Wish
-    from flows.terminal.output import Page
-    from tempo_core import Checkpoint
+    from flows.reporter import Reporter
+    from flows.request import IndexRequest
+    from flows.result import RunReport
 
 ANSWER_DEADLINE_S = 5.0
 RUN_LOGS = ("prefect.flow_runs", "prefect.task_runs")
@@ -28,28 +26,22 @@ then tell this machine where it is, once, and try again:
   prefect config set PREFECT_API_URL=http://127.0.0.1:4200/api"""
 
 
-def index(
-    wish: Wish,
-    say: Callable[[str], None],
-    shown: Callable[[IndexResult, Page], None],
-    readable: bool = True,
-    checkpoint: Checkpoint | None = None,
-) -> RunReport:
-    """``flows.run.session.run_index``, as a flow run where a Prefect API is configured; what is told is the same."""
+def run_index(request: IndexRequest, reporter: Reporter) -> RunReport:
+    """Run ``request``, as a flow run where a Prefect API is configured; what is reported is the same."""
     url = configured_api()
     if url is None:
-        from flows.run.session import run_index
+        from flows.run.indexing import IndexRun
 
-        return run_index(wish, say, shown, readable, checkpoint)
+        return IndexRun(request, reporter).run()
     check_answers(url)
     _log_to_the_api_only()
     from flows.on_prefect.flow import run_flow
 
-    return run_flow(wish, say, shown, readable, checkpoint)
+    return run_flow(request, reporter)
 
 
 def _log_to_the_api_only() -> None:
-    """A run's log lines say what is shown here already, and would run into the progress."""
+    """What a run logs is shown here already, and would run into the live view."""
     for handler in logging.getLogger().handlers:
         handler.addFilter(lambda record: not record.name.startswith(RUN_LOGS))
 

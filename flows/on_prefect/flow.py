@@ -1,4 +1,4 @@
-"""The nightly run as a Prefect flow: ``run_index`` as without Prefect, with its logs, states and artifacts there.
+"""The nightly run as a Prefect flow: ``IndexRun`` as without Prefect, with its logs, states and artifacts there.
 
 How a run ends in Prefect: Completed where nothing failed. Completed too, under the name CompletedWithFailures, where
 some videos failed: each has its recorded reason, in the logs and the artifacts, running again would not mend them, and
@@ -9,28 +9,19 @@ Only what may pass by itself is tried again (``may_pass``).
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from contextvars import ContextVar
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from flows.environment import report_nothing
-from flows.on_prefect.parameters import (
-    Hours,
-    LibraryPlace,
-    RayPlace,
-    Seconds,
-    SourceNames,
-    SpecName,
-    TimeOfDay,
-)
+from flows.reporter import Reporter
+from flows.request import IndexRequest, takes_fields
 from flows.result import IndexResult, RunReport
-from flows.run.clock import deadline
-from flows.run.session import Wish, run_index
-from flows.terminal.output import Page
-from flows.text import counted, one_line, size, span
+from flows.run.indexing import IndexRun
+from flows.snapshot import Snapshot
+from flows.text import one_line
 from tempo_core.errors import LibraryBusy, TempoError
 
 report_nothing()  # before Prefect is imported, which counts its users from then on
@@ -44,9 +35,6 @@ from prefect.states import Completed, Failed  # noqa: E402
 
 from flows.on_prefect.artifacts import send_artifacts  # noqa: E402
 
-if TYPE_CHECKING:
-    from tempo_core import Checkpoint
-
 RETRY_DELAYS_S = [60.0, 300.0, 900.0]
 WITH_FAILURES = "CompletedWithFailures"
 LEVELS: dict[str, int] = {
@@ -58,42 +46,56 @@ LEVELS: dict[str, int] = {
     "gone": logging.WARNING,
 }
 
-Say = Callable[[str], None]
-Shown = Callable[[IndexResult, Page], None]
-
 
 @dataclass
-class Attended:
-    """A run that has been asked for: what it is told to, and how it ended."""
+class _Call:
+    """A flow run that this process asked for: where it reports beside Prefect, and how it ended."""
 
-    wish: Wish
-    say: Say
-    shown: Shown
-    readable: bool = False
-    checkpoint: Checkpoint | None = None
+    reporter: Reporter
     report: RunReport | None = None
     error: TempoError | OSError | None = None
 
 
-_attended: ContextVar[Attended | None] = ContextVar("attended", default=None)
+_call: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
-def run_flow(wish: Wish, say: Say, shown: Shown, readable: bool, checkpoint: Checkpoint | None) -> RunReport:
-    """The flow in this process, told as ``run_index`` tells it; errors are those of ``run_index``."""
-    attended = Attended(wish, say, shown, readable, checkpoint)
-    token = _attended.set(attended)
+class PrefectReporter(Reporter):
+    """Reports to the run's log in Prefect too: failures as errors, and nothing of videos that needed nothing."""
+
+    def __init__(self, beside: Reporter) -> None:
+        self._beside, self._log = beside, get_run_logger()
+
+    def notice(self, text: str) -> None:
+        self._log.info(text)
+        self._beside.notice(text)
+
+    def snapshot(self, snapshot: Snapshot) -> None:
+        self._beside.snapshot(snapshot)
+
+    def settled(self, result: IndexResult) -> None:
+        if (level := LEVELS.get(result.status)) is not None:
+            self._log.log(level, f"{result.status}: {one_line(result.uri)}: {result.details}")
+        for warning in result.warnings if result.status == "indexed" else ():
+            self._log.warning("%s: %s", one_line(result.uri), warning)
+        self._beside.settled(result)
+
+
+def run_flow(request: IndexRequest, reporter: Reporter) -> RunReport:
+    """The flow in this process; results go to ``reporter``, and errors are raised, as by ``IndexRun``."""
+    call = _Call(reporter)
+    token = _call.set(call)
     try:
-        index_library.with_options(validate_parameters=False)(**_parameters(wish))
+        index_library.with_options(validate_parameters=False)(**request.model_dump())
     except FailedRun:
-        if attended.error is None:
+        if call.error is None:
             raise
     finally:
-        _attended.reset(token)
-    if attended.error is not None:
-        raise attended.error
-    if attended.report is None:
-        raise TempoError("Prefect did not let the run begin; its UI says why (cancelled, or paused there)")
-    return attended.report
+        _call.reset(token)
+    if call.error is not None:
+        raise call.error
+    if call.report is None:
+        raise TempoError("Prefect did not let the run begin; its UI tells why (cancelled, or paused there)")
+    return call.report
 
 
 def may_pass(error: BaseException | None) -> bool:
@@ -124,71 +126,29 @@ def _run_name() -> str:
 
 
 @flow(name="index-library", flow_run_name=_run_name, persist_result=False)
-def index_library(  # noqa: PLR0913, PLR0917 - each is a field of Prefect's form
-    sources: SourceNames,
-    library: LibraryPlace,
-    spec: SpecName | None = None,
-    model: str | None = None,
-    include: list[str] | None = None,
-    exclude: list[str] | None = None,
-    settle_s: Seconds | None = None,
-    retry_failed: bool = False,
-    until: TimeOfDay | None = None,
-    max_hours: Hours | None = None,
-    ray: RayPlace = "auto",
-) -> State[Any]:
+@takes_fields
+def index_library(**parameters: Any) -> State[Any]:
     """Read the new and changed videos of the sources into the library; what could not be is listed with its reason."""
-    attended = _attended.get()
-    if attended is None:
-        wish = Wish(
-            sources=tuple(sources),
-            library=library,
-            model=model,
-            spec=spec,
-            include=tuple(include or ()),
-            exclude=tuple(exclude or ()),
-            retry_failed=retry_failed,
-            until=deadline(until, max_hours, datetime.now().astimezone()),
-            ray=ray,
-        )
-        wish = replace(wish, settle_s=settle_s) if settle_s is not None else wish
-        attended = Attended(wish, get_run_logger().info, lambda _result, _page: None)
-    elif flow_run.ui_url:
-        attended.say(f"in Prefect: {flow_run.ui_url}")
-    failed = _attempts(attended)(return_state=True)
-    if attended.report is None:
+    request = IndexRequest.checked(parameters)
+    call = _call.get() or _Call(Reporter())
+    if flow_run.ui_url:
+        call.reporter.notice(f"in Prefect: {flow_run.ui_url}")
+    failed = _attempts(IndexRun(request, PrefectReporter(call.reporter)), call)(return_state=True)
+    if call.report is None:
         return Failed(message=failed.message)
-    send_artifacts(attended.report)
-    return _ended(attended.report)
+    send_artifacts(call.report)
+    return _end_state(call.report)
 
 
-def _parameters(wish: Wish) -> dict[str, Any]:
-    """What the flow run is shown to have been asked for."""
-    return {
-        "sources": list(wish.sources),
-        "library": wish.library,
-        "spec": wish.spec,
-        "model": wish.model,
-        "include": list(wish.include),
-        "exclude": list(wish.exclude),
-        "settle_s": wish.settle_s,
-        "retry_failed": wish.retry_failed,
-        "until": f"{wish.until:%H:%M}" if wish.until is not None else None,
-        "ray": wish.ray,
-    }
-
-
-def _attempts(attended: Attended) -> Task[[], State[Any] | None]:
+def _attempts(run: IndexRun, call: _Call) -> Task[[], State[Any] | None]:
     """The run as a task, which Prefect tries again where that may help; at a terminal the user does that."""
 
     def index_videos() -> State[Any] | None:
-        attended.error = None
+        call.error = None
         try:
-            attended.report = run_index(
-                attended.wish, attended.say, _logged(attended.shown), attended.readable, attended.checkpoint
-            )
+            call.report = run.run()
         except (TempoError, OSError) as error:  # a reason for the user, not a traceback
-            attended.error = error
+            call.error = error
             return Failed(message=str(error))
         return None
 
@@ -198,38 +158,12 @@ def _attempts(attended: Attended) -> Task[[], State[Any] | None]:
         persist_result=False,
         retries=len(RETRY_DELAYS_S) if deployment.id else 0,
         retry_delay_seconds=RETRY_DELAYS_S,
-        retry_condition_fn=lambda _task, _run, _state: may_pass(attended.error),
+        retry_condition_fn=lambda _task, _run, _state: may_pass(call.error),
     )(index_videos)
 
 
-def _logged(shown: Shown) -> Shown:
-    """Each settled video in the run's log too: failures as errors, what needed nothing not at all."""
-    logger = get_run_logger()
-
-    def log_and_show(result: IndexResult, page: Page) -> None:
-        level = LEVELS.get(result.status)
-        if level is not None:
-            logger.log(level, told(result))
-        for warning in result.warnings if result.status == "indexed" else ():
-            logger.warning("%s: %s", one_line(result.uri), warning)
-        shown(result, page)
-
-    return log_and_show
-
-
-def told(result: IndexResult) -> str:
-    """What became of one video, as a line."""
-    if result.status not in {"indexed", "duplicate"}:
-        return f"{result.status}: {one_line(result.uri)}: {result.reason or ''}"
-    figures = f"{counted(result.segments, 'segment')}, {size(result.state_bytes)}, {span(result.seconds)}"
-    return f"{result.status}: {one_line(result.uri)}: {figures}"
-
-
-def _ended(report: RunReport) -> State[Any]:
-    counts = ", ".join(f"{count:,} {status}" for status, count in report.summary.counts.items() if count)
-    message = (
-        f"{counts or 'nothing to do'}; {counted(report.summary.segments, 'segment')} in {span(report.summary.seconds)}"
-    )
+def _end_state(report: RunReport) -> State[Any]:
+    message = report.summary.details
     if report.summary.failed_now:
         return Completed(name=WITH_FAILURES, message=f"{message}; the reasons are in the artifacts")
     return Completed(message=message)

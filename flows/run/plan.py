@@ -1,4 +1,4 @@
-"""What a run has to do: each source against the catalog, without opening a file."""
+"""What a run has to do: each source compared with the catalog, without opening a file."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Literal
 
 from flows.failure import FETCH, MEMORY
 from flows.result import IndexResult, committed
-from flows.run.discovery import Found
+from flows.run.discovery import Discovered
 from storage.records import FailureRecord, Source, VideoRecord
 
 Why = Literal["new", "changed", "other model", "asked again", "tried again"]
@@ -18,9 +18,10 @@ Why = Literal["new", "changed", "other model", "asked again", "tried again"]
 class Task:
     """A source to index.
 
-    ``known``: the same file as committed under another model or spec, so its content is known. ``before``: what the
-    library has under this name and model; the file has been written to since. ``why`` it is to be read: "asked again"
-    for a failure that was to be retried, "tried again" for one that was not the file's fault.
+    ``known``: the record of the same, unchanged file under another model or spec, so that its content need not be
+    hashed again. ``before``: the record under this URI and model of the file as it was before it changed. ``why`` it
+    is to be indexed: "asked again" for a failure that the user wants retried, "tried again" for one that was not the
+    file's fault.
     """
 
     source: Source
@@ -31,10 +32,10 @@ class Task:
 
 @dataclass(frozen=True)
 class Plan:
-    """``settled`` needs no work; ``tasks`` do, in this order.
+    """``settled``: results that need no work. ``tasks``: what does, in the order in which it is to be begun.
 
-    ``waiting``: URIs that are left for a later run whatever becomes of the tasks: files still being written, and what
-    earlier runs left of sources that this one was not asked for.
+    ``waiting``: URIs that a later run must begin with: files still being written, and what earlier runs left undone of
+    sources that this run was not asked for.
     """
 
     settled: tuple[IndexResult, ...]
@@ -44,7 +45,8 @@ class Plan:
 
 @dataclass(frozen=True)
 class Known:
-    """The library as a plan needs it: rows of all models, this model's failures, and what was left undone before."""
+    """What a plan is made from besides the sources: the catalog of all models, the failures recorded under
+    ``fingerprint`` (of features), and the URIs that earlier runs left undone."""
 
     records: Sequence[VideoRecord]
     failures: Sequence[FailureRecord]
@@ -52,69 +54,71 @@ class Known:
     pending: Sequence[str] = ()
 
 
-def make_plan(found: Found, known: Known, retry_failed: bool = False) -> Plan:
-    """Sort ``found`` into unchanged, failed before, still being written, and to do; catalog rows not found are gone.
+def make_plan(discovered: Discovered, known: Known, retry_failed: bool = False) -> Plan:
+    """Sort the discovered sources into unchanged, failed before, still being written, and to do.
 
-    A file is unchanged if size and modification time (or ETag) are those of the catalog: it is not opened. What earlier
-    runs left undone goes first, in their order, then the rest by URI.
+    A file is unchanged if its size and modification time (or ETag) are those of the catalog. Records whose source was
+    asked for and not discovered are gone. Tasks that earlier runs left undone go first, in their order, then the rest
+    by URI.
     """
     mine = {record.uri: record for record in known.records if record.fingerprints.features == known.fingerprint}
     others = {record.uri: record for record in known.records if record.fingerprints.features != known.fingerprint}
     failed = {failure.source.uri: failure for failure in known.failures}
     settled: list[IndexResult] = []
     tasks: list[Task] = []
-    for source in found.sources:
+    for source in discovered.sources:
         before, failure = mine.get(source.uri), failed.get(source.uri)
         result = _settled(source, before, None if retry_failed else failure)
         if result is not None:
             settled.append(result)
         else:
             tasks.append(_task(source, before, failure, others.get(source.uri)))
-    settled += [_waits(one.source, mine, one.reason) for one in found.unsettled]
+    settled += [_unsettled(file.source, mine, file.reason) for file in discovered.unsettled]
+    waiting = [result.uri for result in settled if result.status == "pending"]
     return Plan(
-        settled=(*settled, *_gone(mine.values(), found)),
+        settled=(*settled, *_gone(mine.values(), discovered)),
         tasks=tuple(_in_order(tasks, known.pending)),
-        waiting=(*_elsewhere(known.pending, found), *(one.uri for one in settled if one.status == "pending")),
+        waiting=(*_elsewhere(known.pending, discovered), *waiting),
     )
 
 
 def _settled(source: Source, record: VideoRecord | None, failure: FailureRecord | None) -> IndexResult | None:
     if record is not None and _same(source, record):
         return committed("unchanged", record)
-    if failure is not None and not _passes(failure) and _stamp(source) == _stamp(failure.source):
+    if failure is not None and not _may_pass(failure) and _stamp(source) == _stamp(failure.source):
         return IndexResult(source.uri, "failed-before", reason=failure.reason)
     return None
 
 
-def _passes(failure: FailureRecord) -> bool:
-    """Not the file's fault: the source may be there again, the memory free. Tried each time."""
+def _may_pass(failure: FailureRecord) -> bool:
+    """Whether it was not the file's fault: the source may be there again, or memory be free. It is tried each time."""
     return failure.step in {FETCH, MEMORY}
 
 
 def _task(source: Source, before: VideoRecord | None, failure: FailureRecord | None, other: VideoRecord | None) -> Task:
-    """``other``: the source as the library has it under another model."""
+    """``other``: the record of the source under another model."""
     why: Why = "other model" if other is not None else "new"
     if failure is not None and _stamp(source) == _stamp(failure.source):
-        why = "tried again" if _passes(failure) else "asked again"
+        why = "tried again" if _may_pass(failure) else "asked again"
     elif before is not None or failure is not None:
         why = "changed"
     return Task(source, _same(source, other), before, why)
 
 
-def _waits(source: Source, mine: Mapping[str, VideoRecord], reason: str) -> IndexResult:
-    """A file that is still being written; one that is in the library as it is now was settled before."""
+def _unsettled(source: Source, mine: Mapping[str, VideoRecord], reason: str) -> IndexResult:
+    """Pending; but unchanged where the library has the file as it is now."""
     record = _same(source, mine.get(source.uri))
     return committed("unchanged", record) if record is not None else IndexResult(source.uri, "pending", reason=reason)
 
 
 def _in_order(tasks: Iterable[Task], first: Sequence[str]) -> list[Task]:
-    rank = {uri: at for at, uri in enumerate(first)}
+    rank = {uri: position for position, uri in enumerate(first)}
     return sorted(tasks, key=lambda task: (rank.get(task.source.uri, len(rank)), task.source.uri))
 
 
-def _elsewhere(pending: Sequence[str], found: Found) -> list[str]:
-    there = _there(found)
-    return [uri for uri in pending if uri not in there and not found.covers(uri)]
+def _elsewhere(pending: Sequence[str], discovered: Discovered) -> list[str]:
+    present = _present(discovered)
+    return [uri for uri in pending if uri not in present and not discovered.covers(uri)]
 
 
 def _same(source: Source, record: VideoRecord | None) -> VideoRecord | None:
@@ -125,17 +129,17 @@ def _stamp(source: Source) -> tuple[int, str]:
     return source.size, source.modified
 
 
-def _there(found: Found) -> set[str]:
-    return {source.uri for source in found.sources} | {one.source.uri for one in found.unsettled}
+def _present(discovered: Discovered) -> set[str]:
+    return {source.uri for source in discovered.sources} | {file.source.uri for file in discovered.unsettled}
 
 
-def _gone(records: Iterable[VideoRecord], found: Found) -> list[IndexResult]:
-    """What was asked for and is no longer there. What is there but excluded was not asked for."""
-    there = _there(found)
+def _gone(records: Iterable[VideoRecord], discovered: Discovered) -> list[IndexResult]:
+    """Records of sources that were asked for and are no longer there; an excluded one was not asked for."""
+    present = _present(discovered)
     return [
         IndexResult(
             record.uri, "gone", record.video_id, reason="the file is no longer there; `tempo remove` forgets it"
         )
         for record in records
-        if record.uri not in there and found.covers(record.uri)
+        if record.uri not in present and discovered.covers(record.uri)
     ]

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.models import choose_model, load_model
-from flows.run.session import Wish, run_index
+from flows.request import IndexRequest
+from flows.run.indexing import IndexRun
 from flows.terminal.answer_view import show_answer, show_moments
-from flows.terminal.commands.index import print_result
 from flows.terminal.demo_videos import DemoVideo, demo_videos, make_demo_videos
 from flows.terminal.output import Page, notice, print_json
+from flows.terminal.progress import LiveView
+from flows.terminal.reporters import ReadableReporter, TerminalReporter
 from flows.text import clock
 from serving.engine import Engine
 from serving.selection import Scope
@@ -22,7 +24,6 @@ from tempo_core.errors import VideoError
 from tempo_core.spec import PAPER
 
 if TYPE_CHECKING:
-    from flows.result import IndexResult
     from nano.questions import Question
     from serving.answer import Answer
     from storage import Library
@@ -32,12 +33,12 @@ MOST_TOKENS = 12  # the longest answer has five
 
 
 def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
-    """All of it; with ``as_json`` a line per question and nothing else on standard output."""
+    """Make the videos, index them, ask about them; with ``as_json`` print a line for each question and nothing else."""
     page, videos = Page(), demo_videos()
     with _folder(keep) as folder:
         library = str(folder / "library")
         paths = make_demo_videos(folder / "videos", videos)
-        checkpoint = load_model(choose_model(model, None), notice())
+        checkpoint = load_model(choose_model(model, None), notice)
         _index(library, paths, checkpoint, as_json)
         opened = open_library(library)
         engine = Engine(opened, checkpoint)
@@ -51,16 +52,12 @@ def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
 
 
 def _index(library: str, videos: list[Path], checkpoint: Checkpoint, quiet: bool) -> None:
-    wish = Wish(tuple(str(path) for path in videos), library, checkpoint.id, PAPER.name, retry_failed=True)
-    failed: list[IndexResult] = []
-
-    def shown(result: IndexResult, page: Page) -> None:
-        failed.extend([result] if result.status == "failed" else [])
-        if not quiet:
-            print_result(result, page)
-
-    run_index(wish, notice(), shown, readable=not quiet, checkpoint=checkpoint)
-    if failed:
+    sources = [str(path) for path in videos]
+    request = IndexRequest(sources=sources, library=library, model=checkpoint.id, spec=PAPER.name, retry_failed=True)
+    with LiveView(readable=not quiet) as view:
+        reporter = TerminalReporter(view) if quiet else ReadableReporter(view)
+        results = IndexRun(request, reporter, checkpoint).run().results
+    if failed := [result for result in results if result.status == "failed"]:
         raise VideoError(f"the demo's own video {failed[0].uri} failed: {failed[0].reason}")
 
 
@@ -94,7 +91,7 @@ def _show(page: Page, video: DemoVideo, question: Question, answer: Answer) -> N
 
 
 def _line(video: DemoVideo, question: Question, answer: Answer) -> dict[str, object]:
-    """What was answered beside what the script says."""
+    """The JSON line of a question: what was answered beside what the script says."""
     best, (start_s, end_s) = answer.citations[0] if answer.citations else None, _span_s(video, question)
     return {
         "question": question.text,

@@ -1,44 +1,64 @@
-"""The options that several commands share."""
+"""The options of commands: those that several share, and those that follow from the fields of ``IndexRequest``."""
 
 from __future__ import annotations
 
-import re
-from typing import Annotated
+import inspect
+from collections.abc import Callable
+from functools import wraps
+from types import UnionType
+from typing import Annotated, Any, Union, get_args, get_origin
 
 import typer
 
-LICENCE_NOTE = "The published Tempo-6B weights are licensed for non-commercial research only."
+from flows.request import IndexRequest, request_option
 
 
-def _place(uri: str) -> str:
-    """A mistyped or foreign address must not become a folder of that name."""
-    if re.match(r"[A-Za-z][A-Za-z0-9+.-]*:/", uri) and not uri.startswith(("s3://", "file:///")):
-        raise typer.BadParameter(f"{uri} is no place for a library; give a folder, or s3://bucket/prefix")
-    return uri
+def _typer_option(field: str) -> Any:
+    described, option = IndexRequest.model_fields[field], request_option(field)
+    texts: Any = {"metavar": option.metavar, "envvar": option.variable, "help": described.description}
+    if option.name is None:
+        return typer.Argument(**texts, show_default=False)
+    shown = described.default not in (None, False, []) and not described.is_required()
+    return typer.Option(option.name, **texts, show_default=shown)
 
 
-LibraryOption = Annotated[
-    str,
-    typer.Option(
-        "--library",
-        metavar="URI",
-        envvar="TEMPO_LIBRARY",
-        callback=_place,
-        help="The library: a folder, or s3://bucket/prefix.",
-        show_default=False,
-    ),
-]
-ModelOption = Annotated[
-    str | None,
-    typer.Option(
-        "--model",
-        metavar="ID",
-        envvar="TEMPO_MODEL",
-        help="A checkpoint: a folder or a Hugging Face id (Vision-CAIR/Tempo-6B), or 'embedded'. Default: the "
-        f"library's model, else the embedded one, which knows only the demo's drawn world. {LICENCE_NOTE}",
-        show_default=False,
-    ),
-]
+LibraryOption = Annotated[str, _typer_option("library")]
+ModelOption = Annotated[str | None, _typer_option("model")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="JSON objects on standard output and nothing else; logs on standard error.")
 ]
+
+
+def takes_request(command: Callable[..., None]) -> Callable[..., None]:
+    """A command whose first parameter is an ``IndexRequest``, with the request's fields as options in its place."""
+    _, *own = inspect.signature(command, eval_str=True).parameters.values()
+
+    @wraps(command)
+    def with_options(**values: Any) -> None:
+        fields = {name: values.pop(name) for name in IndexRequest.model_fields}
+        command(IndexRequest.checked(fields), **values)
+
+    fields = [_parameter(name) for name in IndexRequest.model_fields]
+    own = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in own]
+    vars(with_options)["__signature__"] = inspect.Signature([*fields, *own])
+    return with_options
+
+
+def _parameter(field: str) -> inspect.Parameter:
+    described = IndexRequest.model_fields[field]
+    return inspect.Parameter(
+        field,
+        inspect.Parameter.KEYWORD_ONLY,
+        default=inspect.Parameter.empty if described.is_required() else described.default,
+        annotation=Annotated[_bare(described.annotation), _typer_option(field)],
+    )
+
+
+def _bare(annotation: Any) -> Any:
+    """A type without the validators inside it: the request runs those, and typer would not know them."""
+    if get_origin(annotation) is Annotated:
+        return _bare(get_args(annotation)[0])
+    inner = tuple(map(_bare, get_args(annotation)))
+    if get_origin(annotation) in {Union, UnionType}:
+        return Union[inner]  # noqa: UP007 - of types known only now
+    return list[inner[0]] if inner else annotation  # type: ignore[valid-type]

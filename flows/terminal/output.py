@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from rich.console import Console
 
@@ -53,7 +53,11 @@ def error_page() -> Page:
     return Page(plain_console(stderr=True))
 
 
-def notice(quiet: bool = False) -> Callable[[str], None]:
-    """Says a line on standard error, dimmed on a terminal."""
-    page = error_page()
-    return lambda text: None if quiet else page.line(text, style="dim")
+def notice(text: str) -> None:
+    """Print a line that the user must know on standard error, dimmed on a terminal."""
+    error_page().line(text, style="dim")
+
+
+def print_error(text: str) -> None:
+    """Print why a command ends, on standard error: the one place for it, since a name in it may be anything."""
+    error_page().line(f"tempo: {text}")

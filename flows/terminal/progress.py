@@ -1,4 +1,4 @@
-"""A run as it is watched: a line of figures, a bar per video under way, and a line per settled video above them."""
+"""The live view of a run: a line of figures, a bar per video under way, and room above them for settled videos."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BAR_WIDTH = 10
 MOST_BARS = 8
 
 
-class RunView:
+class LiveView:
     """Draws on standard error if that is a terminal, else nothing.
 
     ``page`` is where readable lines go meanwhile: standard output, or above the bars where both are one terminal.
@@ -37,9 +37,7 @@ class RunView:
         )
         self.page = Page(console if console.is_terminal and sys.stdout.isatty() else None)
 
-    def __enter__(self) -> RunView:
-        if self._drawn:
-            self._live.start()
+    def __enter__(self) -> LiveView:
         return self
 
     def __exit__(
@@ -48,8 +46,9 @@ class RunView:
         self._live.stop()
 
     def update(self, snapshot: Snapshot) -> None:
-        """Draw the run as it is now."""
+        """Draw the run as it is now; from the first time on, until the context is left."""
         if self._drawn:
+            self._live.start()  # again and again: it is started once
             console = self._live.console
             most = max(0, min(MOST_BARS, console.height - 3))
             lines = run_lines(snapshot, console.width - 1, glyphs_for(console.encoding), most)

@@ -176,6 +176,24 @@ def test_status_and_housekeeping_load_no_model(library: Path) -> None:
     assert said.code == 0, said.err
 
 
+ASKED = """
+import sys
+from typer.testing import CliRunner
+from flows.cli import app
+result = CliRunner().invoke(app, ["ask", "What is shown?", "--library", sys.argv[1]])
+assert result.exit_code == 0, result.output
+rooms = ("flows.run", "flows.video", "flows.on_ray", "flows.on_prefect", "tempo_core.decoding", "av", "ffmpeg", "ray")
+print(*sorted(name for name in sys.modules if name.startswith(tuple(f"{room}." for room in rooms)) or name in rooms))
+"""
+
+
+@pytest.mark.slow
+def test_asking_loads_nothing_of_the_indexer(library: Path) -> None:
+    done = ended(start([sys.executable, "-c", ASKED, str(library)]))
+    assert done.code == 0, done.err
+    assert done.out.strip() == ""
+
+
 @pytest.mark.slow
 def test_a_process_of_its_own_says_json_and_nothing_else(library: Path) -> None:
     said = ended(start_tempo("ask", "What is shown?", "--library", library, "--json"))

@@ -11,7 +11,7 @@ from flows.models import identify_model
 from flows.on_ray.actor import ENCODER_SHARE, NVDEC_SHARE, WorkerSetup, decoder_resources
 from flows.on_ray.cluster import ActorPool, decoder_threads
 from flows.on_ray.ray_start import start_ray
-from flows.run.session import wants_ray
+from flows.run.indexing import wants_ray
 from flows.video.source_frames import DecodeSettings
 from storage import open_library
 from tempo_core.errors import CheckpointError

@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from flows.reporter import Reporter
+from flows.request import IndexRequest
 from flows.result import IndexResult
-from flows.run.session import Wish, run_index
+from flows.run.indexing import IndexRun
 from storage import Library, VideoRecord, open_library
 from storage.schemas import segments_table
 from tempo_core.values import FloatArray
@@ -33,8 +35,8 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(archive: Path, library: Path, ray: str) -> dict[str, IndexResult]:
-    wish = Wish((str(archive),), str(library), settle_s=0, ray=ray)
-    report = run_index(wish, lambda _: None, lambda *_: None)
+    request = IndexRequest(sources=[str(archive)], library=str(library), settle_s=0, ray=ray)
+    report = IndexRun(request, Reporter()).run()
     return {Path(result.uri).name: result for result in report.results}
 
 

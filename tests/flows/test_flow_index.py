@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from flows.deadline import TIME_OF_DAY
 from flows.on_prefect.api import check_answers, configured_api, needed_api
-from flows.on_prefect.parameters import CLOCK, PLACE
+from storage.stores import LOCATION
 from tempo_core.errors import LibraryBusy, LibraryError, SourceError, TempoError, UsageError
 from tests.support import ROOT
 from tests.support.tempo_cli import ended, small_video, start
@@ -101,7 +102,10 @@ GOOD = {"sources": ["/archive"], "library": "/lib"}
         {"until": 360},
         {"until": "soon"},
         {"max_hours": 0},
+        {"max_hours": float("nan")},
+        {"max_hours": 1e300},
         {"settle_s": -1},
+        {"settle_s": float("nan")},
         {"ray": "ray://host:10001"},
         {"retry_failed": "perhaps"},
     ],
@@ -133,16 +137,16 @@ def test_what_can_be_meant_is_let_through() -> None:
 @pytest.mark.parametrize(
     ("pattern", "text", "fits"),
     [
-        (PLACE, "/srv/lib", True),
-        (PLACE, "lib", True),
-        (PLACE, "s3://bucket/lib", True),
-        (PLACE, "s3://bucket", False),
-        (PLACE, "gs://bucket/lib", False),
-        (PLACE, "http:/x", False),
-        (CLOCK, "06:00", True),
-        (CLOCK, "6:00", True),
-        (CLOCK, "24:00", False),
-        (CLOCK, "6", False),
+        (LOCATION, "/srv/lib", True),
+        (LOCATION, "lib", True),
+        (LOCATION, "s3://bucket/lib", True),
+        (LOCATION, "s3://bucket", False),
+        (LOCATION, "gs://bucket/lib", False),
+        (LOCATION, "http:/x", False),
+        (TIME_OF_DAY, "06:00", True),
+        (TIME_OF_DAY, "6:00", True),
+        (TIME_OF_DAY, "24:00", False),
+        (TIME_OF_DAY, "6", False),
     ],
 )
 def test_the_patterns_that_prefects_server_checks(pattern: str, text: str, fits: bool) -> None:

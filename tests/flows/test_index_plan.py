@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.reporter import Reporter
+from flows.request import IndexRequest
 from flows.result import IndexResult, summarize
-from flows.run.discovery import Found, Unsettled
+from flows.run.discovery import Discovered, Unsettled
 from flows.run.estimate import RESERVE_BYTES, TYPICAL_BYTES_PER_S, ModelCost, check_space, estimate
+from flows.run.indexing import IndexRun
 from flows.run.plan import Known, Task, make_plan
-from flows.run.session import Wish, run_index
 from storage import FailureRecord, Part, Source, VideoFacts, VideoRecord, open_library
 from storage.sources.patterns import Selection
 from storage.sources.places import Place
@@ -39,10 +41,10 @@ def failure(of: Source, stage: str = "decode") -> FailureRecord:
     return FailureRecord(of, MINE.features, "broken", stage, 1, 0.0)
 
 
-def seen(*sources: Source, unsettled: tuple[Source, ...] = (), exclude: tuple[str, ...] = ()) -> Found:
+def seen(*sources: Source, unsettled: tuple[Source, ...] = (), exclude: tuple[str, ...] = ()) -> Discovered:
     """What a search of /archive found."""
     waiting = tuple(Unsettled(one, "still being written: changed 3 s ago") for one in unsettled)
-    return Found(sources, waiting, (Place("/archive", "/archive", "/archive/"),), Selection(exclude=exclude))
+    return Discovered(sources, waiting, (Place("/archive", "/archive", "/archive/"),), Selection(exclude=exclude))
 
 
 def planned(
@@ -130,7 +132,7 @@ def test_a_summary_counts_every_status_and_measures_the_new() -> None:
 
 
 def test_an_estimate_follows_from_durations() -> None:
-    """An hour of 1080p: 1,024 frames in 128 segments, 65,536 visual tokens (DESIGN: 1.1 GB in bfloat16 at 16 kB)."""
+    """An hour of 1080p: 1,024 frames in 128 segments, 65,536 visual tokens (1.1 GB in bfloat16 at 16 kB each)."""
     facts = dataclasses.replace(FACTS, duration_s=3600.0)
     known = dataclasses.replace(record(source("a"), OTHER), facts=facts)
     found = estimate([Task(source("a"), known)], PAPER, FrameGeometry(), ModelCost(16_384.0, 1e-3))
@@ -147,7 +149,7 @@ def test_what_is_not_probed_is_taken_to_be_alike() -> None:
     assert found.video_hours == pytest.approx(0.5)
     assert found.segments == 3 * 150
     assert found.basis == (
-        "no file read for this; all 3 (3 on S3) are taken to be 1080p of 5 Mb/s, as long as their size says"
+        "no file read for this; all 3 (3 on S3) are taken to be 1080p of 5 Mb/s, and as long as their size suggests"
     )
 
 
@@ -160,7 +162,7 @@ def test_files_on_s3_are_judged_by_those_that_can_be_read(tmp_path: Path) -> Non
     assert (found.probed, found.remote) == (1, 20)
     assert found.video_hours == pytest.approx((6 + 20 * 12) / 3600, rel=0.02)
     assert found.basis == (
-        "1 file read for this; the other 20 (20 on S3) are taken to be alike, as long as their size says"
+        "1 file read for this; the other 20 (20 on S3) are taken to be alike, and as long as their size suggests"
     )
     assert estimate([near], PAPER, FrameGeometry(), ModelCost(1.0)).basis == ""
 
@@ -183,11 +185,15 @@ def test_a_full_disk_is_said_before_anything_is_written() -> None:
         check_space(found, found.bytes + RESERVE_BYTES - 1, "/library")
 
 
+def a_minute_ago() -> str:
+    return f"{datetime.now().astimezone() - timedelta(minutes=1):%H:%M}"
+
+
 def test_what_the_time_did_not_allow_is_pending_and_done_next_time(tmp_path: Path) -> None:
-    video, library, shown = small_video(tmp_path / "talk.mp4"), tmp_path / "library", list[IndexResult]()
-    over = datetime.now(UTC) - timedelta(seconds=1)
-    report = run_index(Wish((str(video),), str(library), until=over), print, lambda result, page: shown.append(result))
-    assert [result.status for result in shown] == ["pending"]
+    video, library = small_video(tmp_path / "talk.mp4"), tmp_path / "library"
+    request = IndexRequest(sources=[str(video)], library=str(library), until=a_minute_ago())
+    report = IndexRun(request, Reporter()).run()
+    assert [result.status for result in report.results] == ["pending"]
     assert (report.summary.counts["pending"], report.summary.failed_now) == (1, False)
     assert contents(library)["failures"] == set()
     assert open_library(str(library)).pending() == [str(video)]
@@ -197,6 +203,6 @@ def test_what_the_time_did_not_allow_is_pending_and_done_next_time(tmp_path: Pat
 
 def test_a_run_that_is_over_before_it_begins_starts_no_ray(tmp_path: Path) -> None:
     """Nor would it load a model: no cluster answers at this address, and nobody asks."""
-    over = datetime.now().astimezone() - timedelta(hours=1)
-    wish = Wish((str(small_video(tmp_path / "talk.mp4")),), str(tmp_path / "lib"), until=over, ray="127.0.0.1:1")
-    assert [result.status for result in run_index(wish, print, lambda *_: None).results] == ["pending"]
+    video, library = small_video(tmp_path / "talk.mp4"), tmp_path / "library"
+    request = IndexRequest(sources=[str(video)], library=str(library), until=a_minute_ago(), ray="127.0.0.1:1")
+    assert [result.status for result in IndexRun(request, Reporter()).run().results] == ["pending"]

@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from flows.run.discovery import DEFAULT_SETTLE_S
+from flows.request import IndexRequest
 from storage import open_library
 from tests.support.tempo_cli import index, small_video, statuses, tempo
+
+DEFAULT_SETTLE_S = IndexRequest.model_fields["settle_s"].default
 
 
 @pytest.fixture
@@ -81,7 +83,7 @@ def test_a_file_that_may_still_be_written_waits_for_the_next_run(
 
 def test_the_help_names_the_default_settle_time() -> None:
     words = " ".join(tempo("index", "--help").out.replace("│", " ").split())
-    assert f"Default: {DEFAULT_SETTLE_S:.0f}. [env var: TEMPO_SETTLE]" in words
+    assert f"[env var: TEMPO_SETTLE] [default: {DEFAULT_SETTLE_S}]" in words
 
 
 def test_what_a_night_left_goes_first_in_the_next(library: Path, archive: Path) -> None:
@@ -131,9 +133,9 @@ def test_a_name_stays_on_its_line(library: Path, tmp_path: Path) -> None:
     ("options", "reason"),
     [
         (["--until", "25:00"], "HH:MM"),
-        (["--max-hours", "0"], "--max-hours 0 cannot be meant"),
-        (["--settle", "-1"], "settle time"),
-        (["--settle", "nan"], "settle time"),
+        (["--max-hours", "0"], "--max-hours 0.0: Input should be greater than 0"),
+        (["--settle", "-1"], "--settle -1.0: Input should be greater than or equal to 0"),
+        (["--settle", "nan"], "--settle nan: Input should be"),
         (["--exclude", "!a"], "no pattern to include or exclude"),
         (["--ray", "ray://head:10001"], "HOST:PORT"),
         (["--ray", "on"], "HOST:PORT"),

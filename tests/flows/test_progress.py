@@ -96,9 +96,9 @@ def test_no_line_is_wider_than_the_terminal_whatever_the_names(
 DRAWN = """
 import sys
 from dataclasses import replace
-from flows.terminal.progress import RunView
+from flows.terminal.progress import LiveView
 from tests.flows.test_progress import HALFWAY
-with RunView(readable=sys.argv[1] == "readable") as view:
+with LiveView(readable=sys.argv[1] == "readable") as view:
     view.update(HALFWAY)
     view.page.line("indexed  a.mp4")
     view.update(replace(HALFWAY, settled=4))

@@ -112,13 +112,14 @@ def assert_all_is_there(server: PrefectServer, run: str, library: Path) -> None:
 def test_a_run_that_cannot_be_done_fails_in_prefect_with_its_reason(
     server: PrefectServer, archive: Path, tmp_path: Path
 ) -> None:
-    said = ended(start_tempo("index", archive, "--library", tmp_path / "library", "--spec", "x", **server.environment))
-    assert said.code == 2
-    assert said.err.splitlines()[-1].startswith("tempo: no index spec 'x'")
+    arguments = ("index", archive, "--library", tmp_path / "library", "--model", tmp_path / "nope")
+    said = ended(start_tempo(*arguments, **server.environment))
+    assert said.code == 1
+    assert said.err.splitlines()[-1].startswith("tempo: no checkpoint at")
     assert "Traceback" not in said.err
     (run,) = server.post("/flow_runs/filter", sort="EXPECTED_START_TIME_DESC", limit=1)
     assert run["state"]["type"] == "FAILED"
-    assert "no index spec 'x'" in run["state"]["message"]
+    assert "no checkpoint at" in run["state"]["message"]
 
 
 # --- served ----------------------------------------------------------------------------------------------------------

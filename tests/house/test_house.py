@@ -53,6 +53,9 @@ def test_the_import_contracts_hold() -> None:
     [
         ("tempo_core/errors.py", "import storage", "Imports go down only"),
         ("storage/records.py", "def late():\n    import serving", "Imports go down only"),
+        ("flows/video/stage.py", "import flows.run.plan", "The rooms of flows are in a line"),
+        ("flows/run/plan.py", "import flows.terminal.output", "The rooms of flows are in a line"),
+        ("flows/result.py", "import flows.reporter", "The rooms of flows are in a line"),
         ("tempo_core/spec.py", "import pyarrow", "What is computed knows no cluster and no disk layout"),
         ("tempo_core/spec.py", "import ray", "What is computed knows no cluster and no disk layout"),
         ("tempo_core/spec.py", "import nano", "What is computed, kept and asked knows no world of ours"),

@@ -85,10 +85,9 @@ def search(
 def open_engine(library: Library, model: str | None) -> Engine:
     """The engine over a library, with the model asked for or the library's own."""
     from flows.models import choose_model, load_model
-    from flows.run.session import library_model
     from serving.engine import Engine
 
-    return Engine(library, load_model(choose_model(model, library_model(library)), notice()))
+    return Engine(library, load_model(choose_model(model, library), notice))
 
 
 def _read_aloud(events: Iterator[str | Answer]) -> None:

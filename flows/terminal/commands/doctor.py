@@ -29,7 +29,7 @@ def doctor(as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def _show(checks: list[Check], fine: bool) -> None:
+def _show(checks: list[Check], is_healthy: bool) -> None:
     page, widest = Page(), max(len(check.name) for check in checks)
     for check in checks:
         mark, style = _mark(check)
@@ -37,7 +37,7 @@ def _show(checks: list[Check], fine: bool) -> None:
         if check.advice:
             page.line(f"{'':<7} {'':<{widest}}  {check.advice}", style="dim")
     page.line()
-    page.line("Everything needed is here." if fine else "Something needed is missing: see above.")
+    page.line("Everything needed is here." if is_healthy else "Something needed is missing: see above.")
 
 
 def _mark(check: Check) -> tuple[str, str | None]:

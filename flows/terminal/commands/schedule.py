@@ -11,18 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from flows.terminal.commands.index import (
-    ExcludeOption,
-    IncludeOption,
-    MaxHoursOption,
-    RayOption,
-    RetryOption,
-    SettleOption,
-    SourcesArgument,
-    SpecOption,
-    UntilOption,
-)
-from flows.terminal.options import LibraryOption, ModelOption
+from flows.request import IndexRequest
+from flows.terminal.options import takes_request
 from flows.terminal.output import notice
 from tempo_core.errors import LibraryNotFound, UsageError
 
@@ -46,22 +36,8 @@ NameOption = Annotated[
 ]
 
 
-def schedule(  # noqa: PLR0913, PLR0917 - each is an option
-    sources: SourcesArgument,
-    library: LibraryOption,
-    cron: CronOption,
-    until: UntilOption = None,
-    max_hours: MaxHoursOption = None,
-    model: ModelOption = None,
-    spec: SpecOption = None,
-    include: IncludeOption = None,
-    exclude: ExcludeOption = None,
-    settle: SettleOption = None,
-    retry_failed: RetryOption = False,
-    ray: RayOption = "auto",
-    timezone: ZoneOption = None,
-    name: NameOption = None,
-) -> None:
+@takes_request
+def schedule(request: IndexRequest, cron: CronOption, timezone: ZoneOption = None, name: NameOption = None) -> None:
     """Run `tempo index` by the clock, for as long as this command runs; Prefect's UI shows each run.
 
     \b
@@ -73,42 +49,42 @@ def schedule(  # noqa: PLR0913, PLR0917 - each is an option
     """
     from flows.on_prefect.api import needed_api
 
-    parameters: dict[str, Any] = {
-        "sources": [_absolute(source) for source in sources],
-        "library": _absolute(library),
-        "spec": spec,
-        "model": _absolute(model) if model is not None and Path(model).expanduser().is_dir() else model,
-        "include": include,
-        "exclude": exclude,
-        "settle_s": settle,
-        "retry_failed": retry_failed,
-        "until": until,
-        "max_hours": max_hours,
-        "ray": ray,
-    }
-    _expect_sources(parameters["sources"])
+    request = _absolute(request)
+    _expect_sources(request.sources)
     url = needed_api()
-    plan = _checked_schedule(cron, timezone)
-    _check(parameters)
-    title = _checked_name(name or deployment_name(parameters["library"]))
-    notice()(f"index-library/{title}: at {cron!r}, {plan.timezone}; Prefect at {url}; ctrl-C ends it")
-    _serve(title, plan, parameters)
+    times = _checked_schedule(cron, timezone)
+    _expect_usable_library(request.library)
+    title = _checked_name(name or deployment_name(request.library))
+    notice(f"index-library/{title}: at {cron!r}, {times.timezone}; Prefect at {url}; ctrl-C ends it")
+    _serve(title, times, request.model_dump())
 
 
 def deployment_name(library: str) -> str:
-    """The library's address as a name that Prefect takes: /srv/lib is srv-lib."""
+    """The library's address as a name that Prefect accepts: /srv/lib is srv-lib."""
     return re.sub(r"[^\w.]+", "-", library.removeprefix("file://")).strip("-.") or "library"
 
 
-def _absolute(name: str) -> str:
-    """A run has another working directory."""
+def _absolute(request: IndexRequest) -> IndexRequest:
+    """The request with absolute paths, since a run has another working directory."""
+    model = request.model
+    is_folder = model is not None and Path(model).expanduser().is_dir()
+    return request.model_copy(
+        update={
+            "sources": [_absolute_name(source) for source in request.sources],
+            "library": _absolute_name(request.library),
+            "model": _absolute_name(model) if model is not None and is_folder else model,
+        }
+    )
+
+
+def _absolute_name(name: str) -> str:
     if name.startswith("@"):  # a list of sources
-        return f"@{_absolute(name[1:])}"
+        return f"@{_absolute_name(name[1:])}"
     return name if "://" in name else os.path.abspath(Path(name).expanduser())
 
 
 def _expect_sources(names: list[str]) -> None:
-    """UsageError for a local name that is not there: better now than at night. Patterns may fit something by then."""
+    """UsageError for a local name that is not there: better now than at night. Patterns may match something by then."""
     for name in names:
         path = name.removeprefix("@")
         if "://" not in path and not re.search(r"[*?\[]", path) and not Path(path).exists():
@@ -116,7 +92,7 @@ def _expect_sources(names: list[str]) -> None:
 
 
 def _checked_schedule(cron: str, timezone: str | None) -> Schedule:
-    """UsageError for what is no cron expression, or a time zone that is not known."""
+    """UsageError for a cron expression that is not valid, or a time zone that is not known."""
     from prefect.client.schemas.schedules import CronSchedule
     from prefect.schedules import Cron
     from pydantic import ValidationError
@@ -136,21 +112,14 @@ def _checked_schedule(cron: str, timezone: str | None) -> Schedule:
     return Cron(cron, timezone=zone)
 
 
-def _check(parameters: dict[str, Any]) -> None:
-    """UsageError for a parameter that the flow would refuse; other errors of a library that is there and unusable."""
-    from prefect.exceptions import ParameterTypeError
-
-    from flows.on_prefect.flow import index_library
+def _expect_usable_library(location: str) -> None:
+    """The errors of a library that is there and cannot be used."""
     from storage import open_library
 
     try:
-        index_library.validate_parameters(parameters)
-    except ParameterTypeError as error:
-        raise UsageError(str(error)) from None
-    try:
-        open_library(parameters["library"])
+        open_library(location)
     except LibraryNotFound:
-        notice()(f"{parameters['library']}: no library there yet; the first run makes it")
+        notice(f"{location}: no library there yet; the first run makes it")
 
 
 def _checked_name(name: str) -> str:
@@ -159,7 +128,7 @@ def _checked_name(name: str) -> str:
     return name
 
 
-def _serve(name: str, plan: Schedule, parameters: dict[str, Any]) -> None:
+def _serve(name: str, times: Schedule, parameters: dict[str, Any]) -> None:
     """Until ctrl-C or SIGTERM; Prefect then ends a run under way and pauses the schedule."""
     import asyncio
 
@@ -171,7 +140,7 @@ def _serve(name: str, plan: Schedule, parameters: dict[str, Any]) -> None:
 
     made = index_library.to_deployment(
         name,
-        schedule=plan,
+        schedule=times,
         paused=False,  # as the end of an earlier `tempo schedule` left it
         concurrency_limit=ConcurrencyLimitConfig(limit=1, collision_strategy=ConcurrencyLimitStrategy.ENQUEUE),
         parameters=parameters,
@@ -183,4 +152,4 @@ def _serve(name: str, plan: Schedule, parameters: dict[str, Any]) -> None:
     runner.add_deployment(cast("RunnerDeployment", made))
     with suppress(KeyboardInterrupt, asyncio.CancelledError):
         asyncio.run(runner.start())
-    notice()(f"stopped; the schedule of index-library/{name} is paused")
+    notice(f"stopped; the schedule of index-library/{name} is paused")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flows.run.clock import JUST_OVER, deadline
+from flows.deadline import JUST_OVER, deadline
 from tempo_core.errors import UsageError
 
 BERLIN = "CET-1CEST,M3.5.0,M10.5.0/3"  # the rules themselves: no table of zones is needed
@@ -92,9 +92,3 @@ def test_hours_count_from_now_and_the_earlier_end_counts() -> None:
 def test_what_is_no_time_of_day_is_said(text: str) -> None:
     with pytest.raises(UsageError, match="HH:MM"):
         deadline(text, None, at("03-01T00:00"))
-
-
-@pytest.mark.parametrize("hours", [0.0, -1.0, float("nan"), float("inf"), 1e300])
-def test_what_is_no_number_of_hours_is_said(hours: float) -> None:
-    with pytest.raises(UsageError, match="--max-hours"):
-        deadline(None, hours, at("03-01T00:00"))
