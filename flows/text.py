@@ -1,4 +1,4 @@
-"""How things look to a person: times, sizes, bars and strips. Pure text, so that pipes and narrow terminals behave."""
+"""Times, sizes, bars and strips as text for people: plain characters that pipes and narrow terminals can show."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from rich.cells import cell_len, set_cell_size
+from rich.filesize import decimal
 
 from tempo_core.errors import UsageError
 
@@ -18,8 +19,6 @@ _TIME = re.compile(r"(?:(?:(\d+):)?([0-5]?\d):)?(\d+(?:\.\d+)?)", re.ASCII)
 
 @dataclass(frozen=True)
 class Glyphs:
-    """The characters of bars and strips: blocks where the terminal can show them, else ASCII."""
-
     full: str
     empty: str
     levels: str
@@ -31,7 +30,7 @@ ASCII = Glyphs(full="#", empty=".", levels="_.-=+*%#", dash="-")
 
 
 def glyphs_for(encoding: str) -> Glyphs:
-    """Block characters if ``encoding`` has them."""
+    """Block characters if ``encoding`` has them, else ASCII."""
     try:
         (BLOCKS.full + BLOCKS.empty + BLOCKS.levels + BLOCKS.dash).encode(encoding)
     except (UnicodeEncodeError, LookupError):
@@ -64,11 +63,7 @@ def counted(number: int, word: str) -> str:
 
 def size(count: float) -> str:
     """Bytes for people: 1.2 GB (powers of 1000)."""
-    units = ("B", "kB", "MB", "GB", "TB", "PB")
-    step = 0
-    while count >= 999.5 and step < len(units) - 1:
-        count, step = count / 1000, step + 1
-    return f"{count:.0f} {units[step]}" if step == 0 or count >= 99.5 else f"{count:.1f} {units[step]}"
+    return decimal(int(count))
 
 
 def span(seconds: float) -> str:
@@ -87,10 +82,10 @@ def bar(share: float, width: int, glyphs: Glyphs) -> str:
 
 
 def strip(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
-    """Values over time as one line of at most ``width`` characters, each as high as its share of the largest.
+    """Values over time as a line of at most ``width`` characters, each as high as its share of the largest value.
 
-    More values than characters: each character shows the largest of its values, so that no peak is lost. Zero is a
-    blank.
+    Where there are more values than characters, each character shows the largest of its values, so that no peak is
+    lost. Zero is a blank.
     """
     columns = min(width, len(values))
     top = max(values, default=0.0)
@@ -102,12 +97,12 @@ def strip(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
 
 
 def clean(text: str) -> str:
-    """Text of a model or a file name without what could steer a terminal (control and direction characters)."""
+    """``text`` with each control and direction character, which could steer a terminal, replaced."""
     return "".join(character if _harmless(character) else "\N{REPLACEMENT CHARACTER}" for character in text)
 
 
 def one_line(text: str) -> str:
-    """``clean``, and on one line."""
+    """``clean(text)`` on one line."""
     return " ".join(clean(text).split())
 
 

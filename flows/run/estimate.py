@@ -1,12 +1,11 @@
-"""What a run will take, before it begins: bytes and hours. A few files are probed, the rest follow by their size."""
+"""What a run will take, before it begins: bytes and hours. A few files are probed, the rest is inferred from sizes."""
 
 from __future__ import annotations
 
 import math
-import os
 import time
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fractions import Fraction
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,7 @@ from storage.sources.fetch import local_path
 from tempo_core.decoding import probe
 from tempo_core.errors import NoSpace, TempoError
 from tempo_core.geometry import frame_size, visual_tokens
+from tempo_core.host import cpu_count
 from tempo_core.pixels import patchify
 from tempo_core.sampling import sample_frames
 from tempo_core.spec import FrameGeometry, IndexSpec
@@ -35,7 +35,7 @@ RESERVE_BYTES = 200 * 10**6  # tables, and what others write meanwhile
 
 @dataclass(frozen=True)
 class Shape:
-    """What a video's cost follows from."""
+    """What decides a video's cost: its length, its size as displayed, and the pixels to decode for each second."""
 
     duration_s: float
     width: int
@@ -49,9 +49,10 @@ TYPICAL_BYTES_PER_S = 625_000.0  # 5 Mb/s
 
 @dataclass(frozen=True)
 class Estimate:
-    """``seconds`` of work for ``video_hours`` of video, ``bytes`` in the library.
+    """``seconds`` of work (None: not measured) for ``video_hours`` of video, ``bytes`` in the library.
 
-    ``probed`` of ``videos`` were read for it; ``remote`` of them are on S3, where none is: their size tells.
+    ``probed`` of ``videos`` were read for it. ``remote`` of them are on S3, of which none is read: their length is
+    inferred from their bytes.
     """
 
     videos: int
@@ -63,53 +64,54 @@ class Estimate:
     seconds: float | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The fields by name."""
         return asdict(self)
 
     @property
     def basis(self) -> str:
-        """What the estimate stands on, as a sentence; empty where every video was read."""
+        """What the estimate is inferred from, as a sentence; empty where every video was read."""
         if self.probed == self.videos:
             return ""
         remote = f" ({self.remote} on S3)" if self.remote else ""
         read, others, like = "no file", f"all {self.videos}", f"1080p of {TYPICAL_BYTES_PER_S * 8 / 1e6:.0f} Mb/s"
         if self.probed:
             read, others, like = counted(self.probed, "file"), f"the other {self.videos - self.probed}", "alike"
-        return f"{read} read for this; {others}{remote} are taken to be {like}, as long as their size says"
+        return f"{read} read for this; {others}{remote} are taken to be {like}, and as long as their size suggests"
 
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What a model costs: bytes of one visual token's rows, and the seconds of one (None: not measured)."""
+    """What one visual token costs: the bytes of its rows, and the seconds to compute them (None: not measured)."""
 
     bytes_per_token: float
     seconds_per_token: float | None = None
 
 
 def estimate(tasks: Sequence[Task], spec: IndexSpec, geometry: FrameGeometry, cost: ModelCost) -> Estimate:
-    """What ``tasks`` will take. Local files are probed, at most ``MOST_PROBES``; the others are taken to be alike."""
-    known = {task.source.uri: shape for task in _sample(tasks) if (shape := _probed(task)) is not None}
-    sizes = sum(task.source.size for task in tasks if task.source.uri in known)
-    rate = sizes / sum(shape.duration_s for shape in known.values()) if known else TYPICAL_BYTES_PER_S
-    like = next(iter(known.values()), TYPICAL)
-    shapes = [known.get(task.source.uri) or _alike(task.source.size / max(rate, 1.0), like) for task in tasks]
+    """What ``tasks`` will take. At most ``MOST_PROBES`` local files are probed; the others are taken to be alike."""
+    probed = {task.source.uri: shape for task in _sample(tasks) if (shape := _probed(task)) is not None}
+    sizes = sum(task.source.size for task in tasks if task.source.uri in probed)
+    rate = sizes / sum(shape.duration_s for shape in probed.values()) if probed else TYPICAL_BYTES_PER_S
+    model = next(iter(probed.values()), TYPICAL)
+    shapes = [
+        probed.get(task.source.uri) or replace(model, duration_s=task.source.size / max(rate, 1.0)) for task in tasks
+    ]
     counts = [_counts(shape, spec, geometry) for shape in shapes]
     tokens, pixels = sum(count[1] for count in counts), sum(count[2] for count in counts)
     decoding = sum(shape.duration_s * shape.pixels_per_s for shape in shapes) / PIXELS_PER_CORE_S
-    spent = None if cost.seconds_per_token is None else tokens * cost.seconds_per_token
+    encoding = None if cost.seconds_per_token is None else tokens * cost.seconds_per_token
     return Estimate(
         videos=len(tasks),
-        probed=len(known),
+        probed=len(probed),
         remote=sum(_is_remote(task) for task in tasks),
         video_hours=sum(shape.duration_s for shape in shapes) / 3600,
         segments=sum(count[0] for count in counts),
         bytes=int(tokens * cost.bytes_per_token + pixels * JPEG_BYTES_PER_PIXEL),
-        seconds=None if spent is None else spent + decoding / (os.cpu_count() or 1),
+        seconds=None if encoding is None else encoding + decoding / cpu_count(),
     )
 
 
 def check_space(needed: Estimate, free_bytes: int | None, place: str) -> None:
-    """NoSpace, before anything is written, where the library's disk would fill up."""
+    """NoSpace if ``needed`` and a reserve do not fit into the ``free_bytes`` at ``place`` (None: no limit)."""
     wanted = needed.bytes + RESERVE_BYTES
     if free_bytes is not None and wanted > free_bytes:
         raise NoSpace(
@@ -120,12 +122,11 @@ def check_space(needed: Estimate, free_bytes: int | None, place: str) -> None:
 
 
 def model_cost(model: ModelIdentity, spec: IndexSpec) -> ModelCost:
-    """Bytes per visual token."""
     return ModelCost(model.token_bytes(spec.state_dtype))
 
 
 def timed_cost(checkpoint: Checkpoint, spec: IndexSpec) -> ModelCost:
-    """Bytes and seconds per visual token, from a whole segment that is run twice."""
+    """``model_cost`` with the seconds measured on one segment."""
     segment = _blank(spec.segment_frames, TYPICAL, checkpoint.geometry)
     _index_segment(checkpoint, spec, segment)  # the first pass warms up
     began = time.monotonic()
@@ -146,7 +147,7 @@ def _blank(frames: int, shape: Shape, geometry: FrameGeometry) -> SegmentPixels:
 
 
 def _sample(tasks: Sequence[Task]) -> list[Task]:
-    """Tasks spread over the sizes, within the bytes that may be read; of the files of this machine."""
+    """Tasks with local files of all sizes, as many as may be probed, and within the bytes that may be read for it."""
     by_size = sorted((task for task in tasks if not _is_remote(task)), key=lambda task: task.source.size)
     step = max(1, math.ceil(len(by_size) / MOST_PROBES))
     chosen, left = [], MOST_PROBED_BYTES
@@ -162,23 +163,19 @@ def _probed(task: Task) -> Shape | None:
         return Shape(facts.duration_s, facts.width, facts.height, 0.0)  # nothing to decode if its frames were kept
     try:
         info = probe(local_path(task.source.uri))
-    except TempoError:  # it will be said when the file's turn comes
+    except TempoError:  # it is reported when the file's turn comes
         return None
     duration_s = float(info.duration)
     return Shape(duration_s, info.width, info.height, info.frame_count * info.width * info.height / duration_s)
 
 
 def _is_remote(task: Task) -> bool:
-    """Nothing is read of it before its turn. A known one needs no reading."""
+    """Whether the source is on S3 and must be fetched to be read; one of known content need not."""
     return task.source.uri.startswith("s3://") and task.known is None
 
 
-def _alike(duration_s: float, other: Shape) -> Shape:
-    return Shape(duration_s, other.width, other.height, other.pixels_per_s)
-
-
 def _counts(shape: Shape, spec: IndexSpec, geometry: FrameGeometry) -> tuple[int, int, int]:
-    """Segments, visual tokens and pixels that are kept."""
+    """(segments, visual tokens, pixels of kept frames)."""
     frames = sample_frames(max(Fraction(shape.duration_s), Fraction(1, 1000)), spec).count
     width, height = frame_size(shape.width, shape.height, geometry)
     tokens = math.ceil(frames / 2) * visual_tokens(width, height)

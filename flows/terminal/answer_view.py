@@ -1,4 +1,4 @@
-"""An answer as a person reads it: cited moments with their relevance, and where the memory tokens went over time."""
+"""An answer for people: the cited moments with their relevance, and the memory tokens over time."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ BAR_WIDTH, MOST_NAME, MARGIN = 10, 40, 2
 
 
 def show_answer(page: Page, answer: Answer) -> None:
-    """Everything below the answer's text."""
+    """Print what stands below the answer's text: moments, allocation, tokens and times."""
     show_moments(page, answer)
     _allocation(page, answer.segments)
     _footer(page, answer)
 
 
 def show_hits(page: Page, hits: Sequence[SearchHit]) -> None:
-    """Search results, best first."""
+    """Print search results, best first."""
     if not hits:
         page.line("nothing found: the library holds no segment yet")
     for hit in hits:
@@ -32,7 +32,7 @@ def show_hits(page: Page, hits: Sequence[SearchHit]) -> None:
 
 
 def show_moments(page: Page, answer: Answer) -> None:
-    """The cited moments, and what has to be said."""
+    """Print the cited moments and the answer's warnings."""
     page.line()
     page.line("Moments", style="bold")
     for cited in answer.citations:

@@ -16,8 +16,9 @@ from pathlib import Path
 
 from flows.embedded import EMBEDDED_ID, embedded_folder
 from flows.models import model_notice
-from flows.text import size
+from flows.text import counted, size
 from tempo_core.errors import CheckpointError, TempoError
+from tempo_core.host import cpu_count, memory_bytes
 from tempo_core.user_cache import cache_folder
 
 DEADLINE_S = 30.0
@@ -38,7 +39,8 @@ _HARDWARE = ("_cuvid", "_qsv", "_videotoolbox", "_v4l2m2m", "_vaapi")
 
 @dataclass(frozen=True)
 class Check:
-    """One thing that was looked at. ``needed``: without it nothing works. ``advice``: how to get it."""
+    """One thing that was examined, and what was ``found``. ``needed``: nothing works without it. ``advice``: the way to
+    get it."""
 
     name: str
     ok: bool
@@ -47,18 +49,16 @@ class Check:
     advice: str | None = None
 
     def to_json(self) -> dict[str, object]:
-        """The fields by name."""
         return asdict(self)
 
 
 def run_checks() -> list[Check]:
     """All checks, in the order they are shown."""
-    found = [_python(), *_torch(), *(_package(name, use) for name, use in _PACKAGES.items())]
-    return [*found, *_ffmpeg(), _memory(), *_disks(), _default_model()]
+    packages = [_package(name, use) for name, use in _PACKAGES.items()]
+    return [_python(), *_torch(), *packages, *_ffmpeg(), _memory(), *_disks(), _default_model()]
 
 
 def healthy(checks: list[Check]) -> bool:
-    """Whether everything that is needed is there."""
     return all(check.ok for check in checks if check.needed)
 
 
@@ -112,9 +112,9 @@ def _decoders(listing: str) -> Iterator[Check]:
     names = {words[1] for words in lines if len(words) > 1}
     readable = {words[-1].rstrip(")") for words in lines if "(codec" in words} | names
     missing = [codec for codec in _CODECS if codec not in readable]
-    said = "all of " + ", ".join(_CODECS) if not missing else "missing: " + ", ".join(missing)
+    summary = "all of " + ", ".join(_CODECS) if not missing else "missing: " + ", ".join(missing)
     advice = "use a fuller ffmpeg build to read such videos" if missing else None
-    yield Check("decoders", not missing, said, needed=False, advice=advice)
+    yield Check("decoders", not missing, summary, needed=False, advice=advice)
     hardware = sorted(name for name in names if name.endswith(_HARDWARE))
     yield Check("hardware decoders", True, ", ".join(hardware) or "none in this build", needed=False)
 
@@ -125,23 +125,23 @@ def _ask(path: str, question: str) -> str:
 
 
 def _memory() -> Check:
-    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    enough = total >= LEAST_MEMORY
+    usable = memory_bytes()
+    enough = usable >= LEAST_MEMORY
     advice = None if enough else f"at least {size(LEAST_MEMORY)} is recommended"
-    return Check("memory", enough, f"{size(total)}, {os.cpu_count()} CPUs", needed=False, advice=advice)
+    return Check("memory", enough, f"{size(usable)}, {counted(cpu_count(), 'CPU')}", needed=False, advice=advice)
 
 
 def _disks() -> Iterator[Check]:
-    yield _disk("cache", cache_folder(), needed=False)  # without it weights are hashed again in each run
+    yield _disk("cache", cache_folder(), needed=False)  # without it weights are hashed again by each run
     yield _disk("scratch", Path(tempfile.gettempdir()), needed=True)
 
 
 def _disk(name: str, folder: Path, needed: bool) -> Check:
-    there = next(parent for parent in [folder, *folder.parents] if parent.exists())
-    if not (there.is_dir() and os.access(there, os.W_OK)):
+    existing = next(parent for parent in [folder, *folder.parents] if parent.exists())
+    if not (existing.is_dir() and os.access(existing, os.W_OK)):
         way_out = "set XDG_CACHE_HOME or TMPDIR to another folder"
         return Check(name, False, f"{folder} cannot be written", needed, way_out)
-    free = shutil.disk_usage(there).free
+    free = shutil.disk_usage(existing).free
     advice = None if free >= LEAST_DISK else f"free at least {size(LEAST_DISK)}"
     return Check(name, free >= LEAST_DISK, f"{folder}, {size(free)} free", needed=False, advice=advice)
 

@@ -11,7 +11,7 @@ from rich.console import Console
 
 from flows.terminal.answer_view import show_answer, show_hits
 from flows.terminal.output import Page
-from flows.text import ASCII, BLOCKS, bar, clean, clock, glyphs_for, parse_time, size, span, strip
+from flows.text import ASCII, BLOCKS, bar, clean, clock, glyphs_for, parse_time, span, strip
 from serving.answer import Answer, AskedSegment, Citation, SearchHit, Timings, Usage
 from tempo_core.errors import UsageError
 
@@ -38,13 +38,6 @@ def test_times_may_be_written_as_people_write_them(text: str, seconds: float) ->
 def test_what_is_no_time_is_said(text: str) -> None:
     with pytest.raises(UsageError, match="not a time"):
         parse_time(text)
-
-
-@pytest.mark.parametrize(
-    ("count", "shown"), [(0, "0 B"), (999, "999 B"), (1000, "1.0 kB"), (999_600, "1.0 MB"), (123e9, "123 GB")]
-)
-def test_sizes_have_units(count: float, shown: str) -> None:
-    assert size(count) == shown
 
 
 @pytest.mark.parametrize(
