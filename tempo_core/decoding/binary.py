@@ -1,4 +1,4 @@
-"""Which ffmpeg is run, and what it can do. No root is needed: a wheel carries one."""
+"""Which ffmpeg is run, and what it can do. No root is needed: a Python package brings one."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from pathlib import Path
 
 from tempo_core.errors import TempoError
 
-ENVIRONMENT_VARIABLE = "TEMPO_FFMPEG"
-_QUESTION_DEADLINE_S = 30.0
+_VARIABLE = "TEMPO_FFMPEG"
+_CHECK_DEADLINE_S = 30.0
 
 
 def find_ffmpeg() -> str:
@@ -20,50 +20,48 @@ def find_ffmpeg() -> str:
 
     TempoError where there is none, or where the variable names something that cannot be run.
     """
-    named = os.environ.get(ENVIRONMENT_VARIABLE)
-    if named:
-        return _runnable(named)
-    found = shutil.which("ffmpeg") or _from_wheel()
-    if found is None:
-        raise TempoError(
-            f"no ffmpeg found: set {ENVIRONMENT_VARIABLE}, put ffmpeg on PATH, or `pip install imageio-ffmpeg`"
-        )
-    return found
+    user_choice = os.environ.get(_VARIABLE)
+    if user_choice:
+        return _runnable(user_choice)
+    program = shutil.which("ffmpeg") or _from_wheel()
+    if program is None:
+        raise TempoError(f"no ffmpeg found: set {_VARIABLE}, put ffmpeg on PATH, or `pip install imageio-ffmpeg`")
+    return program
 
 
 def check_ffmpeg() -> None:
-    """TempoError unless there is an ffmpeg that runs: asked before a run, since without it every video would fail."""
+    """TempoError unless there is an ffmpeg that runs. Called before a run, since without it every video would fail."""
     filters_of(find_ffmpeg())
 
 
-def _runnable(named: str) -> str:
-    found = shutil.which(str(Path(named).expanduser()))
-    if found is None:
-        raise TempoError(f"{ENVIRONMENT_VARIABLE} is {named!r}, which is no program that can be run")
-    return found
+def _runnable(user_choice: str) -> str:
+    program = shutil.which(str(Path(user_choice).expanduser()))
+    if program is None:
+        raise TempoError(f"{_VARIABLE} is {user_choice!r}, which is no program that can be run")
+    return program
 
 
 def _from_wheel() -> str | None:
     try:
         wheel = importlib.import_module("imageio_ffmpeg")
         return str(wheel.get_ffmpeg_exe())
-    except (ImportError, RuntimeError):  # RuntimeError: the wheel of this platform carries no binary
+    except (ImportError, RuntimeError):  # RuntimeError: the wheel of this platform has no binary
         return None
 
 
 @lru_cache(maxsize=8)
 def filters_of(ffmpeg: str) -> frozenset[str]:
-    """The names of the filters that this ffmpeg was built with."""
+    """The names of the filters that this ffmpeg was built with. TempoError where it does not run."""
     try:
-        listed = subprocess.run(
+        listing = subprocess.run(
             [ffmpeg, "-hide_banner", "-filters"],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=_QUESTION_DEADLINE_S,
+            timeout=_CHECK_DEADLINE_S,
             check=True,
         )
     except (OSError, subprocess.SubprocessError) as error:
         raise TempoError(f"{ffmpeg} does not run: {error}") from error
-    rows = (line.split() for line in listed.stdout.splitlines())
+    rows = (line.split() for line in listing.stdout.splitlines())
     return frozenset(row[1] for row in rows if len(row) >= 3 and "->" in row[2])

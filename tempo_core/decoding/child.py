@@ -1,8 +1,8 @@
 """A child process that cannot outlive, block or flood its caller.
 
-It has its own process group, which is killed as a whole; its standard error is drained by a thread that keeps the
-first and last lines only; reading its output has two deadlines, and only time spent waiting for it counts, so that
-a slow consumer (a busy GPU) is no reason to kill it. On Linux it dies with its caller (``spawn.py``).
+It has its own process group, which is killed as a whole. Its standard error is drained by a thread that keeps only the
+first and the last lines. Reading its output has two deadlines, and only time spent waiting for it counts, so that it is
+not killed because its consumer is slow (a busy GPU). On Linux it dies with its caller (``spawn.py``).
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ _CHUNK = 1 << 20
 
 @dataclass(frozen=True)
 class Deadline:
-    """Seconds of waiting that are allowed: in all, and without a byte of output."""
+    """The seconds that a child may be waited for: in all, and without a byte of output."""
 
     total_s: float
     stall_s: float
@@ -50,7 +50,7 @@ class Child:
 
     @property
     def pid(self) -> int:
-        """The process id, which is also its process group."""
+        """The process id, which is also the id of its process group."""
         return self._process.pid
 
     @property
@@ -80,7 +80,7 @@ class Child:
         return f"{self._name} gave nothing for {self._deadline.stall_s:.0f} s and was stopped"
 
     def finish(self) -> int:
-        """Wait for the end after all output was read; the exit status, negative for a signal."""
+        """Wait for the end, once all output was read. The exit status, negative for a signal; DecodeTimeout."""
         allowed = max(1.0, min(self._deadline.stall_s, self._deadline.total_s - self._waited_s))
         try:
             return self._process.wait(timeout=allowed)
@@ -91,22 +91,22 @@ class Child:
             self._messages.join()
 
     def complaint(self) -> str:
-        """Why it failed, once it ended: a signal that it crashed by, or its own first message (Python: the last)."""
+        """Why it failed, once it ended: the signal that it crashed by, or its first message (a traceback: the last)."""
         status = self._process.poll()
         if status is not None and status < 0 and not self._stopped:
             return f"{self._name} crashed ({signal.Signals(-status).name})"
         messages = self.messages()
         if not messages:
             return f"{self._name} gave no reason" + (f" (exit status {status})" if status else "")
-        said = messages[-1 if messages[0].startswith("Traceback") else 0]
-        return re.sub(r"^(\[[^]]*\] ?)+", "", said) or said  # without the "[h264 @ 0x55..]" before it
+        message = messages[-1 if messages[0].startswith("Traceback") else 0]
+        return re.sub(r"^(\[[^]]*\] ?)+", "", message) or message  # without the "[h264 @ 0x55..]" before it
 
     def messages(self) -> list[str]:
-        """The first and last lines of standard error."""
+        """The first and last lines of standard error, without empty ones."""
         return self._messages.lines()
 
     def kill(self) -> None:
-        """Kill the process group and reap the process; harmless when it is over."""
+        """Kill the process group and reap the process. Harmless when it is over."""
         if self._process.poll() is None:
             self._stopped = True
             with contextlib.suppress(ProcessLookupError):
@@ -130,7 +130,7 @@ class Child:
 
 
 class _Messages:
-    """Drains a stream to its end in a thread; a full stderr pipe would stop ffmpeg for ever."""
+    """Drains a stream to its end in a thread: a full pipe would stop ffmpeg for ever."""
 
     def __init__(self, stream: IO[bytes]) -> None:
         self._stream = stream

@@ -19,7 +19,10 @@ _PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "smpte4
 
 
 def displayed_size(facts: dict[str, Any]) -> tuple[int, int]:
-    """(width, height) in square pixels, upright. The shorter measure of a pixel grows, as players do it."""
+    """(width, height) in square pixels, upright. Pixels are stretched along their shorter side, as players do it.
+
+    VideoError where the file gives no size.
+    """
     width, height = int(facts["width"]), int(facts["height"])
     if width <= 0 or height <= 0:
         raise VideoError(f"the {facts['codec']} video stream has no picture size: no frame of it can be decoded")
@@ -34,9 +37,9 @@ def displayed_size(facts: dict[str, Any]) -> tuple[int, int]:
 
 
 def orientation(matrix: Sequence[int] | None) -> tuple[tuple[str, str], ...]:
-    """The ffmpeg filters, (name, argument), that a display matrix stands for: quarter turns and mirrors.
+    """The ffmpeg filters, (name, argument), that do what a display matrix asks for: quarter turns and mirrors.
 
-    The matrix is [a b u; c d v; x y w] (ISO/IEC 14496-12); a turn by another angle is rounded to a quarter.
+    The matrix is [a b u; c d v; x y w] (ISO/IEC 14496-12). A turn by another angle is rounded to a quarter.
     """
     if matrix is None:
         return ()

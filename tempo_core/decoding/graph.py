@@ -1,4 +1,4 @@
-"""The ffmpeg command of one streaming pass: thin out, size, colour, turn upright, hand over raw frames with times."""
+"""The ffmpeg command of one pass: select frames, resize, correct colours, turn upright, write raw frames with times."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _INPUT = "file:"  # stands for the path in the graph: ffmpeg-python takes no nam
 _BICUBIC = {"flags": "bicubic+accurate_rnd+full_chroma_int+full_chroma_inp", "param0": "0", "param1": "0.5"}
 _TONE_FILTERS = frozenset({"zscale", "tonemap"})
 _SWSCALE_MATRICES = {"bt2020nc": "bt2020", "bt2020c": "bt2020", "bt470bg": "bt601", "smpte170m": "bt601"}
-_REFERENCE_WHITE_NITS = 203  # ITU-R BT.2408: what a white page measures in HDR
+_REFERENCE_WHITE_NITS = 203  # ITU-R BT.2408: the brightness of a white page in HDR
 
 
 def tone_maps(ffmpeg_path: str, info: VideoInfo) -> bool:
@@ -30,8 +30,8 @@ def tone_maps(ffmpeg_path: str, info: VideoInfo) -> bool:
 
 @dataclass(frozen=True)
 class Source:
-    """What every pass over a video shares. ``size``: final (width, height), upright. ``threads``: of the decoder;
-    None: as many as ffmpeg likes."""
+    """What all passes over a video share. ``size``: final (width, height), upright. ``threads``: of the decoder; None
+    leaves their number to ffmpeg."""
 
     path: str
     info: VideoInfo
@@ -42,8 +42,8 @@ class Source:
 
 @dataclass(frozen=True)
 class Pass:
-    """One run of ffmpeg: which frames it hands over (None: all it decodes), whether it decodes key frames only, and
-    the tick of the key frame it begins at (None: the file's beginning)."""
+    """One run of ffmpeg. ``select``: an expression for the frames to hand over; None: all that are decoded.
+    ``keys_only``: decode nothing but key frames. ``begin``: the tick of the key frame to begin at; None: the first."""
 
     select: str | None = None
     keys_only: bool = False
@@ -78,19 +78,19 @@ def coded_size(source: Source) -> tuple[int, int]:
 
 
 def _input(source: Source, run: Pass) -> Any:
-    """The file and nothing else: no other protocol, no playlist, no name that reads as an option."""
+    """Reads the file and nothing else: no other protocol, no playlist, no name that looks like an option."""
     info = source.info
-    own: dict[str, str | None] = {"fflags": "+genpts"} if info.codec in ONE_DEEP_REORDERING else {}
+    options: dict[str, str | None] = {"fflags": "+genpts"} if info.codec in ONE_DEEP_REORDERING else {}
     if info.in_order:
-        own["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
+        options["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
     if source.decoder == "nvdec":
-        own |= GPU_INPUT
+        options |= GPU_INPUT
     if source.threads is not None:
-        own["threads"] = str(source.threads)
+        options["threads"] = str(source.threads)
     if run.keys_only:
-        own["skip_frame"] = "nokey"
+        options["skip_frame"] = "nokey"
     if run.begin is not None:
-        own |= {"noaccurate_seek": None, "seek_timestamp": "1", "ss": f"{float(run.begin * info.time_base):.6f}"}
+        options |= {"noaccurate_seek": None, "seek_timestamp": "1", "ss": f"{float(run.begin * info.time_base):.6f}"}
     return ffmpeg.input(
         _INPUT,
         noautorotate=None,
@@ -98,7 +98,7 @@ def _input(source: Source, run: Pass) -> Any:
         format_whitelist=FORMATS,
         protocol_whitelist="file,pipe",
         max_pixels=MAX_PIXELS,
-        **own,
+        **options,
     )
 
 
@@ -125,15 +125,15 @@ def _pixels(stream: Any, info: VideoInfo, size: tuple[int, int], tone_map: bool)
 
 
 def _tone_mapped(stream: Any, info: VideoInfo) -> Any:
-    """HDR to linear light, highlights rolled off, then BT.709."""
-    said = {
+    """From HDR to linear light, where highlights are rolled off, and to BT.709."""
+    tags = {
         "transferin": info.color.transfer,
         "matrixin": info.color.matrix or "bt2020nc",
         "primariesin": info.color.primaries or "bt2020",
     }
     linear = {"transfer": "linear", "primaries": "bt709", "matrix": "gbr", "range": "full"}
     return (
-        stream.filter("zscale", npl=_REFERENCE_WHITE_NITS, **linear, **said)
+        stream.filter("zscale", npl=_REFERENCE_WHITE_NITS, **linear, **tags)
         .filter("format", "gbrpf32le")
         .filter("tonemap", "mobius", desat=0)
         .filter("zscale", transferin="linear", primariesin="bt709", matrixin="gbr", transfer="bt709")

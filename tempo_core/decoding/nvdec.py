@@ -1,8 +1,11 @@
-"""Decoding on an NVIDIA GPU, where pictures are made smaller before they are copied to the host.
+"""Decoding on an NVIDIA GPU, which makes pictures smaller before they are copied to the host.
 
-The GPU halves a picture while it stays at least as large as wanted (``scale_cuda``'s bilinear filter covers all
-pixels at a half, while its bicubic would alias); the rest is the one antialiased resample of ``graph.py``, of fewer
-pixels. What the GPU cannot decode is an error: a mixture of two decoders' pixels would share one identity.
+The GPU halves a picture as long as the half is not smaller than the final size. It uses ``scale_cuda``'s bilinear
+filter, which reads every pixel when halving; the bicubic one would alias. Then ``graph.py`` resamples to the final
+size, antialiased, as it does for other decoders, but from fewer pixels.
+
+A video that the GPU cannot decode is an error. Software does not stand in: its pixels differ a little, and the index
+spec, by which stored states are told apart, names one decoder.
 """
 
 from __future__ import annotations
@@ -16,10 +19,10 @@ from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import TempoError
 from tempo_core.spec import IndexSpec
 
-GPU_INPUT = {"hwaccel": "cuda", "hwaccel_output_format": "cuda", "threads": "1"}  # they would only wait
+GPU_INPUT = {"hwaccel": "cuda", "hwaccel_output_format": "cuda", "threads": "1"}  # more would only wait
 
-_QUESTION_DEADLINE_S = 60.0  # a GPU that nobody uses may take seconds to wake
-_CLIP = "-f lavfi -i color=size=256x128:rate=25:duration=0.2 -c:v mpeg2video -f mpegts pipe:1"  # any ffmpeg makes it
+_CHECK_DEADLINE_S = 60.0  # an idle GPU may take seconds to wake
+_CLIP = "-f lavfi -i color=size=256x128:rate=25:duration=0.2 -c:v mpeg2video -f mpegts pipe:1"  # any ffmpeg can make it
 _DECODING = (
     "-hwaccel cuda -hwaccel_output_format cuda -f mpegts -i pipe:0 "
     "-vf scale_cuda=iw/2:ih/2:format=nv12,hwdownload,format=nv12 -f null -"
@@ -27,14 +30,14 @@ _DECODING = (
 
 
 def check_decoder(spec: IndexSpec) -> None:
-    """TempoError unless ffmpeg runs and can decode as ``spec`` says here: asked before a run, for all its videos."""
+    """TempoError unless ffmpeg can decode on this machine as ``spec`` asks. Called once before a run."""
     check_ffmpeg()
     if spec.decoder == "software":
         return
     ffmpeg = find_ffmpeg()
     try:
-        clip = _asked(ffmpeg, _CLIP, b"")
-        _asked(ffmpeg, _DECODING, clip)
+        clip = _output_of(ffmpeg, _CLIP, b"")
+        _output_of(ffmpeg, _DECODING, clip)
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode("utf-8", "replace").strip().splitlines()
         raise TempoError(_refusal(spec, ffmpeg, reason[0] if reason else "no reason given")) from error
@@ -42,9 +45,10 @@ def check_decoder(spec: IndexSpec) -> None:
         raise TempoError(_refusal(spec, ffmpeg, str(error))) from error
 
 
-def _asked(ffmpeg: str, arguments: str, given: bytes) -> bytes:
+def _output_of(ffmpeg: str, arguments: str, standard_input: bytes) -> bytes:
     command = [ffmpeg, "-hide_banner", "-loglevel", "error", *arguments.split()]
-    return subprocess.run(command, input=given, capture_output=True, check=True, timeout=_QUESTION_DEADLINE_S).stdout
+    done = subprocess.run(command, input=standard_input, capture_output=True, check=True, timeout=_CHECK_DEADLINE_S)
+    return done.stdout
 
 
 def _refusal(spec: IndexSpec, ffmpeg: str, reason: str) -> str:
@@ -55,17 +59,17 @@ def _refusal(spec: IndexSpec, ffmpeg: str, reason: str) -> str:
 
 
 def shrunk_on_gpu(stream: Any, info: VideoInfo, size: tuple[int, int]) -> Any:
-    """``stream``, made smaller on the GPU as far as ``size`` (width, height) allows, and copied to the host.
+    """``stream`` of GPU pictures, halved as often as ``size`` (the final width, height) allows and copied to the host.
 
-    8 bits a sample, or 10 where the brightness is still to be mapped (HDR).
+    Samples have 8 bits, or 10 where the brightness is still to be mapped (HDR).
     """
-    sample = "p010le" if info.color.is_hdr else "nv12"
+    pixel_format = "p010le" if info.color.is_hdr else "nv12"
     halvings = _halvings(info, size)
     for _ in range(halvings):
-        stream = stream.filter("scale_cuda", "iw/2", "ih/2", interp_algo="bilinear", format=sample)
+        stream = stream.filter("scale_cuda", "iw/2", "ih/2", interp_algo="bilinear", format=pixel_format)
     if not halvings:
-        stream = stream.filter("scale_cuda", "iw", "ih", format=sample)
-    return stream.filter("hwdownload").filter("format", sample)
+        stream = stream.filter("scale_cuda", "iw", "ih", format=pixel_format)
+    return stream.filter("hwdownload").filter("format", pixel_format)
 
 
 def _halvings(info: VideoInfo, size: tuple[int, int]) -> int:

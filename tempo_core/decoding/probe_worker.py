@@ -38,7 +38,7 @@ GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
 
 
 def main(formats: str, path: str) -> None:
-    """Print what is in ``path``, opened only as one of the comma-separated ``formats``, from files only."""
+    """Prints what is in ``path``. ``formats``: separated by commas, the only ones that it is opened as."""
     av.logging.set_level(av.logging.ERROR)
     av.logging.restore_default_callback()
     options = {"format_whitelist": formats, "protocol_whitelist": "file", "fflags": "-genpts"}
@@ -52,7 +52,7 @@ def main(formats: str, path: str) -> None:
 
 
 def scan(container: InputContainer) -> tuple[dict[str, Any], array[int]]:
-    """The facts of the best video stream, and its packets' rows."""
+    """The facts of the video stream that players would choose, and its packets' rows, one after the other."""
     stream = choose_stream(container)
     if stream is None:
         return nothing_facts(container), array("q")
@@ -64,7 +64,7 @@ def scan(container: InputContainer) -> tuple[dict[str, Any], array[int]]:
 
 
 def nothing_facts(container: InputContainer) -> dict[str, Any]:
-    """What there is instead of a video stream."""
+    """What there is where no video stream can be decoded."""
     streams = container.streams
     unknown = sum(decoder_of(stream) is None for stream in streams.video)
     return {
@@ -77,12 +77,12 @@ def nothing_facts(container: InputContainer) -> dict[str, Any]:
 
 def choose_stream(container: InputContainer) -> VideoStream | None:
     """As players choose: the stream marked default, then the largest picture, then the first; never cover art."""
-    known = [stream for stream in container.streams.video if decoder_of(stream) is not None]
-    return max((stream for stream in known if not stream.disposition & PICTURES_ONLY), key=_rank, default=None)
+    decodable = [stream for stream in container.streams.video if decoder_of(stream) is not None]
+    return max((stream for stream in decodable if not stream.disposition & PICTURES_ONLY), key=_rank, default=None)
 
 
 def decoder_of(stream: VideoStream) -> VideoCodecContext | None:
-    """The stream's decoder; None (which PyAV's types leave out) where the codec is unknown or cannot be decoded."""
+    """None (which PyAV's types leave out) where the codec is unknown or cannot be decoded."""
     return stream.codec_context
 
 
@@ -94,13 +94,14 @@ def _rank(stream: VideoStream) -> tuple[bool, int, int]:
 def read_packets(
     container: InputContainer, stream: VideoStream, rows: array[int]
 ) -> tuple[VideoFrame | None, float, str | None]:
-    """Fills ``rows``; returns the first decoded frame, the end of the last packet of any kind, and what broke."""
+    """Fills ``rows``. Returns the first decoded frame, the end of the last packet of picture or sound in seconds, and
+    the error that ended the reading, if any."""
     frame, tries, end_s, cut = None, 0, 0.0, None
     if stream.width * stream.height > MAX_PIXELS:
         tries = MAX_DECODE_TRIES
-    heard = [stream, *container.streams.audio]
+    streams = [stream, *container.streams.audio]
     try:
-        for packet in container.demux(heard):
+        for packet in container.demux(streams):
             end_s = max(end_s, _end_s(packet))
             if packet.stream is not stream or not packet.size:
                 continue
@@ -124,7 +125,7 @@ def _end_s(packet: Packet[Any]) -> float:
 
 
 def is_hidden(packet: Packet[Any], stream: VideoStream) -> bool:
-    """Pre-roll that an edit list hides, or a VP8 frame that only others refer to."""
+    """Whether it is pre-roll that an edit list hides, or a VP8 frame that only others refer to."""
     if packet.is_discard:
         return True
     return stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10  # RFC 6386, 9.1: show_frame
@@ -167,8 +168,8 @@ def stream_facts(stream: VideoStream, frame: VideoFrame | None) -> dict[str, Any
 def display_matrix(frame: VideoFrame | None) -> list[int] | None:
     """The nine numbers of a display matrix, 16.16 fixed point, or None."""
     attached: Any = () if frame is None else frame.side_data  # PyAV's types call its items str
-    found = [side for side in attached if side.type == SideDataType.DISPLAYMATRIX]
-    return list(struct.unpack("=9i", bytes(found[0]))) if found else None
+    matrices = [side for side in attached if side.type == SideDataType.DISPLAYMATRIX]
+    return list(struct.unpack("=9i", bytes(matrices[0]))) if matrices else None
 
 
 def container_facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Probing: one packet scan without decoding, in a process of its own (``probe_worker.py``), made into a VideoInfo."""
+"""Probing: a packet scan in a process of its own (``probe_worker.py``), whose findings become a VideoInfo."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import SourceError, VideoError
 
-# Containers that hold their own pictures and times. Playlists (hls, dash, concat), image patterns and devices are left
-# out, since they make FFmpeg read other files or the network; raw streams, since they have no times.
+# Containers that hold their own pictures and times. Left out are playlists (hls, dash, concat), image patterns and
+# devices, which make FFmpeg read other files or the network, and raw streams, which have no times.
 FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gif,yuv4mpegpipe"
 
 _WORKER = Path(__file__).with_name("probe_worker.py")
@@ -31,10 +31,10 @@ _LEAST_DEADLINE_S, _SLOWEST_BYTES_S = 120.0, 20e6
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _CLAIM_SLACK_S = 0.5
 _CLAIM_SLACK_SHARE = 0.01
-_MISCOUNTED_FRAMES = 16  # muxers forget reordered frames of a variable rate at the end
-_LONGEST_STILL_S = 3600  # a last frame said to be shown longer is damage
+_MISCOUNTED_FRAMES = 16  # muxers leave reordered frames of a variable rate at the end out of their claim
+_LONGEST_STILL_S = 3600  # a longer claim for the last frame is damage
 _DEFAULT_RATE = Fraction(25)
-_DTS_ONLY_FORMATS = ("avi",)  # these carry decoding times only; guesses from them are wrong where frames reorder
+_DTS_ONLY_FORMATS = ("avi",)  # FFmpeg guesses their presentation times, wrongly where frames are reordered
 _ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf")  # no duration in the header
 
 
@@ -64,42 +64,44 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
 
 def _checked_size(name: str) -> int:
     try:
-        found = Path(name).stat()
-        if not stat.S_ISREG(found.st_mode):
+        status = Path(name).stat()
+        if not stat.S_ISREG(status.st_mode):
             raise VideoError("not a regular file (a folder, pipe or device cannot be indexed)")
         Path(name).open("rb").close()
     except (OSError, ValueError) as error:  # ValueError: a zero byte in the name
         raise SourceError(f"cannot open {name}: {getattr(error, 'strerror', None) or error}") from error
-    if not found.st_size:
+    if not status.st_size:
         raise VideoError("the file is empty (0 bytes)")
-    return found.st_size
+    return status.st_size
 
 
 def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoInfo:
-    """The worker's facts, judged: the video's true times, with warnings about what is missing; or VideoError."""
+    """The video's true times and size, from what the worker printed. VideoError where nothing of it can be shown.
+
+    ``packets``: int64 [packets, PACKET_FIELDS].
+    """
     time_base = Fraction(facts["time_base"])
-    found = timeline(packets, time_base, dts_only=facts["format"] in _DTS_ONLY_FORMATS)
-    if not len(found.ticks):
+    shown = timeline(packets, time_base, dts_only=facts["format"] in _DTS_ONLY_FORMATS)
+    if not len(shown.ticks):
         raise VideoError(_nothing_reason(facts))
-    length = _last_length(facts, found, time_base)
+    length = _last_length(facts, shown, time_base)
     width, height = displayed_size(facts)
-    first = int(found.ticks[0]) * time_base
+    first = int(shown.ticks[0]) * time_base
     earliest = Fraction(facts["earliest"]) if facts["earliest"] else first
-    duration = (int(found.ticks[-1]) + length - int(found.ticks[0])) * time_base
+    duration = (int(shown.ticks[-1]) + length - int(shown.ticks[0])) * time_base
     return VideoInfo(
         width=width,
         height=height,
         duration=duration,
         start=max(Fraction(0), first - max(Fraction(0), earliest)),
-        frame_count=len(found.ticks),
+        frame_count=len(shown.ticks),
         codec=str(facts["codec"]),
         stream_index=int(facts["stream_index"]),
-        warnings=tuple(_warnings(facts, found, float(duration), float(length * time_base))),
-        claimed_duration_s=_claim(facts),
+        warnings=tuple(_warnings(facts, shown, float(duration), float(length * time_base))),
         time_base=time_base,
-        ticks=found.ticks,
-        keys=found.keys,
-        in_order=found.in_order,
+        ticks=shown.ticks,
+        keys=shown.keys,
+        in_order=shown.in_order,
         interlaced=bool(facts["interlaced"]),
         orientation=orientation(facts["matrix"]),
         color=color_tags(facts["color"], int(facts["width"]), int(facts["height"])),
@@ -134,15 +136,15 @@ def _what_else(facts: dict[str, Any]) -> str:
 
 def _begins_as_mp4(name: str) -> bool:
     with Path(name).open("rb") as file:
-        return file.read(8)[4:] in _MP4_BOXES  # FFmpeg takes any file so named for one
+        return file.read(8)[4:] in _MP4_BOXES  # by its name alone, FFmpeg takes any file for one
 
 
-def _last_length(facts: dict[str, Any], found: Timeline, time_base: Fraction) -> int:
-    """Ticks for which the last frame is shown: as the file says, else as long as the others."""
-    if 0 < found.last_length * time_base <= _LONGEST_STILL_S:
-        return found.last_length
-    if len(found.ticks) > 1:
-        return max(1, round(float(np.median(np.diff(found.ticks)))))
+def _last_length(facts: dict[str, Any], shown: Timeline, time_base: Fraction) -> int:
+    """Ticks for which the last frame is shown: what the file claims if that is plausible, else as long as the others."""
+    if 0 < shown.last_length * time_base <= _LONGEST_STILL_S:
+        return shown.last_length
+    if len(shown.ticks) > 1:
+        return max(1, round(float(np.median(np.diff(shown.ticks)))))
     rate = Fraction(facts["rate"]) if facts["rate"] else _DEFAULT_RATE
     return max(1, round(1 / (rate * time_base)))
 
@@ -155,20 +157,20 @@ def _claim(facts: dict[str, Any]) -> float | None:
     return None if claim is None else float(claim)
 
 
-def _warnings(facts: dict[str, Any], found: Timeline, duration_s: float, length_s: float) -> Iterator[str]:
-    if found.unkeyed:
-        yield f"frames at the beginning need an earlier part that is missing; left out: {found.unkeyed}"
-    if found.restarts:
-        yield f"the file's own times jump, they were joined into one timeline; jumps: {found.restarts}"
+def _warnings(facts: dict[str, Any], shown: Timeline, duration_s: float, length_s: float) -> Iterator[str]:
+    if shown.unkeyed:
+        yield f"frames at the beginning need an earlier part that is missing; left out: {shown.unkeyed}"
+    if shown.restarts:
+        yield f"the file's own times jump, they were joined into one timeline; jumps: {shown.restarts}"
     if facts["cut"]:
         yield f"reading stopped at {duration_s:.1f} s: {facts['cut']}"
-    if not found.restarts:
-        first_s = float(int(found.ticks[0]) * Fraction(facts["time_base"]))
+    if not shown.restarts:
+        first_s = float(int(shown.ticks[0]) * Fraction(facts["time_base"]))
         yield from _claim_warnings(facts, duration_s, max(0.0, first_s) + duration_s, length_s)
 
 
 def _claim_warnings(facts: dict[str, Any], duration_s: float, end_s: float, length_s: float) -> Iterator[str]:
-    """Where a claim of the header cannot be meant: some count from the first frame, others from zero."""
+    """Where a claim of the header is wrong, whether it counts from the first frame or from zero."""
     whole, pictures = _claim(facts), facts["stream_claim_s"]
     if whole is None:
         return

@@ -1,4 +1,4 @@
-"""When each frame is shown, from what the packets say. Pure arithmetic on arrays; containers lie and streams break."""
+"""When each frame is shown, from the times of packets, which may be absent, damaged or start anew. Pure arithmetic."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from tempo_core.decoding.probe_worker import HIDDEN, KEY, NO_TIME
 from tempo_core.decoding.video import MarkArray, TickArray
 
 _BACKWARD_S, _FORWARD_S = 1, 3600  # a timeline that jumps so far has been restarted, not paused
-_HELD_FRAMES = 17  # the most that a decoder holds back to reorder them (H.264 and HEVC: 16)
-_REORDERING_S = 60  # a presentation time so far from the decoding of as many frames is damage
+_REORDERED_FRAMES = 17  # more than a decoder ever holds back to reorder them (H.264 and HEVC: 16)
+_REORDERING_S = 60  # a packet's two times may always lie this far apart
 
 
 @dataclass(frozen=True, eq=False)
 class Timeline:
     """``ticks``: int64 [frames], ascending. ``keys``: bool [frames], which of them the file marks as key frames.
-    ``last_length``: ticks the last frame is shown, 0 where unsaid.
+    ``last_length``: for how many ticks the last frame is shown, 0 where the file does not tell.
 
-    ``in_order``: decoded frames are matched to ticks by their order, their own times being absent or restarted.
-    ``unkeyed``: frames before the first key frame, left out. ``restarts``: jumps that were joined.
+    ``in_order``: decoded frames are matched to ticks by their order, since their own times are absent or start anew.
+    ``unkeyed``: how many frames before the first key frame were left out. ``restarts``: how often the times started
+    anew, and were joined.
     """
 
     ticks: TickArray
@@ -34,10 +35,10 @@ class Timeline:
 
 
 def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool) -> Timeline:
-    """The timeline of int64 [packets, 4] rows in decoding order (``PACKET_FIELDS``; NO_TIME where there is none).
+    """``packets``: int64 [packets, PACKET_FIELDS] in decoding order, NO_TIME where a time is absent.
 
-    ``dts_only``: the container knows decoding times only. Packets without a presentation time among others that
-    have one are second fields of a picture.
+    ``dts_only``: the container has decoding times only. Where most packets have a presentation time, those without one
+    are second fields of a picture, and no frames of their own.
     """
     packets = packets[_plausible(packets, time_base)]
     if not len(packets):
@@ -51,13 +52,14 @@ def timeline(packets: npt.NDArray[np.int64], time_base: Fraction, dts_only: bool
     unkeyed, shown = int((shown & ~decodable).sum()), shown & decodable
     ticks, length, keys = ticks[shown], length[shown], _has(flags[shown], KEY)
     last_length = max(0, int(length[int(np.argmax(ticks))])) if len(ticks) else 0
-    found = np.unique(ticks)
-    return Timeline(found, np.isin(found, ticks[keys]), last_length, in_order or restarts > 0, unkeyed, restarts)
+    frame_ticks = np.unique(ticks)
+    key_marks = np.isin(frame_ticks, ticks[keys])
+    return Timeline(frame_ticks, key_marks, last_length, in_order or restarts > 0, unkeyed, restarts)
 
 
 def _decodable(ticks: TickArray, flags: TickArray) -> MarkArray:
-    """From the first key frame, in both orders: nothing before it, and nothing after that is shown before it."""
-    if not _has(flags, KEY).any():  # then the marks are worth nothing
+    """False for packets that are decoded or shown before the first key frame: what they refer to is missing."""
+    if not _has(flags, KEY).any():  # a file that marks none: anything may be decodable
         return np.ones(len(ticks), np.bool_)
     first = int(np.argmax(_has(flags, KEY)))
     decodable = np.asarray(ticks >= ticks[first], np.bool_)
@@ -70,7 +72,8 @@ def _has(flags: TickArray, flag: int) -> MarkArray:
 
 
 def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> MarkArray:
-    """False for a packet whose times stand alone, its neighbours going on without it: a few flipped bits."""
+    """False for a packet with damaged times (a few flipped bits): its decoding time is off while its neighbours' go on
+    steadily, or its two times are further apart than reordering explains."""
     pts, dts = packets[:, 0], _filled(packets[:, 1])
     near = _ticks(_BACKWARD_S, time_base)
     keep = np.ones(len(packets), np.bool_)
@@ -84,16 +87,19 @@ def _plausible(packets: npt.NDArray[np.int64], time_base: Fraction) -> MarkArray
 
 
 def _reordering(dts: npt.NDArray[np.int64], time_base: Fraction) -> npt.NDArray[np.int64]:
-    """Ticks between a packet's two times that reordering explains: held back are frames, not seconds, and a slide
-    lasts minutes. How long the last ones wait, no decoding time tells."""
+    """The most ticks between a packet's two times that reordering explains: int64 [packets].
+
+    A decoder reorders a number of frames, which may last any time: a slide is shown for minutes. So it is the time that
+    the packet's neighbours take, at least a minute and at most an hour. The last packets have no neighbours behind them, and are left an hour.
+    """
     ranks, last = np.arange(len(dts)), len(dts) - 1
     least, most = _ticks(_REORDERING_S, time_base), _ticks(_FORWARD_S, time_base)
-    held = dts[np.minimum(ranks + _HELD_FRAMES, last)] - dts[np.maximum(ranks - _HELD_FRAMES, 0)]
-    return np.where(ranks + _HELD_FRAMES > last, most, np.clip(held, least, most))
+    neighbours = dts[np.minimum(ranks + _REORDERED_FRAMES, last)] - dts[np.maximum(ranks - _REORDERED_FRAMES, 0)]
+    return np.where(ranks + _REORDERED_FRAMES > last, most, np.clip(neighbours, least, most))
 
 
 def _joined(packets: npt.NDArray[np.int64], time_base: Fraction) -> tuple[npt.NDArray[np.int64], int]:
-    """What to add to each packet's times so that a timeline that restarts runs on; and how often it restarts."""
+    """The ticks to add to each packet's times so that a timeline that starts anew runs on; how often it does so."""
     dts = _filled(packets[:, 1])
     steps = np.diff(dts)
     jumps = (steps < -_ticks(_BACKWARD_S, time_base)) | (steps > _ticks(_FORWARD_S, time_base))
@@ -102,12 +108,12 @@ def _joined(packets: npt.NDArray[np.int64], time_base: Fraction) -> tuple[npt.ND
 
 
 def _filled(dts: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-    """Decoding times, an unsaid one being the one before it (the first said one at the beginning)."""
-    said = np.flatnonzero(dts != NO_TIME)
-    if not len(said):
+    """Decoding times, where an absent one is replaced by the one before it (by the first one at the beginning)."""
+    present = np.flatnonzero(dts != NO_TIME)
+    if not len(present):
         return np.zeros_like(dts)
-    latest = np.maximum(np.searchsorted(said, np.arange(len(dts)), side="right") - 1, 0)
-    return dts[said[latest]]
+    latest = np.maximum(np.searchsorted(present, np.arange(len(dts)), side="right") - 1, 0)
+    return dts[present[latest]]
 
 
 def _ticks(seconds: int, time_base: Fraction) -> int:

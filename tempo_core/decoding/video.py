@@ -52,7 +52,6 @@ class VideoInfo:
     codec: str
     stream_index: int
     warnings: tuple[str, ...]
-    claimed_duration_s: float | None
     time_base: Fraction
     ticks: TickArray = field(repr=False)
     keys: MarkArray = field(repr=False)

@@ -24,7 +24,7 @@ def video(times: list[int], last_length: int = 7) -> VideoInfo:
     ticks = np.unique(np.array(times, np.int64))
     duration = (int(ticks[-1]) + last_length - int(ticks[0])) * BASE
     keys = np.ones(len(ticks), np.bool_)
-    return VideoInfo(64, 64, duration, Fraction(0), len(ticks), "h264", 0, (), None, BASE, ticks, keys)
+    return VideoInfo(64, 64, duration, Fraction(0), len(ticks), "h264", 0, (), BASE, ticks, keys)
 
 
 def test_the_worked_example_is_true() -> None:
