@@ -63,7 +63,7 @@ def _filled(ticks: Ticks, taken: list[int], end: Fraction, longest: Fraction) ->
 def _capped(
     ticks: Ticks, candidates: Ticks, end: Fraction, distances: tuple[Fraction, Fraction], most: int
 ) -> list[int]:
-    """The most frames up to ``most`` that longer distances leave, found by halving."""
+    """The ranks that remain when the distances grow until at most ``most`` do, which is sought by halving."""
     least, longest = distances
     low, high, taken = least, end - int(ticks[0]) + 1, [0]
     while high - low >= 1 and len(taken) < most:

@@ -5,7 +5,7 @@ filter, which reads every pixel when halving; the bicubic one would alias. Then 
 size, antialiased, as it does for other decoders, but from fewer pixels.
 
 A video that the GPU cannot decode is an error. Software does not stand in: its pixels differ a little, and the index
-spec, by which stored states are told apart, names one decoder.
+spec, which is part of what identifies stored states, names one decoder.
 """
 
 from __future__ import annotations

@@ -140,7 +140,7 @@ def _begins_as_mp4(name: str) -> bool:
 
 
 def _last_length(facts: dict[str, Any], shown: Timeline, time_base: Fraction) -> int:
-    """Ticks for which the last frame is shown: what the file claims if that is plausible, else as long as the others."""
+    """For how many ticks the last frame is shown: as the file claims if that is plausible, else as the others are."""
     if 0 < shown.last_length * time_base <= _LONGEST_STILL_S:
         return shown.last_length
     if len(shown.ticks) > 1:

@@ -89,7 +89,7 @@ def _serve(orders: SimpleQueue[_Order]) -> None:
     while True:
         with orders.get() as order:
             order.started.set_result(_start(order.command))
-        del order  # or the last process would be held until the next order
+        del order  # or the last process would be kept in memory until the next order
 
 
 def _launcher() -> list[str]:

@@ -90,7 +90,8 @@ def _reordering(dts: npt.NDArray[np.int64], time_base: Fraction) -> npt.NDArray[
     """The most ticks between a packet's two times that reordering explains: int64 [packets].
 
     A decoder reorders a number of frames, which may last any time: a slide is shown for minutes. So it is the time that
-    the packet's neighbours take, at least a minute and at most an hour. The last packets have no neighbours behind them, and are left an hour.
+    the packet's neighbours take, at least a minute and at most an hour. It is an hour for the last packets, which have
+    no neighbours behind them.
     """
     ranks, last = np.arange(len(dts)), len(dts) - 1
     least, most = _ticks(_REORDERING_S, time_base), _ticks(_FORWARD_S, time_base)

@@ -209,7 +209,7 @@ def test_an_mp4_whose_header_claims_an_hour_is_not_believed(tmp_path: Path) -> N
         (0.5, "the pictures run for 4.0 s, the header claims 0.5 s"),
     ],
 )
-def test_a_header_that_lies_is_not_believed_and_said(tmp_path: Path, claim_s: float, warning: str) -> None:
+def test_a_header_that_lies_is_not_believed_and_reported(tmp_path: Path, claim_s: float, warning: str) -> None:
     path = make_video(tmp_path / "video.mkv", seconds=4, size=SMALL)
     content = bytearray(path.read_bytes())
     struct.pack_into(">d", content, content.index(b"\x44\x89\x88") + 3, claim_s * 1000)  # Duration, milliseconds

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tempo_core.decoding import probe, read_segments
+from tempo_core.decoding import VideoInfo, probe, read_segments
 from tempo_core.decoding.child import Deadline
 from tempo_core.decoding.due_frames import due_frames
 from tempo_core.decoding.graph import Pass, Source, command
@@ -20,7 +20,7 @@ from tests.support.videos import ROUNDING_S, frame_number, make_video
 SMALL = (96, 64)
 KEYFRAMES = NAMED_SPECS["keyframes"]
 LEFT_OUT = "the decoder leaves out a key frame at {:.1f} s, so all frames were decoded"
-Shown = list[tuple[float, int]]
+Samples = list[tuple[float, int]]
 
 
 def gop(frames: int, *more: str) -> tuple[str, ...]:
@@ -30,34 +30,36 @@ def gop(frames: int, *more: str) -> tuple[str, ...]:
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[Pass]:
     """Every run of ffmpeg over a video, in the order of their beginning."""
-    seen: list[Pass] = []
+    runs: list[Pass] = []
 
-    def noted(ffmpeg: str, source: Source, run: Pass) -> list[str]:
-        seen.append(run)
+    def recorded(ffmpeg: str, source: Source, run: Pass) -> list[str]:
+        runs.append(run)
         return command(ffmpeg, source, run)
 
-    monkeypatch.setattr("tempo_core.decoding.passes.command", noted)
-    return seen
+    monkeypatch.setattr("tempo_core.decoding.passes.command", recorded)
+    return runs
 
 
-def shown(path: Path, spec: IndexSpec = KEYFRAMES, warnings: tuple[str, ...] | None = ()) -> Shown:
+def read_samples(
+    path: Path, spec: IndexSpec = KEYFRAMES, warnings: tuple[str, ...] | None = (), info: VideoInfo | None = None
+) -> Samples:
     """For each sample its time and the number of its picture; the sampling and the frames agree on the times."""
-    info = probe(path)
+    info = info or probe(path)
     with read_segments(path, info, spec, FrameGeometry()) as reader:
-        found = [pair for segment in reader for pair in zip(segment.times_s, segment.pixels, strict=True)]
-        assert [time_s for time_s, _ in found] == [float(reader.sampling.time_s(k)) for k in range(len(found))]
-    assert (reader.missing_samples, len(found)) == (0, reader.sampling.count)
+        pairs = [pair for segment in reader for pair in zip(segment.times_s, segment.pixels, strict=True)]
+        assert [time_s for time_s, _ in pairs] == [float(reader.sampling.time_s(k)) for k in range(len(pairs))]
+    assert (reader.missing_samples, len(pairs)) == (0, reader.sampling.count)
     assert warnings in (None, reader.warnings)
-    return [(time_s, frame_number(pixels)) for time_s, pixels in found]
+    return [(time_s, frame_number(pixels)) for time_s, pixels in pairs]
 
 
-def assert_true(found: Shown, frame_times_s: list[float]) -> None:
+def assert_times_are_true(samples: Samples, frame_times_s: list[float]) -> None:
     """Each sample's time is the one at which its picture is shown, by construction of the file."""
-    assert all(abs(time_s - frame_times_s[number]) <= ROUNDING_S for time_s, number in found), found
+    assert all(abs(time_s - frame_times_s[number]) <= ROUNDING_S for time_s, number in samples), samples
 
 
-def numbers(found: Shown) -> list[int]:
-    return [number for _, number in found]
+def numbers(samples: Samples) -> list[int]:
+    return [number for _, number in samples]
 
 
 @pytest.mark.parametrize(
@@ -80,9 +82,10 @@ def test_only_key_frames_are_decoded_where_there_are_enough(
 ) -> None:
     options = (*gop(20), *options)
     path = make_video(tmp_path / f"video.{suffix}", seconds=12, rate="10", size=SMALL, codec=codec, options=options)
-    found, info = shown(path), probe(path)
-    assert numbers(found) == np.flatnonzero(info.keys).tolist() and 6 <= len(found) <= 8
-    assert_true(found, [k / 10 for k in range(120)])
+    info = probe(path)
+    samples = read_samples(path, info=info)
+    assert numbers(samples) == np.flatnonzero(info.keys).tolist() and 6 <= len(samples) <= 8
+    assert_times_are_true(samples, [k / 10 for k in range(120)])
     assert [run.keys_only for run in passes] == [True]
 
 
@@ -93,7 +96,7 @@ def test_where_the_decoder_leaves_out_key_frames_all_are_decoded(
     path = make_video(
         tmp_path / f"open.{suffix}", seconds=12, rate="10", size=SMALL, options=gop(20, "-x264-params", "open-gop=1")
     )
-    assert_true(shown(path, warnings=(LEFT_OUT.format(0.0),)), [k / 10 for k in range(120)])
+    assert_times_are_true(read_samples(path, warnings=(LEFT_OUT.format(0.0),)), [k / 10 for k in range(120)])
     assert [run.keys_only for run in passes] == [True, False]
 
 
@@ -119,49 +122,50 @@ def test_what_lies_between_sparse_key_frames_is_sought(tmp_path: Path, passes: l
     forced = ",".join(str(time) for time in times)
     options = ("-g", "1000", "-keyint_min", "1", "-sc_threshold", "0", "-force_key_frames", forced)
     path = make_video(tmp_path / f"video.{suffix}", seconds=115, rate="8", size=SMALL, codec=codec, options=options)
-    found, info = shown(path, replace(KEYFRAMES, frames_per_second=1)), probe(path)
-    assert_true(found, [k / 8 for k in range(920)])
-    between = [number / 8 for number in numbers(found) if not info.keys[number]]
+    info = probe(path)
+    samples = read_samples(path, replace(KEYFRAMES, frames_per_second=1), info=info)
+    assert_times_are_true(samples, [k / 8 for k in range(920)])
+    between = [number / 8 for number in numbers(samples) if not info.keys[number]]
     assert between == pytest.approx([36.0, 96.3, 105.7], abs=0.13)
-    assert sorted(info.keys[numbers(found)]).count(True) == len(times)
+    assert sorted(info.keys[numbers(samples)]).count(True) == len(times)
     assert [run.begin is not None for run in passes] == [False, True, True] and passes[0].keys_only
 
 
 def test_a_video_of_few_key_frames_is_decoded_once_as_a_whole(tmp_path: Path, passes: list[Pass]) -> None:
     path = make_video(tmp_path / "video.mp4", seconds=60, rate="10", size=SMALL, options=gop(400))
-    found = shown(path)
-    assert_true(found, [k / 10 for k in range(600)])
-    assert numbers(found) == [0, 100, 200, 300, 400, 500]
+    samples = read_samples(path)
+    assert_times_are_true(samples, [k / 10 for k in range(600)])
+    assert numbers(samples) == [0, 100, 200, 300, 400, 500]
     assert passes == [Pass(select=passes[0].select)]
 
 
 @pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts"])
 def test_a_variable_frame_rate_keeps_the_times_of_its_key_frames(tmp_path: Path, suffix: str) -> None:
     path = make_video(tmp_path / f"video.{suffix}", frames=100, times="0.003*N*N+0.01*N", size=SMALL, options=gop(10))
-    found, times = shown(path), [0.003 * n * n + 0.01 * n for n in range(100)]
-    assert_true(found, times)
-    assert all(after - before >= 0.5 - ROUNDING_S for (before, _), (after, _) in pairwise(found))
+    samples, times = read_samples(path), [0.003 * n * n + 0.01 * n for n in range(100)]
+    assert_times_are_true(samples, times)
+    assert all(after - before >= 0.5 - ROUNDING_S for (before, _), (after, _) in pairwise(samples))
 
 
 def test_times_count_from_the_first_frame_wherever_the_file_begins(tmp_path: Path) -> None:
     options = gop(20, "-output_ts_offset", "5000")
     path = make_video(tmp_path / "recording.ts", seconds=30, rate="10", size=SMALL, options=options)
     spec = replace(KEYFRAMES, max_gap_s=1.5, frames_per_second=1)
-    assert_true(shown(path, spec), [k / 10 for k in range(300)])
+    assert_times_are_true(read_samples(path, spec), [k / 10 for k in range(300)])
 
 
 def test_key_frames_closer_than_the_rate_are_thinned(tmp_path: Path, passes: list[Pass]) -> None:
     path = make_video(tmp_path / "video.mp4", seconds=8, rate="10", size=SMALL, options=gop(2))
-    found = shown(path)
-    assert numbers(found) == list(range(0, 80, 6))  # the first key frame at least half a second after the one before
+    samples = read_samples(path)
+    assert numbers(samples) == list(range(0, 80, 6))  # the first key frame at least half a second after the one before
     assert [run.keys_only for run in passes] == [True]
 
 
-def test_a_cap_that_breaks_the_longest_gap_says_so(tmp_path: Path) -> None:
+def test_a_cap_that_breaks_the_longest_gap_is_reported(tmp_path: Path) -> None:
     path = make_video(tmp_path / "video.mp4", seconds=60, rate="2", size=SMALL, options=gop(2))
-    said = "frames lie up to 16.0 s apart: the index spec takes at most 4 of a video"
-    found = shown(path, replace(KEYFRAMES, max_frames=4), (said,))
-    assert numbers(found) == [0, 32, 64, 96]
+    warning = "frames lie up to 16.0 s apart: the index spec takes at most 4 of a video"
+    samples = read_samples(path, replace(KEYFRAMES, max_frames=4), (warning,))
+    assert numbers(samples) == [0, 32, 64, 96]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +180,7 @@ def test_where_marks_help_nothing_everything_is_decoded(
     tmp_path: Path, passes: list[Pass], suffix: str, codec: str, options: tuple[str, ...]
 ) -> None:
     path = make_video(tmp_path / f"video.{suffix}", seconds=12, rate="25", size=SMALL, codec=codec, options=options)
-    assert_true(shown(path), [k / 25 for k in range(300)])
+    assert_times_are_true(read_samples(path), [k / 25 for k in range(300)])
     assert [run.keys_only for run in passes] == [False]
 
 
@@ -202,7 +206,7 @@ def test_a_file_whose_marks_lie_still_shows_the_frames_of_its_times(
     path = with_key_marks(made, marks)
     assert np.flatnonzero(probe(path).keys)[:3].tolist() == first
     warnings = (LEFT_OUT.format(2.3),) if marks == "wrong" else ()
-    assert_true(shown(path, warnings=warnings), [k / 10 for k in range(120)])
+    assert_times_are_true(read_samples(path, warnings=warnings), [k / 10 for k in range(120)])
     assert [run.keys_only for run in passes] == runs
 
 
@@ -221,6 +225,6 @@ def test_a_file_that_begins_in_mid_group_is_taken_from_its_first_key_frame(tmp_p
     cut = tmp_path / "cut.ts"
     cut.write_bytes(data[len(data) // 188 // 30 * 188 :])
     info = probe(cut)
-    found = shown(cut, warnings=None)  # the decoder complains of the beginning
-    assert info.keys[0] and found[0][0] == 0
-    assert_true(found, [(k - found[0][1]) / 10 for k in range(300)])
+    samples = read_samples(cut, warnings=None, info=info)  # the decoder complains of the beginning
+    assert info.keys[0] and samples[0][0] == 0
+    assert_times_are_true(samples, [(k - samples[0][1]) / 10 for k in range(300)])

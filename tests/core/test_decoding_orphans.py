@@ -105,13 +105,13 @@ def test_a_child_whose_parent_died_before_it_began_never_runs(
 ) -> None:
     if python:
         monkeypatch.setattr(spawn_module, "_setpriv", lambda: None)
-    monkeypatch.setattr(os, "getpid", lambda: 1)  # it is told a parent that is not its own
+    monkeypatch.setattr(os, "getpid", lambda: 1)  # a parent that is not its own
     command = [*spawn_module._launcher(), "/bin/sh", "-c", f"echo ran > {tmp_path}/ran"]
     assert subprocess.run(command, timeout=PATIENCE_S, check=False).returncode != 0
     assert not (tmp_path / "ran").exists()
 
 
-def test_a_program_that_does_not_run_says_so_by_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_program_that_does_not_run_ends_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = tmp_path / "program"
     broken.write_bytes(b"\x7fELF broken")
     broken.chmod(0o755)

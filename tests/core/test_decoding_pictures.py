@@ -135,7 +135,7 @@ def test_hdr_of_odd_size_is_read(tmp_path: Path) -> None:
     assert first_frame(hdr_ramp(tmp_path / "hdr.mp4", "smpte2084", size="251x141")).mean() > 20
 
 
-def test_hdr_without_tone_mapping_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hdr_without_tone_mapping_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = hdr_ramp(tmp_path / "hdr.mp4", "smpte2084")
     monkeypatch.setattr("tempo_core.decoding.graph.filters_of", lambda _: frozenset({"scale"}))
     reader = reader_module.read_segments(path, probe(path), PAPER, FrameGeometry())

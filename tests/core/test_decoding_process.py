@@ -50,12 +50,12 @@ def open_files() -> int:
 def children() -> list[int]:
     """Child processes of this one's threads, zombies included; without multiprocessing's, which outlive their test."""
     tasks = Path("/proc/self/task").iterdir()
-    found = [pid for task in tasks for pid in if_there(task / "children").split()]
-    return [int(pid) for pid in found if "multiprocessing" not in if_there(Path(f"/proc/{pid}/cmdline"))]
+    pids = [pid for task in tasks for pid in text_if_there(task / "children").split()]
+    return [int(pid) for pid in pids if "multiprocessing" not in text_if_there(Path(f"/proc/{pid}/cmdline"))]
 
 
-def if_there(file: Path) -> str:
-    """Its text, none where the thread or process that it tells of has just ended."""
+def text_if_there(file: Path) -> str:
+    """Its text, none where its thread or process has just ended."""
     with contextlib.suppress(FileNotFoundError, ProcessLookupError):
         return file.read_text()
     return ""
@@ -95,7 +95,7 @@ def test_a_stopped_ffmpeg_is_killed_when_it_gives_nothing(impatient: SegmentRead
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
-def test_a_stall_that_is_no_time_is_refused(given: str, long_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stall_that_is_no_duration_is_refused(given: str, long_video: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TEMPO_STALL_S", given)
     with pytest.raises(UsageError, match=f"TEMPO_STALL_S={given}: give the seconds"):
         dense(long_video)
@@ -278,6 +278,6 @@ def test_the_decoder_uses_as_many_threads_as_it_is_given(long_video: Path) -> No
     assert decoder_threads(long_video, info, None) > 0
 
 
-def test_a_number_of_threads_that_cannot_be_meant_is_refused(long_video: Path) -> None:
+def test_less_than_one_thread_is_refused(long_video: Path) -> None:
     with pytest.raises(ValueError, match="threads must be at least 1, not 0"):
         read_segments(long_video, probe(long_video), PAPER, FrameGeometry(), threads=0)

@@ -27,20 +27,20 @@ def after(start: str, fault: str) -> str:
 
 
 def once(fault: str, at_most: str = "once") -> str:
-    """``fault`` for the first of the files with this word only."""
+    """``fault`` for the first file only, among those with equal ``at_most``."""
     return f'if mkdir "$state/{at_most}" 2>/dev/null; then {fault}\n  fi'
 
 
 @dataclass(frozen=True)
 class FaultyFfmpeg:
-    """``program``: for TEMPO_FFMPEG."""
+    """``program``: its path, for TEMPO_FFMPEG. ``log``: where each decoding is recorded."""
 
     program: str
     log: Path
 
     @property
     def decodes(self) -> list[tuple[str, str]]:
-        """Each decoding that was begun: the file's name, the title of the process that reads it."""
+        """Of each decoding that was begun: the file's name and the title of the process that reads it."""
         lines = self.log.read_text().splitlines() if self.log.exists() else []
         return [(name, title.strip()) for name, _, title in (line.partition(" ") for line in lines)]
 
@@ -50,7 +50,7 @@ class FaultyFfmpeg:
 
 
 def faulty_ffmpeg(folder: Path, faults: Mapping[str, str]) -> FaultyFfmpeg:
-    """``faults``: the begin of a file's name, and the shell's lines before it is decoded."""
+    """``faults``: shell lines to be run before a file is decoded, by the beginning of the file's name."""
     program, log = folder / "faulty-ffmpeg", folder / "decodes"
     cases = "\n".join(f"  {start}*) {fault} ;;" for start, fault in faults.items())
     program.write_text(f"""#!/bin/sh
