@@ -12,13 +12,10 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
 from tempo_core.decoding import SegmentReader, VideoInfo, probe, read_segments
-from tempo_core.decoding import child as child_module
-from tempo_core.decoding.child import Child, Deadline
 from tempo_core.errors import DecodeTimeout, UsageError, VideoError
 from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry, IndexSpec
 from tests.support.videos import make_video
@@ -99,24 +96,6 @@ def test_a_stall_that_is_no_duration_is_refused(given: str, long_video: Path, mo
     monkeypatch.setenv("TEMPO_STALL_S", given)
     with pytest.raises(UsageError, match=f"TEMPO_STALL_S={given}: give the seconds"):
         dense(long_video)
-
-
-def test_a_child_that_gives_little_for_too_long_is_killed() -> None:
-    trickle = ["/bin/sh", "-c", "while echo; do sleep 0.05; done"]
-    with Child(trickle, Deadline(total_s=0.6, stall_s=60), "the program") as child:
-        with pytest.raises(DecodeTimeout, match="the program did not finish within 1 s and was stopped"):
-            list(iter(child.read, b""))
-        assert not alive(child.pid)
-
-
-def test_only_waiting_for_a_child_counts_towards_its_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    busy_s = 0.0
-    monkeypatch.setattr(child_module, "time", SimpleNamespace(monotonic=lambda: time.monotonic() + busy_s))
-    pausing = ["/bin/sh", "-c", "for word in first second third; do echo $word; sleep 0.2; done"]
-    with Child(pausing, Deadline(total_s=60, stall_s=60), "the program") as child:
-        assert child.read() == b"first\n"
-        busy_s = 1000.0  # a consumer that takes its time
-        assert (child.read(), child.read()) == (b"second\n", b"third\n")
 
 
 def test_a_reader_that_is_closed_stops_ffmpeg(long_video: Path) -> None:

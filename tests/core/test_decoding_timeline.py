@@ -1,4 +1,4 @@
-"""A timeline from packets: sorted, from the first key frame, joined where it restarts, unmoved by single flipped times."""
+"""A timeline from packets: sorted, from the first key frame, joined where it restarts, without single flipped times."""
 
 from __future__ import annotations
 
