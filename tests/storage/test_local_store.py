@@ -53,7 +53,8 @@ def test_a_file_that_comes_while_its_folder_is_removed_stays(
 def test_a_folder_that_is_removed_while_a_file_is_staged_is_made_again(
     store: LocalStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    make_folders, removed = local_store._make_folders, list[Path]()
+    make_folders = local_store._make_folders
+    removed: list[Path] = []
 
     def make_and_lose(folder: Path) -> None:
         make_folders(folder)

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from lancedb.index import IvfRq
+from lancedb.query import LanceVectorQueryBuilder
 
 from storage import Library, VideoRecord, open_library, search
 from tests.support.storage_harness import FEATURES, PRINTS, facts_of, source_of, stage, tiny_video
 
-VIDEOS, SEGMENTS = 12, 30
+VIDEOS, SEGMENTS, PARTITIONS = 12, 30, 64
 
 
 @pytest.fixture(scope="module")
@@ -94,6 +96,37 @@ def test_an_index_finds_the_same_and_selections_stay_whole(indexed: Library, mon
         for seed in range(VIDEOS):
             chosen = indexed.videos(select=[f"/{seed:02}.mp4"])
             assert len(found(indexed, question(seed), SEGMENTS, chosen)) == SEGMENTS
+
+
+@pytest.fixture
+def partitioned(library: Library) -> Library:
+    """With an index of more partitions than LanceDB probes by default, as a large library has."""
+    table = library.tables.ensure(f"segments_{PRINTS.features}")
+    table.create_index("vector", config=IvfRq(distance_type="cosine", num_partitions=PARTITIONS))
+    return library
+
+
+def test_a_search_of_the_whole_library_looks_into_every_partition(partitioned: Library) -> None:
+    pairs = [(found(partitioned, question(seed), 60), nearest(range(VIDEOS), question(seed), 60)) for seed in range(9)]
+    recall = [len(set(hits) & set(expected)) / 60 for hits, expected in pairs]
+    assert sum(recall) / len(recall) > 0.95, recall
+
+
+def test_a_search_of_the_whole_library_filters_by_nothing(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A filter over every generation there is takes longer than the search."""
+    filters: list[str] = []
+    where = LanceVectorQueryBuilder.where
+
+    def recording(query: LanceVectorQueryBuilder, text: str, **options: Any) -> LanceVectorQueryBuilder:
+        filters.append(text)
+        return where(query, text, **options)
+
+    monkeypatch.setattr(LanceVectorQueryBuilder, "where", recording)
+    assert len(library.search(question(5), limit=9)) == 9
+    assert filters == []
+    (record,) = library.videos(select=["/00.mp4"])
+    library.search(question(5), videos=[record])
+    assert filters == [f"generation IN ('{record.generation}')"]
 
 
 def test_an_unknown_model_or_an_empty_library_has_no_candidates(library: Library, tmp_path: Path) -> None:
