@@ -85,4 +85,4 @@ def _refuse_foreign_folder(store: Store) -> None:
         return
     for file in store.files(""):
         if file.path not in {LEASE_FILE, COMMIT_LOCK, PENDING_FILE} and not file.path.endswith(STAGED_SUFFIX):
-            raise UsageError(f"{store.uri} is no library, and not empty ({file.path}); name a new or empty place")
+            raise UsageError(f"{store.uri} is no library, and not empty ({file.path}); name a new or empty one")

@@ -10,8 +10,8 @@ from functools import cached_property
 
 from storage import ALL_MODELS, Library, Source, stat_source
 from storage.sources.fetch import local_path
-from storage.sources.patterns import Selection
-from storage.sources.places import Place, Sighting, look_up, place_key
+from storage.sources.patterns import PathFilter
+from storage.sources.source_sets import FoundVideo, SourceSet, comparison_key, expand
 from tempo_core.errors import SourceError
 
 LOOK_AGAIN_S = 0.2  # between two examinations of a file that may be growing
@@ -36,29 +36,29 @@ class Discovered:
 
     sources: tuple[Source, ...]
     unsettled: tuple[Unsettled, ...]
-    places: tuple[Place, ...]
-    selection: Selection
+    source_sets: tuple[SourceSet, ...]
+    paths: PathFilter
 
     def covers(self, uri: str) -> bool:
         """Whether a video at ``uri`` was asked for: it would have been discovered if it were there.
 
         False where it is excluded, where its folder could not be read, and below folders that were not named.
         """
-        key = place_key(uri)
-        if key in self._files and self.selection.wants(key.rsplit("/", 1)[-1]):
+        key = comparison_key(uri)
+        if key in self._files and self.paths.accepts(key.rsplit("/", 1)[-1]):
             return True  # before the loop below: a list may name a hundred thousand files
         if not key.startswith(self._roots):
             return False
-        paths = (place.below(key) for place in self.places)
-        return any(below is not None and self.selection.wants(below) for below in paths)
+        paths = (source_set.relative_path(key) for source_set in self.source_sets)
+        return any(below is not None and self.paths.accepts(below) for below in paths)
 
     @cached_property
     def _files(self) -> frozenset[str]:
-        return frozenset(place.file for place in self.places if place.file is not None)
+        return frozenset(each.named for each in self.source_sets if each.named is not None)
 
     @cached_property
     def _roots(self) -> tuple[str, ...]:
-        return tuple(dict.fromkeys(place.root for place in self.places))
+        return tuple(dict.fromkeys(each.root for each in self.source_sets))
 
 
 def find_sources(
@@ -69,22 +69,24 @@ def find_sources(
 ) -> Discovered:
     """The videos that ``names`` stand for: files, folders, patterns, s3:// addresses, and ``@FILE`` for a list of them.
 
-    ``include``, ``exclude``: patterns (``patterns.Selection``) of paths below what was named. A file of this
+    ``include``, ``exclude``: patterns (``patterns.PathFilter``) of paths below what was named. A file of this
     machine that was found by search and is younger than ``settle_s`` seconds, or changes while it is looked at twice,
     is unsettled; one that was named itself is taken at once, and S3 objects are complete when they can be listed.
     SourceError if a list cannot be read or a bucket not be listed, UsageError for a wrong pattern.
     """
-    selection = Selection(include, exclude)
-    places = tuple(_places(names))
-    sightings: dict[str, Sighting] = {}
-    for video in (video for place in places for video in place.videos if selection.wants(video.below)):
-        if not (video.uri in sightings and video.searched):
-            sightings[video.uri] = video  # a file that is named itself is taken at once, also where a search finds it
-    examined = [(sightings[uri], sightings[uri].source or _examine(uri)) for uri in sorted(sightings)]
-    local = [source for video, source in examined if video.searched and video.source is None]
+    paths = PathFilter(include, exclude)
+    source_sets = tuple(_source_sets(names))
+    videos: dict[str, FoundVideo] = {}
+    for video in (
+        video for source_set in source_sets for video in source_set.videos if paths.accepts(video.relative_path)
+    ):
+        if not (video.uri in videos and video.by_search):
+            videos[video.uri] = video  # a file that is named itself is taken at once, also where a search finds it
+    examined = [(videos[uri], videos[uri].listed or _examine(uri)) for uri in sorted(videos)]
+    local = [source for video, source in examined if video.by_search and video.listed is None]
     unsettled = _unsettled(local, settle_s) if settle_s else {}
     sources = tuple(source for _, source in examined if source.uri not in unsettled)
-    return Discovered(sources, tuple(unsettled.values()), places, selection)
+    return Discovered(sources, tuple(unsettled.values()), source_sets, paths)
 
 
 def expect_something(discovered: Discovered, library: Library | None, names: Sequence[str]) -> None:
@@ -93,19 +95,19 @@ def expect_something(discovered: Discovered, library: Library | None, names: Seq
     It is no error if the library has videos from there (they are gone, which is a result), or if a list is empty.
     """
     uris = [record.uri for record in library.videos(ALL_MODELS)] if library is not None else []
-    keys = set(map(place_key, uris))
-    for place in (place for place in discovered.places if place.nothing is not None):
-        if place.file not in keys and all(place.below(key) is None for key in keys):
-            raise SourceError(str(place.nothing))
+    keys = set(map(comparison_key, uris))
+    for source_set in (source_set for source_set in discovered.source_sets if source_set.empty_reason is not None):
+        if source_set.named not in keys and all(source_set.relative_path(key) is None for key in keys):
+            raise SourceError(str(source_set.empty_reason))
     is_empty = not discovered.sources and not discovered.unsettled
-    if discovered.places and is_empty and not any(map(discovered.covers, uris)):
+    if discovered.source_sets and is_empty and not any(map(discovered.covers, uris)):
         raise SourceError(f"{', '.join(names)}: no video there; name a folder with videos, or files")
 
 
-def _places(names: Sequence[str]) -> Iterator[Place]:
+def _source_sets(names: Sequence[str]) -> Iterator[SourceSet]:
     for name in names:
         if not name.startswith(LIST_SIGN):
-            yield look_up(name)
+            yield expand(name)
             continue
         for number, line in _lines(name[1:]):
             yield _listed(line, f"{name[1:]}, line {number}")
@@ -124,14 +126,16 @@ def _lines(path: str) -> list[tuple[int, str]]:
     return [(number, line) for number, line in numbered if line.strip() and not line.startswith("#")]
 
 
-def _listed(line: str, origin: str) -> Place:
+def _listed(line: str, origin: str) -> SourceSet:
     if line.startswith(LIST_SIGN):
         raise SourceError(f"{origin}: {line}: a list cannot name another; write ./{line} for a file of that name")
     try:
-        place = look_up(line)
+        source_set = expand(line)
     except SourceError as error:
         raise SourceError(f"{origin}: {error}") from error
-    return replace(place, nothing=f"{origin}: {place.nothing}") if place.nothing is not None else place
+    if source_set.empty_reason is None:
+        return source_set
+    return replace(source_set, empty_reason=f"{origin}: {source_set.empty_reason}")
 
 
 def _examine(uri: str) -> Source:

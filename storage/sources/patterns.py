@@ -1,4 +1,4 @@
-"""Patterns of names: globs as sources, and what of a folder or prefix is wanted and what not."""
+"""Patterns of names: globs as sources, and what is included in and excluded from a folder or prefix."""
 
 from __future__ import annotations
 
@@ -21,69 +21,69 @@ def split_glob(text: str) -> tuple[str, tuple[str, ...]]:
     return "".join(f"{part}/" for part in parts[:first]), tuple(parts[first:])
 
 
-def fits(path: str, pattern: Sequence[str]) -> bool:
-    """Whether a path (with /) fits the parts of a glob, as ``glob.glob(..., recursive=True)`` would find it.
+def matches_glob(path: str, glob_parts: Sequence[str]) -> bool:
+    """Whether a path (with /) matches the parts of a glob, as ``glob.glob(..., recursive=True)`` would find it.
 
-    * ? [ ] stay within a part, ** is any number of parts, and none of them stands for a name that begins with a dot.
+    * ? [ ] stay within a part, ** is any number of parts, and none of them matches a name that begins with a dot.
     """
-    reached = _skipped({0}, pattern)  # how many parts of the pattern are behind us: several ways at once
+    positions = _with_empty_any_depth({0}, glob_parts)  # in the glob, up to which the path is matched: several at once
     for part in path.split("/"):
-        stay = {at for at in reached if at < len(pattern) and _is_any_depth(pattern[at], part)}
-        step = {at + 1 for at in reached if at < len(pattern) and _part_fits(part, pattern[at])}
-        reached = _skipped(stay | step, pattern)
-    return len(pattern) in reached
+        stay = {at for at in positions if at < len(glob_parts) and _is_any_depth(glob_parts[at], part)}
+        step = {at + 1 for at in positions if at < len(glob_parts) and _matches_part(part, glob_parts[at])}
+        positions = _with_empty_any_depth(stay | step, glob_parts)
+    return len(glob_parts) in positions
 
 
-class Selection:
-    """Which paths are wanted: those that fit one of ``include`` (or all, if there is none) and none of ``exclude``.
+class PathFilter:
+    """Accepts paths that match one of ``include`` (or any, if there is none) and none of ``exclude``.
 
     Patterns as in .gitignore: without a slash they are compared with the name of the file and of every folder above
     it, with one with the path from the folder or prefix that was named; upper and lower case differ. UsageError for a
-    pattern that can fit nothing.
+    pattern that can match nothing.
     """
 
     def __init__(self, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> None:
         self._include = _spec(include) if include else None
         self._exclude = _spec(exclude)
 
-    def wants(self, below: str) -> bool:
-        """``below``: a path with /, counted from the folder or prefix that was named."""
-        if self._include is not None and not self._include.match_file(below):
+    def accepts(self, relative_path: str) -> bool:
+        """``relative_path``: with /, counted from the folder or prefix that was named."""
+        if self._include is not None and not self._include.match_file(relative_path):
             return False
-        return not self._exclude.match_file(below)
+        return not self._exclude.match_file(relative_path)
 
 
 def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
     for pattern in patterns:
         if not pattern.strip() or pattern.startswith(("!", "#")):
             raise UsageError(
-                f"{pattern!r} is no pattern to include or exclude; write one like '*.mp4', 'raw/' or '/2026/**/cam1', "
-                r"and \! or \# for a name that begins so"
+                f"{pattern!r} is not a valid pattern to include or exclude; write one like '*.mp4', 'raw/' or "
+                r"'/2026/**/cam1', and \! or \# for a name that begins so"
             )
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", FutureWarning)  # of pathspec's regular expression for [[], which is right
             return GitIgnoreSpec.from_lines(patterns)
     except ValueError as error:
-        raise UsageError(f"{', '.join(patterns)}: no pattern to include or exclude: {error}") from error
+        raise UsageError(f"{', '.join(patterns)}: not a valid pattern to include or exclude: {error}") from error
 
 
-def _skipped(reached: set[int], pattern: Sequence[str]) -> set[int]:
-    """With those that follow because ** may stand for nothing."""
-    found = set(reached)
-    for at in sorted(reached):
-        place = at
-        while place < len(pattern) and pattern[place] == ANY_DEPTH:
-            place += 1
-            found.add(place)
-    return found
+def _with_empty_any_depth(positions: set[int], glob_parts: Sequence[str]) -> set[int]:
+    """``positions`` and those behind each ** that follows them, because ** matches no part as well."""
+    reached = set(positions)
+    for position in sorted(positions):
+        at = position
+        while at < len(glob_parts) and glob_parts[at] == ANY_DEPTH:
+            at += 1
+            reached.add(at)
+    return reached
 
 
-def _is_any_depth(wanted: str, part: str) -> bool:
-    return wanted == ANY_DEPTH and not part.startswith(".")
+def _is_any_depth(glob_part: str, part: str) -> bool:
+    return glob_part == ANY_DEPTH and not part.startswith(".")
 
 
-def _part_fits(part: str, wanted: str) -> bool:
-    if part.startswith(".") and not wanted.startswith("."):
+def _matches_part(part: str, glob_part: str) -> bool:
+    if part.startswith(".") and not glob_part.startswith("."):
         return False
-    return fnmatchcase(part, wanted) if part else not wanted
+    return fnmatchcase(part, glob_part) if part else not glob_part

@@ -38,10 +38,12 @@ def list_below(uri: str) -> list[Source]:
 
 def list_beginning(uri: str) -> list[Source]:
     """All objects whose URI begins so, with size and ETag as listed; SourceError if the bucket cannot be listed."""
-    place = parse_uri(uri)
-    folder, _, name = place.key.rpartition("/")
+    address = parse_uri(uri)
+    folder, _, name = address.key.rpartition("/")
     with _source_errors(uri):
-        found = file_system({}).find(f"{place.bucket}/{folder}", prefix=name, detail=True, timeout=TRANSFER_DEADLINE_S)
+        found = file_system({}).find(
+            f"{address.bucket}/{folder}", prefix=name, detail=True, timeout=TRANSFER_DEADLINE_S
+        )
     return [Source(f"s3://{path}", int(one["size"]), _mark(one["ETag"])) for path, one in found.items()]
 
 
@@ -65,8 +67,8 @@ def _mark(etag: object) -> str:
 def _download(source: Source, path: Path, deadline: float) -> str:
     digest = hashlib.sha256()
     with space_errors(str(path.parent)), path.open("wb") as file:
-        place = parse_uri(source.uri)
-        for chunk in read_object(file_system({}), place, source.size, f'"{source.modified}"', deadline):
+        address = parse_uri(source.uri)
+        for chunk in read_object(file_system({}), address, source.size, f'"{source.modified}"', deadline):
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""The place that holds a library's bytes: a folder or an S3 prefix behind one protocol. Paths are relative, with /."""
+"""What holds a library's bytes, a folder or an S3 prefix, behind one protocol. Paths are relative, with /."""
 
 from __future__ import annotations
 

@@ -16,11 +16,11 @@ POLL_S = 0.1
 
 
 class LocalLease:
-    """flock on a file that also tells who holds it."""
+    """flock on a file, in which the holder names itself."""
 
-    def __init__(self, path: Path, place: str, poll_s: float = POLL_S) -> None:
+    def __init__(self, path: Path, library: str, poll_s: float = POLL_S) -> None:
         self._path, self._poll_s = path, poll_s
-        self._place = place
+        self._library = library
         self._descriptor: int | None = None
 
     def acquire(self, wait_s: float) -> None:
@@ -29,19 +29,19 @@ class LocalLease:
         descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         while not _try_lock(descriptor):
             if time.monotonic() >= deadline:
-                told = os.pread(descriptor, 4096, 0).decode(errors="replace")
+                written = os.pread(descriptor, 4096, 0).decode(errors="replace")
                 os.close(descriptor)
-                raise busy(self._place, told)
+                raise busy(self._library, written)
             time.sleep(self._poll_s)
         self._descriptor = descriptor
-        with contextlib.suppress(OSError):  # on a full disk others are told less, but prune must be able to run
+        with contextlib.suppress(OSError):  # on a full disk the holder has no name then, but prune must be able to run
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, json.dumps(holder()).encode(), 0)
 
     def check(self) -> None:
         """A lock cannot be lost; only one that was given back is missing."""
         if self._descriptor is None:
-            raise LibraryBusy(f"{self._place}: this writer has given its lease back")
+            raise LibraryBusy(f"{self._library}: this writer has given its lease back")
 
     def release(self) -> None:
         """Closing the file frees the lock."""

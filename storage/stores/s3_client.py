@@ -24,7 +24,7 @@ SLOWEST_RATE = 10**6  # bytes/s
 
 
 @dataclass(frozen=True)
-class ObjectPlace:
+class ObjectAddress:
     """A bucket and a key in it."""
 
     bucket: str
@@ -41,10 +41,10 @@ class ObjectPlace:
         return f"s3://{self.bucket}/{self.key}"
 
 
-def parse_uri(uri: str) -> ObjectPlace:
-    """The place of an s3:// URI; the key may be empty."""
+def parse_uri(uri: str) -> ObjectAddress:
+    """The bucket and key of an s3:// URI; the key may be empty."""
     bucket, _, key = uri.removeprefix("s3://").partition("/")
-    return ObjectPlace(bucket, key)
+    return ObjectAddress(bucket, key)
 
 
 def endpoint(options: Mapping[str, str]) -> str | None:
@@ -87,9 +87,9 @@ def _file_system(process: int, url: str | None, region: str | None, given: tuple
     return files
 
 
-def request(files: Any, method: str, place: ObjectPlace, **parameters: Any) -> Any:
+def request(files: Any, method: str, address: ObjectAddress, **parameters: Any) -> Any:
     """The answer to one request about an object; errors as s3fs raises them."""
-    return files.call_s3(method, Bucket=place.bucket, Key=place.key, timeout=REQUEST_DEADLINE_S, **parameters)
+    return files.call_s3(method, Bucket=address.bucket, Key=address.key, timeout=REQUEST_DEADLINE_S, **parameters)
 
 
 def transfer_deadline(size: int) -> float:

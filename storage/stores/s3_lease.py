@@ -14,7 +14,7 @@ from email.utils import parsedate_to_datetime
 from typing import Any
 
 from storage.stores.lease import busy, holder
-from storage.stores.s3_client import ObjectPlace, is_refused_condition, request, s3_errors
+from storage.stores.s3_client import ObjectAddress, is_refused_condition, request, s3_errors
 from storage.stores.s3_read import read_small
 from tempo_core.errors import LibraryBusy, LibraryError
 
@@ -26,8 +26,8 @@ POLL_S = 0.5
 class S3Lease:
     """Conditional puts on one object; ``check`` before each commit fences a holder that lost it."""
 
-    def __init__(self, files: Any, place: ObjectPlace, library: str) -> None:
-        self._files, self._place, self._library = files, place, library
+    def __init__(self, files: Any, address: ObjectAddress, library: str) -> None:
+        self._files, self._address, self._library = files, address, library
         self._id = secrets.token_hex(8)
         self._etag: str | None = None
         self._renewed = 0.0
@@ -63,8 +63,8 @@ class S3Lease:
         if etag is None:
             return
         try:
-            with s3_errors(self._place.uri, LibraryError):
-                request(self._files, "delete_object", self._place, IfMatch=etag)
+            with s3_errors(self._address.uri, LibraryError):
+                request(self._files, "delete_object", self._address, IfMatch=etag)
         except FileNotFoundError:
             return
         except LibraryError as error:
@@ -74,10 +74,10 @@ class S3Lease:
     def _try_acquire(self) -> bool:
         if self._put(IfNoneMatch="*"):
             return True
-        told, etag, age_s = self._read()
+        written, etag, age_s = self._read()
         if etag is None:
             return False  # given back in between: the next round gets it
-        if _id_of(told) == self._id:  # our own put, whose answer was lost
+        if _id_of(written) == self._id:  # our own put, whose answer was lost
             self._etag = etag
             return True
         return age_s > LEASE_TTL_S and self._put(IfMatch=etag)
@@ -86,8 +86,8 @@ class S3Lease:
         with self._guard:
             if self._put(IfMatch=self._etag):
                 return True
-            told, etag, _ = self._read()
-            self._etag = etag if _id_of(told) == self._id else None
+            written, etag, _ = self._read()
+            self._etag = etag if _id_of(written) == self._id else None
             return self._etag is not None
 
     def _put(self, **condition: str | None) -> bool:
@@ -95,8 +95,8 @@ class S3Lease:
         body = json.dumps({**holder(), "id": self._id, "nonce": secrets.token_hex(4)}).encode()  # a new ETag each time
         begun = time.monotonic()
         try:
-            with s3_errors(self._place.uri, LibraryError):
-                answer = request(self._files, "put_object", self._place, Body=body, **condition)
+            with s3_errors(self._address.uri, LibraryError):
+                answer = request(self._files, "put_object", self._address, Body=body, **condition)
         except FileNotFoundError:  # nothing there to match
             return False
         except LibraryError as error:
@@ -109,12 +109,12 @@ class S3Lease:
     def _read(self) -> tuple[str, str | None, float]:
         """(what the holder wrote, the object's ETag, its age in seconds by the server's clock)."""
         try:
-            with s3_errors(self._place.uri, LibraryError):
-                told, answer = read_small(self._files, self._place)
+            with s3_errors(self._address.uri, LibraryError):
+                written, answer = read_small(self._files, self._address)
         except FileNotFoundError:
             return "", None, 0.0
         now = parsedate_to_datetime(answer["ResponseMetadata"]["HTTPHeaders"]["date"])
-        return told.decode(errors="replace"), answer["ETag"], (now - answer["LastModified"]).total_seconds()
+        return written.decode(errors="replace"), answer["ETag"], (now - answer["LastModified"]).total_seconds()
 
     def _beat(self) -> None:
         while not self._stop.wait(LEASE_TTL_S / RENEWALS):
@@ -125,8 +125,8 @@ class S3Lease:
                 continue  # the next beat tries again; check() refuses to commit on an old lease
 
 
-def _id_of(told: str) -> str | None:
+def _id_of(written: str) -> str | None:
     try:
-        return str(json.loads(told)["id"])
+        return str(json.loads(written)["id"])
     except (ValueError, KeyError, TypeError):
         return None

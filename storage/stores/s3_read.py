@@ -18,7 +18,7 @@ from storage.stores.base import ByteRange
 from storage.stores.s3_client import (
     REQUEST_DEADLINE_S,
     TRIES,
-    ObjectPlace,
+    ObjectAddress,
     s3_errors,
     status_code,
     time_left,
@@ -34,13 +34,17 @@ _CHUNK = 1 << 20
 _BROKEN = (BotoCoreError, *S3_RETRYABLE_ERRORS)  # what a body that does not come through raises
 
 
-def read_small(files: Any, place: ObjectPlace) -> tuple[bytes, Any]:
+def read_small(files: Any, address: ObjectAddress) -> tuple[bytes, Any]:
     """(a small object whole, what S3 told of it), by one GET."""
-    return sync(files.loop, _get, files, place, timeout=REQUEST_DEADLINE_S)  # type: ignore[no-any-return]
+    return sync(files.loop, _get, files, address, timeout=REQUEST_DEADLINE_S)  # type: ignore[no-any-return]
 
 
 def read_ranges(
-    files: Any, place: ObjectPlace, ranges: Sequence[ByteRange], etag: str | None = None, deadline: float | None = None
+    files: Any,
+    address: ObjectAddress,
+    ranges: Sequence[ByteRange],
+    etag: str | None = None,
+    deadline: float | None = None,
 ) -> None:
     """Fill every range's target: neighbouring ranges by one GET, several GETs at a time.
 
@@ -48,11 +52,11 @@ def read_ranges(
     TimeoutError past ``deadline`` (of time.monotonic()), an OSError of status 412 where ``etag`` no longer fits, and
     the last error after ``TRIES`` in a row without progress.
     """
-    _read_runs(files, place, _runs(ranges), etag, deadline)
+    _read_runs(files, address, _runs(ranges), etag, deadline)
 
 
 def read_object(
-    files: Any, place: ObjectPlace, size: int, etag: str | None = None, deadline: float | None = None
+    files: Any, address: ObjectAddress, size: int, etag: str | None = None, deadline: float | None = None
 ) -> Iterator[memoryview]:
     """The object's ``size`` bytes in large blocks, each good until the next one; errors as in ``read_ranges``."""
     deadline = transfer_deadline(size) if deadline is None else deadline
@@ -63,20 +67,20 @@ def read_object(
             [ByteRange(start + offset, block[offset : offset + PIECE_BYTES])]
             for offset in range(0, len(block), PIECE_BYTES)
         ]
-        _read_runs(files, place, pieces, etag, deadline)
+        _read_runs(files, address, pieces, etag, deadline)
         yield block
 
 
-def open_object(files: Any, place: ObjectPlace, size: int) -> BinaryIO:
+def open_object(files: Any, address: ObjectAddress, size: int) -> BinaryIO:
     """A seekable reader of an object of ``size`` bytes; its reads raise LibraryError."""
-    return cast(BinaryIO, _ObjectFile(files, place, size))
+    return cast(BinaryIO, _ObjectFile(files, address, size))
 
 
 class _ObjectFile(io.RawIOBase):
     """A GET per read and nothing read ahead: pyarrow gathers its own."""
 
-    def __init__(self, files: Any, place: ObjectPlace, size: int) -> None:
-        self._files, self._object, self._size, self._position = files, place, size, 0
+    def __init__(self, files: Any, address: ObjectAddress, size: int) -> None:
+        self._files, self._object, self._size, self._position = files, address, size, 0
 
     def readable(self) -> bool:
         return True
@@ -103,20 +107,22 @@ class _ObjectFile(io.RawIOBase):
 
 
 def _read_runs(
-    files: Any, place: ObjectPlace, runs: Sequence[Sequence[ByteRange]], etag: str | None, deadline: float | None
+    files: Any, address: ObjectAddress, runs: Sequence[Sequence[ByteRange]], etag: str | None, deadline: float | None
 ) -> None:
     size = sum(len(one.target) for run in runs for one in run)
     deadline = transfer_deadline(size) if deadline is None else deadline
-    sync(files.loop, _receive_all, files, place, runs, etag, timeout=time_left(deadline))
+    sync(files.loop, _receive_all, files, address, runs, etag, timeout=time_left(deadline))
 
 
-async def _receive_all(files: Any, place: ObjectPlace, runs: Sequence[Sequence[ByteRange]], etag: str | None) -> None:
+async def _receive_all(
+    files: Any, address: ObjectAddress, runs: Sequence[Sequence[ByteRange]], etag: str | None
+) -> None:
     """All runs, ``READS`` at a time; the first error ends the others, so that nothing is written behind it."""
     waiting = iter(runs)
 
     async def receive_next() -> None:
         for run in waiting:
-            await _receive(files, place, run, etag)
+            await _receive(files, address, run, etag)
 
     try:
         async with asyncio.TaskGroup() as group:
@@ -129,13 +135,13 @@ async def _receive_all(files: Any, place: ObjectPlace, runs: Sequence[Sequence[B
     raise first
 
 
-async def _receive(files: Any, place: ObjectPlace, ranges: Sequence[ByteRange], etag: str | None) -> None:
+async def _receive(files: Any, address: ObjectAddress, ranges: Sequence[ByteRange], etag: str | None) -> None:
     """One GET over neighbouring ranges, and one more for the rest each time the connection breaks."""
     run = _Run(ranges)
     failures = 0
     while run.position < run.end:
         begun = run.position
-        body = await _open_body(files, place, run.position, run.end, etag)
+        body = await _open_body(files, address, run.position, run.end, etag)
         try:
             await run.take(body)
         except _BROKEN as error:
@@ -171,26 +177,26 @@ class _Run:
             self._waiting.pop(0)
 
 
-async def _open_body(files: Any, place: ObjectPlace, start: int, end: int, etag: str | None) -> Any:
+async def _open_body(files: Any, address: ObjectAddress, start: int, end: int, etag: str | None) -> Any:
     """The answer's body; EOFError if it does not hold the range."""
     condition = {"IfMatch": etag} if etag else {}
     asked = f"bytes={start}-{end - 1}"
     try:
-        answer = await files._call_s3("get_object", Bucket=place.bucket, Key=place.key, Range=asked, **condition)
+        answer = await files._call_s3("get_object", Bucket=address.bucket, Key=address.key, Range=asked, **condition)
     except OSError as error:
         if status_code(error) == 416:  # the range begins behind the end
-            raise EOFError(f"{place.uri} ends before byte {start}") from error
+            raise EOFError(f"{address.uri} ends before byte {start}") from error
         raise
     if int(answer["ContentLength"]) != end - start:
         answer["Body"].close()
-        raise EOFError(f"{place.uri} has {answer['ContentLength']} of the {end - start} bytes from {start}")
+        raise EOFError(f"{address.uri} has {answer['ContentLength']} of the {end - start} bytes from {start}")
     return answer["Body"]
 
 
-async def _get(files: Any, place: ObjectPlace) -> tuple[bytes, Any]:
+async def _get(files: Any, address: ObjectAddress) -> tuple[bytes, Any]:
     failures = 0
     while True:
-        answer = await files._call_s3("get_object", Bucket=place.bucket, Key=place.key)
+        answer = await files._call_s3("get_object", Bucket=address.bucket, Key=address.key)
         try:
             async with answer["Body"] as body:
                 return await body.read(), answer

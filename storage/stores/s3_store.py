@@ -15,7 +15,7 @@ from storage.stores.lease import Lease
 from storage.stores.s3_client import (
     REQUEST_DEADLINE_S,
     TRANSFER_DEADLINE_S,
-    ObjectPlace,
+    ObjectAddress,
     endpoint,
     file_system,
     parse_uri,
@@ -50,25 +50,25 @@ class S3Store:
 
     def exists(self, path: str) -> bool:
         """One HEAD."""
-        place = self._place(path)
+        address = self._address(path)
         try:
-            with s3_errors(place.uri, LibraryError):
-                request(self._files, "head_object", place)
+            with s3_errors(address.uri, LibraryError):
+                request(self._files, "head_object", address)
         except FileNotFoundError:
             return False
         return True
 
     def read_bytes(self, path: str) -> bytes:
         """One GET."""
-        place = self._place(path)
-        with s3_errors(place.uri, LibraryError):
-            return read_small(self._files, place)[0]
+        address = self._address(path)
+        with s3_errors(address.uri, LibraryError):
+            return read_small(self._files, address)[0]
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """One PUT."""
-        place = self._place(path)
-        with s3_errors(place.uri, LibraryError):
-            request(self._files, "put_object", place, Body=data)
+        address = self._address(path)
+        with s3_errors(address.uri, LibraryError):
+            request(self._files, "put_object", address, Body=data)
 
     def staging(self, path: str) -> Path:
         """In a scratch folder of this machine, removed when the store is."""
@@ -80,55 +80,57 @@ class S3Store:
 
     def publish(self, staged: Path, path: str) -> None:
         """Upload; the object is there only once it is whole."""
-        place = self._place(path)
+        address = self._address(path)
         left = time_left(transfer_deadline(staged.stat().st_size))
-        with s3_errors(place.uri, LibraryError):
-            self._files.put_file(str(staged), place.path, chunksize=UPLOAD_BYTES, max_concurrency=UPLOADS, timeout=left)
+        with s3_errors(address.uri, LibraryError):
+            self._files.put_file(
+                str(staged), address.path, chunksize=UPLOAD_BYTES, max_concurrency=UPLOADS, timeout=left
+            )
         staged.unlink()
 
     def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
         """Neighbouring ranges as one GET, several GETs at a time."""
-        place = self._place(path)
-        with s3_errors(place.uri, LibraryError):
-            read_ranges(self._files, place, ranges)
+        address = self._address(path)
+        with s3_errors(address.uri, LibraryError):
+            read_ranges(self._files, address, ranges)
 
     def blocks(self, path: str) -> Iterator[bytes | memoryview]:
         """A few GETs at a time."""
-        place = self._place(path)
-        with s3_errors(place.uri, LibraryError):
-            yield from read_object(self._files, place, self._size(place))
+        address = self._address(path)
+        with s3_errors(address.uri, LibraryError):
+            yield from read_object(self._files, address, self._size(address))
 
     def open(self, path: str) -> BinaryIO:
         """A GET per read."""
-        place = self._place(path)
-        with s3_errors(place.uri, LibraryError):
-            return open_object(self._files, place, self._size(place))
+        address = self._address(path)
+        with s3_errors(address.uri, LibraryError):
+            return open_object(self._files, address, self._size(address))
 
     def files(self, folder: str) -> Iterator[FileInfo]:
         """List the prefix."""
-        base = self._place("").path
+        base = self._address("").path
         with s3_errors(self.uri, LibraryError):
-            found = self._files.find(self._place(folder).path, detail=True, timeout=TRANSFER_DEADLINE_S)
+            found = self._files.find(self._address(folder).path, detail=True, timeout=TRANSFER_DEADLINE_S)
         for path, one in found.items():
             if path.startswith(base):  # an empty prefix is taken for the object of its name
                 yield FileInfo(path.removeprefix(base), one["size"], one["LastModified"].timestamp())
 
     def delete(self, path: str) -> None:
         """One DELETE."""
-        place = self._place(path)
-        with s3_errors(place.uri, LibraryError):
-            request(self._files, "delete_object", place)
+        address = self._address(path)
+        with s3_errors(address.uri, LibraryError):
+            request(self._files, "delete_object", address)
 
     def discard_uploads(self, oldest: float) -> None:
         """Abort multipart uploads that were begun before ``oldest``: what killed writers left, unseen but paid for."""
         with s3_errors(self.uri, LibraryError):
             for one in [one for one in self._uploads() if one["Initiated"].timestamp() <= oldest]:
-                place = ObjectPlace(self._base.bucket, one["Key"])
-                request(self._files, "abort_multipart_upload", place, UploadId=one["UploadId"])
+                address = ObjectAddress(self._base.bucket, one["Key"])
+                request(self._files, "abort_multipart_upload", address, UploadId=one["UploadId"])
 
     def lease(self) -> Lease:
         """A lease object."""
-        return S3Lease(self._files, self._place(LEASE_FILE), self.uri)
+        return S3Lease(self._files, self._address(LEASE_FILE), self.uri)
 
     def commit_lock(self) -> AbstractContextManager[None]:
         """Nothing: a commit to S3 is never undone."""
@@ -138,16 +140,16 @@ class S3Store:
         """There is no such limit."""
         return None
 
-    def _place(self, path: str) -> ObjectPlace:
+    def _address(self, path: str) -> ObjectAddress:
         prefix = f"{self._base.key}/" if self._base.key else ""
-        return ObjectPlace(self._base.bucket, prefix + path)
+        return ObjectAddress(self._base.bucket, prefix + path)
 
-    def _size(self, place: ObjectPlace) -> int:
-        return int(request(self._files, "head_object", place)["ContentLength"])
+    def _size(self, address: ObjectAddress) -> int:
+        return int(request(self._files, "head_object", address)["ContentLength"])
 
     def _uploads(self) -> Iterator[Any]:
         """All uploads below the prefix that have not ended, page by page."""
-        asked = {"Bucket": self._base.bucket, "Prefix": self._place("").key}
+        asked = {"Bucket": self._base.bucket, "Prefix": self._address("").key}
         while True:
             page = self._files.call_s3("list_multipart_uploads", timeout=REQUEST_DEADLINE_S, **asked)
             yield from page.get("Uploads", ())
@@ -158,5 +160,5 @@ class S3Store:
 
 def _table_options(options: Mapping[str, str]) -> dict[str, str]:
     url = endpoint(options)
-    place = {"aws_endpoint": url, "allow_http": str(url.startswith("http://")).lower()} if url else {}
-    return {**_TABLE_DEFAULTS, **place, **options}
+    own = {"aws_endpoint": url, "allow_http": str(url.startswith("http://")).lower()} if url else {}
+    return {**_TABLE_DEFAULTS, **own, **options}

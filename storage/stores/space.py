@@ -1,4 +1,4 @@
-"""A full disk, said as one clear error whatever layer met it."""
+"""A full disk, reported as one clear error whichever layer met it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}  # no space, over quota, over t
 
 
 @contextmanager
-def space_errors(place: str) -> Iterator[None]:
+def space_errors(location: str) -> Iterator[None]:
     """Turn an error that means "no room" into NoSpace; all others pass.
 
     LanceDB raises OSError or RuntimeError with the system's error only in its text, as ``(os error 28)``.
@@ -22,18 +22,18 @@ def space_errors(place: str) -> Iterator[None]:
         yield
     except (OSError, RuntimeError) as error:
         if _is_full(error):
-            raise NoSpace(f"no space left at {place}: free some, or run `tempo prune` ({error})") from error
+            raise NoSpace(f"no space left at {location}: free some, or run `tempo prune` ({error})") from error
         raise
 
 
 @contextmanager
-def table_errors(place: str) -> Iterator[None]:
+def table_errors(location: str) -> Iterator[None]:
     """LanceDB's errors as one line: NoSpace, or a LibraryError with what it says."""
     try:
-        with space_errors(place):
+        with space_errors(location):
             yield
     except (OSError, RuntimeError) as error:
-        raise LibraryError(f"the tables at {place} failed: {str(error).splitlines()[0][:500]}") from error
+        raise LibraryError(f"the tables at {location} failed: {str(error).splitlines()[0][:500]}") from error
 
 
 def _is_full(error: OSError | RuntimeError) -> bool:

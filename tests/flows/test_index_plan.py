@@ -18,8 +18,8 @@ from flows.run.estimate import RESERVE_BYTES, TYPICAL_BYTES_PER_S, ModelCost, ch
 from flows.run.indexing import IndexRun
 from flows.run.plan import Known, Task, make_plan
 from storage import FailureRecord, Part, Source, VideoFacts, VideoRecord, open_library
-from storage.sources.patterns import Selection
-from storage.sources.places import Place
+from storage.sources.patterns import PathFilter
+from storage.sources.source_sets import SourceSet
 from tempo_core.errors import NoSpace
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry
@@ -44,7 +44,7 @@ def failure(of: Source, stage: str = "decode") -> FailureRecord:
 def seen(*sources: Source, unsettled: tuple[Source, ...] = (), exclude: tuple[str, ...] = ()) -> Discovered:
     """What a search of /archive found."""
     waiting = tuple(Unsettled(one, "still being written: changed 3 s ago") for one in unsettled)
-    return Discovered(sources, waiting, (Place("/archive", "/archive", "/archive/"),), Selection(exclude=exclude))
+    return Discovered(sources, waiting, (SourceSet("/archive", "/archive", "/archive/"),), PathFilter(exclude=exclude))
 
 
 def planned(

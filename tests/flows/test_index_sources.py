@@ -136,7 +136,7 @@ def test_a_name_stays_on_its_line(library: Path, tmp_path: Path) -> None:
         (["--max-hours", "0"], "--max-hours 0.0: Input should be greater than 0"),
         (["--settle", "-1"], "--settle -1.0: Input should be greater than or equal to 0"),
         (["--settle", "nan"], "--settle nan: Input should be"),
-        (["--exclude", "!a"], "no pattern to include or exclude"),
+        (["--exclude", "!a"], "not a valid pattern to include or exclude"),
         (["--ray", "ray://head:10001"], "HOST:PORT"),
         (["--ray", "on"], "HOST:PORT"),
     ],

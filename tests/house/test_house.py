@@ -66,7 +66,7 @@ def test_the_import_contracts_hold() -> None:
         ("storage/writer.py", "import storage.library", "The rooms of storage stand in a line"),
         ("storage/stores/local_lease.py", "import storage.stores.s3_lease", "A disk and S3 stand side by side"),
         ("storage/search.py", "import lancedb", "LanceDB is known in one file"),
-        ("storage/sources/places.py", "import s3fs", "S3 is spoken to by its stores only"),
+        ("storage/sources/source_sets.py", "import s3fs", "S3 is spoken to by its stores only"),
     ],
 )
 def test_a_wrong_import_breaks_its_contract(tmp_path: Path, module: str, line: str, contract: str) -> None:

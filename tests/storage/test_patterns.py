@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from storage.sources.patterns import Selection, fits, split_glob
+from storage.sources.patterns import PathFilter, matches_glob, split_glob
 from tempo_core.errors import UsageError
 
 NAMES = st.sampled_from(["a", "b", "A", "cam1", "cam12", ".a", ".hid", "a.mp4", "b.mp4", "c[1].mp4", "ä\nb.mp4", "-x"])
@@ -40,7 +40,7 @@ def test_a_glob_fits_what_python_finds_on_a_disk(paths: list[str], pattern: list
     with tempfile.TemporaryDirectory() as name:
         files = planted(Path(name), paths)
         found = set(glob.glob("/".join(pattern), root_dir=name, recursive=True)) & files  # noqa: PTH207 - its rules
-        assert {path for path in files if fits(path, pattern)} == found
+        assert {path for path in files if matches_glob(path, pattern)} == found
 
 
 @given(st.lists(PARTS, max_size=6))
@@ -52,7 +52,7 @@ def test_a_glob_is_split_before_its_first_wildcard(parts: list[str]) -> None:
 
 def test_many_any_depths_cost_no_more_than_one() -> None:
     """All ways at once: one after the other would be more ways than seconds in a year."""
-    assert not fits("/".join("a" * 300), ["**"] * 40 + ["b"])
+    assert not matches_glob("/".join("a" * 300), ["**"] * 40 + ["b"])
 
 
 @pytest.mark.parametrize(
@@ -70,8 +70,8 @@ def test_many_any_depths_cost_no_more_than_one() -> None:
     ],
 )
 def test_a_pattern_takes_as_git_does(pattern: str, path: str) -> None:
-    assert Selection(include=[pattern]).wants(path)
-    assert not Selection(exclude=[pattern]).wants(path)
+    assert PathFilter(include=[pattern]).accepts(path)
+    assert not PathFilter(exclude=[pattern]).accepts(path)
 
 
 @pytest.mark.parametrize(
@@ -79,8 +79,8 @@ def test_a_pattern_takes_as_git_does(pattern: str, path: str) -> None:
     [("*.MP4", "a.mp4"), ("raw/", "raw"), ("/a.mp4", "b/a.mp4"), ("2026/*/a.mp4", "2026/05/cam1/a.mp4"), ("a", "ab/b")],
 )
 def test_a_pattern_leaves_as_git_does(pattern: str, path: str) -> None:
-    assert not Selection(include=[pattern]).wants(path)
-    assert Selection(exclude=[pattern]).wants(path)
+    assert not PathFilter(include=[pattern]).accepts(path)
+    assert PathFilter(exclude=[pattern]).accepts(path)
 
 
 @given(
@@ -89,18 +89,18 @@ def test_a_pattern_leaves_as_git_does(pattern: str, path: str) -> None:
     PATHS,
 )
 def test_excluded_is_left_out_whatever_includes_it(include: list[str], exclude: list[str], path: str) -> None:
-    wanted = Selection(include, exclude).wants(path)
-    assert wanted == (Selection(include).wants(path) and Selection(exclude=exclude).wants(path))
-    assert not Selection([*include, path], [path]).wants(path)
+    wanted = PathFilter(include, exclude).accepts(path)
+    assert wanted == (PathFilter(include).accepts(path) and PathFilter(exclude=exclude).accepts(path))
+    assert not PathFilter([*include, path], [path]).accepts(path)
 
 
 def test_without_patterns_all_is_wanted() -> None:
-    assert Selection().wants("any/thing")
+    assert PathFilter().accepts("any/thing")
 
 
 @pytest.mark.parametrize("pattern", ["", "  ", "!a", "#a", "a\\"])
 def test_what_is_no_pattern_is_told(pattern: str) -> None:
-    with pytest.raises(UsageError, match="no pattern to include or exclude"):
-        Selection(include=[pattern])
-    with pytest.raises(UsageError, match="no pattern to include or exclude"):
-        Selection(exclude=[pattern])
+    with pytest.raises(UsageError, match="not a valid pattern to include or exclude"):
+        PathFilter(include=[pattern])
+    with pytest.raises(UsageError, match="not a valid pattern to include or exclude"):
+        PathFilter(exclude=[pattern])

@@ -9,7 +9,7 @@ import pytest
 
 from flows.run.discovery import find_sources
 from storage import stat_source
-from storage.sources.places import look_up
+from storage.sources.source_sets import expand
 from storage.stores.s3_client import file_system
 from tempo_core.errors import SourceError
 from tests.support.s3_server import Proxy
@@ -25,7 +25,7 @@ def put(*keys: str) -> None:
 
 def found(name: str) -> list[str]:
     """The keys of what ``name`` stands for in the bucket; each test has a prefix of its own there."""
-    return sorted(video.uri.removeprefix(f"s3://{BUCKET}/") for video in look_up(f"s3://{BUCKET}/{name}").videos)
+    return sorted(video.uri.removeprefix(f"s3://{BUCKET}/") for video in expand(f"s3://{BUCKET}/{name}").videos)
 
 
 def test_prefixes_are_searched_for_videos(proxy: Proxy) -> None:
@@ -34,26 +34,26 @@ def test_prefixes_are_searched_for_videos(proxy: Proxy) -> None:
     put("search/day one/")  # the mark of a folder that consoles make
     assert found("search/day one") == found("search/day one/") == videos
     assert found("search/day one/notes.txt") == ["search/day one/notes.txt"]
-    assert look_up(f"s3://{BUCKET}/search/nothing").nothing is not None
+    assert expand(f"s3://{BUCKET}/search/nothing").empty_reason is not None
 
 
 def test_a_name_may_be_an_object_and_a_prefix(proxy: Proxy) -> None:
     put("both.mp4", "both.mp4/poster.mp4", "both.mp4.bak/no.mp4")
     assert found("both.mp4") == ["both.mp4", "both.mp4/poster.mp4"]
-    assert [video.below for video in look_up(f"s3://{BUCKET}/both.mp4").videos] == ["both.mp4", "poster.mp4"]
+    assert [video.relative_path for video in expand(f"s3://{BUCKET}/both.mp4").videos] == ["both.mp4", "poster.mp4"]
 
 
 def test_a_whole_bucket_is_searched(proxy: Proxy) -> None:
     put("whole.mp4", "whole/a.mp4")
-    bucket = look_up(f"s3://{BUCKET}")
-    assert {video.below for video in bucket.videos} >= {"whole.mp4", "whole/a.mp4"}
-    assert {video.uri for video in look_up(f"s3://{BUCKET}/").videos} == {video.uri for video in bucket.videos}
+    bucket = expand(f"s3://{BUCKET}")
+    assert {video.relative_path for video in bucket.videos} >= {"whole.mp4", "whole/a.mp4"}
+    assert {video.uri for video in expand(f"s3://{BUCKET}/").videos} == {video.uri for video in bucket.videos}
 
 
 def test_a_listing_tells_what_a_request_per_object_would(proxy: Proxy) -> None:
     put("listed/a.mp4", "listed/b.mp4")
-    videos = look_up(f"s3://{BUCKET}/listed/").videos
-    assert [video.source for video in videos] == [stat_source(video.uri) for video in videos]
+    videos = expand(f"s3://{BUCKET}/listed/").videos
+    assert [video.listed for video in videos] == [stat_source(video.uri) for video in videos]
     proxy.requests.clear()
     assert len(find_sources([f"s3://{BUCKET}/listed/"]).sources) == 2
     assert proxy.count("HEAD") == 0
@@ -92,11 +92,12 @@ def test_patterns_find_on_s3_what_they_find_on_a_disk(proxy: Proxy, tmp_path: Pa
     for key in KEYS:
         (tmp_path / key).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / key).touch()
-    local = look_up(f"{tmp_path}/{pattern}")
-    remote = look_up(f"s3://{BUCKET}/globbed/{pattern}")
+    local = expand(f"{tmp_path}/{pattern}")
+    remote = expand(f"s3://{BUCKET}/globbed/{pattern}")
     assert local.videos != ()
-    assert sorted(video.below for video in remote.videos) == sorted(video.below for video in local.videos)
-    assert [remote.below(video.uri) for video in remote.videos] == [video.below for video in remote.videos]
+    paths = [video.relative_path for video in remote.videos]
+    assert sorted(paths) == sorted(video.relative_path for video in local.videos)
+    assert [remote.relative_path(video.uri) for video in remote.videos] == paths
 
 
 def test_a_pattern_lists_only_what_begins_as_it_does(proxy: Proxy) -> None:
@@ -119,8 +120,8 @@ def test_patterns_choose_and_objects_settle_at_once(proxy: Proxy) -> None:
 
 def test_a_wrong_pattern_or_bucket_is_told(proxy: Proxy) -> None:
     with pytest.raises(SourceError, match="bucket takes no wildcards"):
-        look_up("s3://vid*/day one/*.mp4")
+        expand("s3://vid*/day one/*.mp4")
     with pytest.raises(SourceError, match=r"s3://no-such-bucket/.*: no such object or bucket"):
-        look_up("s3://no-such-bucket/*.mp4")
+        expand("s3://no-such-bucket/*.mp4")
     put("wrong/a.mp4")
-    assert look_up(f"s3://{BUCKET}/wrong/*.webm").nothing is not None
+    assert expand(f"s3://{BUCKET}/wrong/*.webm").empty_reason is not None

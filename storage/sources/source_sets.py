@@ -1,0 +1,162 @@
+"""The set of sources that a name stands for: a file, the videos below a folder or S3 prefix, those a glob matches."""
+
+from __future__ import annotations
+
+import glob
+import logging
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from storage.records import Source
+from storage.sources.fetch import local_path, local_uri
+from storage.sources.patterns import matches_glob, split_glob
+from tempo_core.errors import SourceError
+
+VIDEO_SUFFIXES = frozenset(
+    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
+)
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FoundVideo:
+    """A video of a set.
+
+    ``relative_path``: its path below the folder or prefix that was named. ``by_search``: a search found it; otherwise
+    it was named itself, and ``relative_path`` is its file name. ``listed``: size and mark as the listing of a bucket
+    gave them, None for a file of this machine.
+    """
+
+    uri: str
+    relative_path: str
+    by_search: bool
+    listed: Source | None = None
+
+
+@dataclass(frozen=True)
+class SourceSet:
+    """The videos that one name stands for: those there now (``videos``), and any there may be (``relative_path()``).
+
+    ``named``: what was named, in the form of ``comparison_key``; None for a glob. ``root``: what all of the set but
+    ``named`` itself begins with, ending in /. ``glob_parts``: the glob below ``root``, split at /. ``unreadable``:
+    folders that could not be searched, ending in /. ``empty_reason``: why, where the name matches nothing.
+    """
+
+    name: str
+    named: str | None
+    root: str
+    glob_parts: tuple[str, ...] = ()
+    videos: tuple[FoundVideo, ...] = ()
+    unreadable: tuple[str, ...] = ()
+    empty_reason: str | None = None
+
+    def relative_path(self, key: str) -> str | None:
+        """The path below ``root`` of a video that belongs to the set, whether it exists or not; None for any other.
+
+        ``key``: a URI in the form of ``comparison_key``. What a folder that could not be searched holds is not known,
+        so its videos do not belong to the set.
+        """
+        if key == self.named:
+            return _file_name(key)
+        if not key.startswith(self.root) or key.startswith(self.unreadable) or not is_video(key):
+            return None
+        path = key[len(self.root) :]
+        return path if not self.glob_parts or matches_glob(path, self.glob_parts) else None
+
+
+def expand(name: str) -> SourceSet:
+    """The set that a local path, file:// or s3:// URI, or a glob of either (** for any depth) stands for.
+
+    A file is taken whatever its suffix; folders are searched below for video suffixes, S3 prefixes (ending with /, or
+    no object themselves) likewise. A folder may be empty; where a name matches nothing, ``empty_reason`` says so.
+    SourceError if a bucket cannot be listed.
+    """
+    if name.startswith("s3://"):
+        return _s3_set(name)
+    path = local_path(name)
+    if path.is_file():
+        video = FoundVideo(local_uri(path), path.name, by_search=False)
+        return SourceSet(name, str(path), f"{path}/", videos=(video,))
+    if path.is_dir():
+        return _folder(name, path)
+    if glob.has_magic(str(path)):
+        return _local_glob(name, str(path))
+    return SourceSet(name, str(path), f"{path}/", empty_reason=f"{name}: no such file or folder")
+
+
+def comparison_key(uri: str) -> str:
+    """The form in which URIs are compared with sets: paths as the system names them, S3 addresses as they are."""
+    return str(local_path(uri)) if uri.startswith("file://") else uri
+
+
+def is_video(name: str) -> bool:
+    """Whether a path or URI ends like a video that is not hidden."""
+    file = _file_name(name)
+    return not file.startswith(".") and os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - or a URI
+
+
+def _folder(name: str, path: Path) -> SourceSet:
+    unreadable: list[str] = []
+
+    def note(error: OSError) -> None:
+        log.warning("a folder cannot be searched: %s", error)
+        unreadable.append(f"{str(error.filename).rstrip('/')}/")
+
+    root = f"{str(path).rstrip('/')}/"
+    files = (Path(parent, file) for parent, _, files in os.walk(path, onerror=note) for file in files if is_video(file))
+    videos = tuple(_found(files, root))
+    return SourceSet(name, str(path), root, videos=videos, unreadable=tuple(unreadable))
+
+
+def _local_glob(name: str, text: str) -> SourceSet:
+    root, parts = split_glob(text)
+    matches = [Path(match) for match in glob.iglob(text, recursive=True) if is_video(match)]  # noqa: PTH207 - absolute
+    videos = tuple(_found((match for match in matches if match.is_file()), root))
+    return SourceSet(name, None, root, parts, videos, empty_reason=None if videos else _no_video(name))
+
+
+def _found(files: Iterator[Path], root: str) -> Iterator[FoundVideo]:
+    return (FoundVideo(local_uri(file), str(file)[len(root) :], by_search=True) for file in files)
+
+
+def _s3_set(name: str) -> SourceSet:
+    from storage.sources.s3_sources import list_below
+    from storage.stores.s3_client import parse_uri
+
+    if glob.has_magic(parse_uri(name).bucket):
+        raise SourceError(f"{name}: the name of a bucket takes no wildcards")
+    is_prefix = name.endswith("/")
+    root = name if is_prefix else f"{name}/"
+    sources = (one for one in list_below(name) if is_video(one.uri) or (one.uri == name and not is_prefix))
+    videos = tuple(
+        FoundVideo(one.uri, one.uri[len(root) :] or _file_name(name), by_search=one.uri != name, listed=one)
+        for one in sources
+    )
+    if not videos and glob.has_magic(name):
+        return _s3_glob(name)
+    named, reason = None if is_prefix else name, None if videos else _no_video(name)
+    return SourceSet(name, named, root, videos=videos, empty_reason=reason)
+
+
+def _s3_glob(name: str) -> SourceSet:
+    """All that begins as the glob does, up to its first wildcard, compared by the rules of local globs."""
+    from storage.sources.s3_sources import list_beginning
+
+    root, parts = split_glob(name)
+    videos = tuple(
+        FoundVideo(one.uri, one.uri[len(root) :], by_search=True, listed=one)
+        for one in list_beginning(re.split(r"[*?[]", name, maxsplit=1)[0])
+        if one.uri.startswith(root) and is_video(one.uri) and matches_glob(one.uri[len(root) :], parts)
+    )
+    return SourceSet(name, None, root, parts, videos, empty_reason=None if videos else _no_video(name))
+
+
+def _file_name(uri: str) -> str:
+    return uri.rsplit("/", 1)[-1]
+
+
+def _no_video(name: str) -> str:
+    return f"{name}: no video there (looked for {' '.join(sorted(VIDEO_SUFFIXES))})"
