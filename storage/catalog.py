@@ -55,10 +55,16 @@ class Catalog:
         """Schema version, creation time and the default that was set."""
         return read_manifest(self.store)
 
+    def videos(self, fingerprint: str | None) -> list[VideoRecord]:
+        """The rows under a features fingerprint, None for the default one, ordered by URI."""
+        commit = self._newest()
+        if fingerprint is None:
+            fingerprint = next((chain.features for chain in self._default_first(commit.chains)), None)
+        return [record for record in commit.records if record.fingerprints.features == fingerprint]
+
     def fingerprints(self) -> list[Fingerprints]:
         """The chains that videos are committed under: the default first, then by first commit."""
-        default = self.manifest().default
-        return sorted(self._newest().chains, key=lambda chain: chain.features != default)
+        return self._default_first(self._newest().chains)
 
     def default_fingerprint(self) -> str | None:
         """The features fingerprint that is served unless another is asked for; None for an empty library."""
@@ -78,6 +84,10 @@ class Catalog:
     def rows(self, where: str) -> list[VideoRecord]:
         """The rows that fit a filter, as of now."""
         return [video_record(row) for row in self.tables.rows(CATALOG, where)]
+
+    def _default_first(self, chains: Sequence[Fingerprints]) -> list[Fingerprints]:
+        default = self.manifest().default
+        return sorted(chains, key=lambda chain: chain.features != default)
 
     def _newest(self) -> _Commit:
         version = self.tables.version(CATALOG)

@@ -105,10 +105,8 @@ def _check_generation(store: Store, tables: Tables, record: VideoRecord) -> list
 
 def _check_copies(catalog: Sequence[VideoRecord]) -> list[Problem]:
     """A content has one generation per model, and a source one row."""
-    problems, generations = (
-        [],
-        {(record.video_id, record.fingerprints.features): record.generation for record in catalog},
-    )
+    problems = []
+    generations = {(record.video_id, record.fingerprints.features): record.generation for record in catalog}
     seen: set[tuple[str, str]] = set()
     for record in catalog:
         features = record.fingerprints.features

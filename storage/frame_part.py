@@ -52,7 +52,7 @@ class FramesPartWriter:
 
 
 def read_frames(file: BinaryIO, indices: Sequence[int] | None) -> Iterator[tuple[int, list[bytes], list[float]]]:
-    """(segment index, JPEGs, presentation times) of the wanted segments, all for None, one row group at a time."""
+    """(segment index, JPEGs, presentation times) of the segments ``indices``, all for None, one row group at a time."""
     part = pq.ParquetFile(file, pre_buffer=True)
     for index in range(part.num_row_groups) if indices is None else indices:
         if not 0 <= index < part.num_row_groups:

@@ -73,10 +73,8 @@ class Library:
         ``select`` keeps what is named by URI, by the beginning of the video id (6 hex digits or more), by title or by
         file name, in the order named; UsageError for a name that fits nothing, or different videos.
         """
-        if fingerprint is None:
-            fingerprint = self.default_fingerprint()
-        catalog = self._catalog.records()
-        records = [record for record in catalog if fingerprint in {ALL_MODELS, record.fingerprints.features}]
+        every_model = fingerprint == ALL_MODELS
+        records = list(self._catalog.records()) if every_model else self._catalog.videos(fingerprint)
         return select_videos(records, select, self.uri) if select else records
 
     def sources(self, names: Sequence[str]) -> list[str]:
@@ -150,7 +148,7 @@ class Library:
         fingerprint = fingerprint or self.default_fingerprint()
         if fingerprint is None:
             return []
-        committed = self._catalog.generations(fingerprint) if videos is None else {one.generation for one in videos}
+        committed = self._catalog.generations(fingerprint) if videos is None else {video.generation for video in videos}
         return search_segments(self.tables, fingerprint, vector, limit, committed, filtered=videos is not None)
 
     def stage(self, video_id: str, fingerprints: Fingerprints) -> VideoWriter:

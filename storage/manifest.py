@@ -25,7 +25,7 @@ class Manifest:
 
 
 def read_manifest(store: Store) -> Manifest:
-    """The library's manifest; LibraryNotFound where there is none, SchemaError where it is not one of ours."""
+    """The library's manifest; LibraryNotFound where there is none, SchemaError where it is not valid."""
     try:
         data = json.loads(store.read_bytes(LIBRARY_FILE))
         return Manifest(int(data["schema"]), float(data["created"]), data["default"])
@@ -80,7 +80,7 @@ def _upgrade(store: Store) -> None:
 
 
 def _refuse_foreign_folder(store: Store) -> None:
-    """A folder with other files in it is more likely a slip than a wish."""
+    """UsageError for a folder with other files in it: its name is more likely a slip than meant."""
     if store.exists(LIBRARY_FILE):
         return
     for file in store.files(""):

@@ -24,19 +24,19 @@ def read_pending(store: Store) -> list[str]:
         return _damaged(store, str(error))
     uris = data.get("uris") if isinstance(data, dict) else None
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):
-        return _damaged(store, "it is no list of addresses")
+        return _damaged(store, "it is not a list of addresses")
     return uris
 
 
 def write_pending(store: Store, uris: Sequence[str]) -> None:
     """Replace it in one step, remove it where nothing is left; only under the lease."""
-    wanted = list(dict.fromkeys(uris))
-    if wanted:
-        store.write_bytes(PENDING_FILE, json.dumps({"uris": wanted}).encode())
+    distinct = list(dict.fromkeys(uris))
+    if distinct:
+        store.write_bytes(PENDING_FILE, json.dumps({"uris": distinct}).encode())
     elif store.exists(PENDING_FILE):
         store.delete(PENDING_FILE)
 
 
 def _damaged(store: Store, reason: str) -> list[str]:
-    log.warning("%s/%s is damaged, so what was left goes in no order: %s", store.uri, PENDING_FILE, reason)
+    log.warning("%s/%s is damaged, so what was left undone has no order: %s", store.uri, PENDING_FILE, reason)
     return []

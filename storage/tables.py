@@ -1,4 +1,4 @@
-"""The LanceDB tables of a library, as plain verbs over Arrow tables. LanceDB's ways are known here and in search.py."""
+"""The LanceDB tables of a library, as plain verbs over Arrow tables."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEYED = {CATALOG: CATALOG_SCHEMA, FAILURES: FAILURES_SCHEMA, RETIRED: RETIRED_SC
 _KEY_MARK = b"lance-schema:unenforced-primary-key"
 _NEVER = timedelta(days=36500)
 RESERVE_BYTES = 4 << 20  # left free by every commit: a row takes a few kilobytes
-_REOPEN_AFTER = 100  # appends through one handle: it grew by 0.4 MB each in STORAGE's measurement
+_REOPEN_AFTER = 100  # appends through one handle: it was measured to grow by 0.4 MB each
 
 
 class Tables:
@@ -43,7 +43,7 @@ class Tables:
     def open(self, name: str) -> Any | None:
         """The handle of a table, None where there is none.
 
-        Nor is there one where only its folder is: a kill or a full disk cut short its making, before its first commit.
+        There is none either where only its folder exists: its creation was cut short before its first commit.
         """
         table = self._handles.get(name)  # looked up once: another thread may clear them
         if table is None and name in self.names():
@@ -106,8 +106,8 @@ class Tables:
 
     def delete(self, name: str, column: str, values: Iterable[str]) -> None:
         """Remove the rows whose ``column`` is one of ``values``, in one commit; nothing is committed for none."""
-        wanted = sorted(set(values))
-        if wanted and self.count(name, where := one_of(column, wanted)):
+        distinct = sorted(set(values))
+        if distinct and self.count(name, where := one_of(column, distinct)):
             with table_errors(self.uri):  # no data file is written, and a full disk is where room must be made
                 self.ensure(name).delete(where)
 
@@ -135,7 +135,7 @@ class Tables:
     def optimize(self, name: str, keep_s: float, delete_unverified: bool) -> None:
         """Compact small fragments, then remove versions older than ``keep_s``.
 
-        ``delete_unverified`` also removes what killed commits left; only for who knows that no commit is under way.
+        ``delete_unverified`` also removes what killed commits left; only where no commit can be under way.
         """
         table = self.open(name)
         if table is None:
@@ -186,7 +186,7 @@ class Tables:
 
     def _connect(self) -> Any:
         if self._connection is None:
-            import lancedb  # a second of imports: only who reads a table pays it
+            import lancedb  # a second of imports, which only a reader of tables pays
 
             self._connection = lancedb.connect(
                 self.uri,

@@ -1,4 +1,7 @@
-"""Sources on S3: brought to bounded scratch space, hashed on the way. Where and who come from the environment."""
+"""Sources on S3: brought to bounded scratch space, hashed on the way.
+
+Endpoint and credentials come from the environment.
+"""
 
 from __future__ import annotations
 

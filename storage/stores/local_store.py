@@ -53,7 +53,7 @@ class LocalStore:
         with space_errors(self.uri):
             _make_folders(self.root / PARTS_FOLDER)  # where prune looks for what a killed writer left
             staged = self.root / PARTS_FOLDER / f"{secrets.token_hex(8)}{STAGED_SUFFIX}"
-            with staged.open("xb") as file:  # no mkstemp: who may read the folder may read the file
+            with staged.open("xb") as file:  # no mkstemp: whoever may read the folder may read the file
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -79,7 +79,7 @@ class LocalStore:
 
     def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
         """pread in pieces over a few threads, straight into the targets."""
-        pieces = [piece for wanted in ranges for piece in _pieces(wanted)]
+        pieces = [piece for byte_range in ranges for piece in _pieces(byte_range)]
         descriptor = os.open(self.root / path, os.O_RDONLY)
         try:
             _read_pieces(descriptor, pieces)
@@ -147,9 +147,9 @@ class LocalStore:
         yield FileInfo(file.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
 
 
-def _pieces(wanted: ByteRange) -> Iterator[ByteRange]:
-    for start in range(0, len(wanted.target), READ_PIECE):
-        yield ByteRange(wanted.offset + start, wanted.target[start : start + READ_PIECE])
+def _pieces(byte_range: ByteRange) -> Iterator[ByteRange]:
+    for start in range(0, len(byte_range.target), READ_PIECE):
+        yield ByteRange(byte_range.offset + start, byte_range.target[start : start + READ_PIECE])
 
 
 def _read_pieces(descriptor: int, pieces: Sequence[ByteRange]) -> None:

@@ -35,7 +35,7 @@ _BROKEN = (BotoCoreError, *S3_RETRYABLE_ERRORS)  # what a body that does not com
 
 
 def read_small(files: Any, address: ObjectAddress) -> tuple[bytes, Any]:
-    """(a small object whole, what S3 told of it), by one GET."""
+    """(a small object whole, S3's answer with its headers), by one GET."""
     return sync(files.loop, _get, files, address, timeout=REQUEST_DEADLINE_S)  # type: ignore[no-any-return]
 
 
