@@ -18,6 +18,7 @@ import torch
 
 from tempo_core.answerer import Answerer
 from tempo_core.errors import BudgetError
+from tempo_core.modules import run_layer
 from tempo_core.values import FloatArray
 
 ANSWER_TOKENS = 8  # the longest answer is a colour and a shape, or four digits
@@ -103,7 +104,7 @@ class BatchedAnswers:
         self, answerer: Answerer, answer_tokens: int = ANSWER_TOKENS, batch_tokens: int = BATCH_TOKENS
     ) -> None:
         self._answerer = answerer
-        self._llm: Any = answerer._step._llm
+        self._llm: Any = answerer._generator._llm
         self._new, self._batch_tokens = answer_tokens, batch_tokens
         self._texts: dict[tuple[int, ...], str] = {}
 
@@ -153,7 +154,7 @@ class BatchedAnswers:
     ) -> torch.Tensor:
         rotary = self._llm.model.rotary_emb(hidden, positions)
         for layer in self._llm.model.layers:
-            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, past_key_values=slab)
+            hidden = run_layer(layer, hidden, rotary, mask, slab)
         return hidden
 
     def _next(self, hidden: torch.Tensor) -> torch.Tensor:

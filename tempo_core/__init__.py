@@ -6,26 +6,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from tempo_core.allocation import allocate
-    from tempo_core.checkpoint import Checkpoint, load_checkpoint
-    from tempo_core.errors import TempoError
-    from tempo_core.prefix_cache import PrefixCache
-    from tempo_core.spec import FrameGeometry, IndexSpec
-    from tempo_core.values import SegmentPixels, SegmentState
+    from tempo_core.allocation import allocate as allocate
+    from tempo_core.checkpoint import Checkpoint as Checkpoint
+    from tempo_core.checkpoint import load_checkpoint as load_checkpoint
+    from tempo_core.errors import TempoError as TempoError
+    from tempo_core.prefix_cache import PrefixCache as PrefixCache
+    from tempo_core.spec import FrameGeometry as FrameGeometry
+    from tempo_core.spec import IndexSpec as IndexSpec
+    from tempo_core.values import SegmentPixels as SegmentPixels
+    from tempo_core.values import SegmentState as SegmentState
 
-__all__ = [
-    "Checkpoint",
-    "FrameGeometry",
-    "IndexSpec",
-    "PrefixCache",
-    "SegmentPixels",
-    "SegmentState",
-    "TempoError",
-    "allocate",
-    "load_checkpoint",
-]
-
-_HOME = {
+_MODULE_OF = {
     "Checkpoint": "checkpoint",
     "FrameGeometry": "spec",
     "IndexSpec": "spec",
@@ -36,9 +27,10 @@ _HOME = {
     "allocate": "allocation",
     "load_checkpoint": "checkpoint",
 }
+__all__ = [*_MODULE_OF]
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+    return getattr(import_module(f"{__name__}.{_MODULE_OF[name]}"), name)

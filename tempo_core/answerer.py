@@ -1,11 +1,11 @@
-"""The answering LLM: time tags and projected memory tokens in, text out, as it is generated (paper, "Global LLM").
+"""The answering LLM: time tags and projected memory tokens in, text out (paper, "Global LLM").
 
-Decoding is greedy (``decode_step.py``).
+Every answer takes one path: ``prompt``, ``token_ids`` (greedy), ``text_pieces``.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,8 +14,8 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tempo_core.decode_step import DecodeStep
 from tempo_core.errors import BudgetError, UsageError
+from tempo_core.greedy import GreedyGenerator
 from tempo_core.prompts import PromptEncoder
 
 
@@ -55,7 +55,7 @@ class Answerer:
         self._projector = projector
         self._prompts = prompts
         self._stop_ids = stop_ids
-        self._step = DecodeStep(llm)
+        self._generator = GreedyGenerator(llm)
         self.context_tokens = context_tokens
 
     @property
@@ -128,19 +128,9 @@ class Answerer:
         prompt = self.prompt(question, tag_times_s, memory, titles)
         yield from self.text_pieces(self.token_ids(prompt, max_new_tokens))
 
-    def text_pieces(self, token_ids: Iterator[int]) -> Iterator[str]:
-        """Text as soon as it is whole: a piece waits while a character's bytes are incomplete."""
-        ids: list[int] = []
-        said = ""
-        for token_id in token_ids:
-            ids.append(token_id)
-            text = self._prompts.decode(ids)
-            if text.startswith(said) and len(text) > len(said) and not text.endswith("�"):
-                yield text[len(said) :]
-                said = text
-        rest = self._prompts.decode(ids)
-        if len(rest) > len(said):
-            yield rest[len(said) :]
+    def text_pieces(self, token_ids: Iterable[int]) -> Iterator[str]:
+        """The text of token ids, special tokens left out, in pieces that end with whole characters."""
+        return self._prompts.text_pieces(token_ids)
 
     @torch.inference_mode()
     def token_ids(self, prompt: AnswerPrompt, max_new_tokens: int) -> Iterator[int]:
@@ -150,7 +140,7 @@ class Answerer:
                 f"the prompt of {len(prompt)} tokens and an answer of up to {max_new_tokens} exceed the LLM's context "
                 f"of {self.context_tokens}; lower the token budget or ask about fewer segments"
             )
-        for token_id in self._step.greedy(prompt.embeds, max_new_tokens):
+        for token_id in self._generator.greedy(prompt.embeds, max_new_tokens):
             if token_id in self._stop_ids:
                 return
             yield token_id
@@ -158,7 +148,7 @@ class Answerer:
     @torch.inference_mode()
     def next_logits(self, prompt: AnswerPrompt) -> npt.NDArray[np.float32]:
         """Logits of the first answer token, float32 (vocabulary,)."""
-        return self._step.prefill(prompt.embeds).cpu().numpy()
+        return self._generator.prefill(prompt.embeds).cpu().numpy()
 
     def _embed_ids(self, ids: list[int]) -> torch.Tensor:
         embeds: torch.Tensor = self._embed(torch.tensor(ids, dtype=torch.long, device=self.device))

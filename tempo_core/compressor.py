@@ -20,6 +20,7 @@ import torch
 from torch import nn
 
 from tempo_core.errors import NotFinite, UsageError
+from tempo_core.modules import run_layer
 from tempo_core.prefix_cache import LayerCache, PrefixCache, QuestionCache, suffix_mask
 from tempo_core.prompts import PrefixTokens, PromptEncoder
 from tempo_core.spec import StateDtype
@@ -209,7 +210,7 @@ class Compressor:
         """The decoder layers over embeddings [B, q, D]; deepstack adds a level behind each of the first layers."""
         rotary = self._text.rotary_emb(hidden, positions)
         for depth, layer in enumerate(self._text.layers):
-            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, past_key_values=cache)
+            hidden = run_layer(layer, hidden, rotary, mask, cache)
             if deepstack is not None and depth < len(deepstack[1]):
                 hidden.view(-1, hidden.shape[-1]).index_add_(0, deepstack[0], deepstack[1][depth])
         normed: torch.Tensor = self._text.norm(hidden)

@@ -6,9 +6,10 @@ Modules are made on the meta device and weights are assigned, so a 2 B model cos
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -90,6 +91,26 @@ def projector(kind: str, in_size: int, out_size: int) -> nn.Module:
         for _ in range(int(depth[1]) - 1):
             layers += [nn.GELU(), nn.Linear(out_size, out_size)]
         return nn.Sequential(*layers).eval().requires_grad_(False)
+
+
+def run_layer(
+    layer: nn.Module,
+    hidden: torch.Tensor,
+    rotary: tuple[torch.Tensor, torch.Tensor],
+    mask: torch.Tensor | None,
+    kv_cache: Any,
+) -> torch.Tensor:
+    """A decoder layer over embeddings [B, q, D]. ``kv_cache``: its ``update`` stores keys and values and returns what
+    is attended to; no ``mask`` means causal."""
+    arguments = {"position_embeddings": rotary, "attention_mask": mask, _cache_argument(type(layer).forward): kv_cache}
+    out: torch.Tensor = layer(hidden, **arguments)
+    return out
+
+
+@cache
+def _cache_argument(forward: Callable[..., Any]) -> str:
+    """``past_key_values`` until transformers 5.24 named it ``cache``; since then the old name warns, until 5.40."""
+    return "cache" if "cache" in inspect.signature(forward).parameters else "past_key_values"
 
 
 def _empty(build: Callable[[Any], nn.Module], config: Any, donor_fields: dict[str, object]) -> nn.Module:

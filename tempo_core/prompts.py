@@ -7,12 +7,14 @@ LLM:   [chat head][<T seconds>][memory tokens]...[\\n + question][chat tail]
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
+import tokenizers
+from tokenizers.decoders import DecodeStream
 
 from tempo_core.errors import BudgetError
 
@@ -41,6 +43,8 @@ class Tokenizer(Protocol):
     ) -> str: ...
     def convert_tokens_to_ids(self, tokens: str) -> int: ...
     def decode(self, token_ids: list[int], *, skip_special_tokens: bool) -> str: ...
+    @property
+    def backend_tokenizer(self) -> tokenizers.Tokenizer: ...
 
 
 @dataclass(frozen=True)
@@ -128,6 +132,17 @@ class PromptEncoder:
     def decode(self, token_ids: list[int]) -> str:
         """Text of token ids, special tokens left out."""
         return self._tokenizer.decode(token_ids, skip_special_tokens=True)
+
+    def text_pieces(self, token_ids: Iterable[int]) -> Iterator[str]:
+        """The same text as ``decode`` gives, each piece as soon as its characters' bytes are all there."""
+        stream, ids, length = DecodeStream(skip_special_tokens=True), [], 0
+        for token_id in token_ids:
+            ids.append(token_id)
+            if piece := stream.step(self._tokenizer.backend_tokenizer, token_id):
+                length += len(piece)
+                yield piece
+        if cut_off := self.decode(ids)[length:]:  # a last character whose bytes are not all there
+            yield cut_off
 
     def _chat(self, system: str) -> tuple[str, str]:
         """The chat template's text around the user's content."""

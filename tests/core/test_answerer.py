@@ -30,7 +30,7 @@ VOCABULARY = 470
 def answerer(stop_ids: frozenset[int] | None = None, context_tokens: int = 16384) -> Answerer:
     """The golden one, fresh: no slab yet."""
     golden = golden_checkpoint().answerer
-    parts = (golden._step._llm, golden._projector, golden._prompts)
+    parts = (golden._generator._llm, golden._projector, golden._prompts)
     return Answerer(*parts, context_tokens, golden._stop_ids if stop_ids is None else stop_ids)
 
 

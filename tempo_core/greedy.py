@@ -1,4 +1,4 @@
-"""Greedy decoding of the answering LLM over a static KV slab; on CUDA, one token is one replayed CUDA graph.
+"""Greedy generation by the answering LLM over a static KV slab; on CUDA, one token is one replayed CUDA graph.
 
 Floor of a token: the weights' bytes over the memory bandwidth (4 B in bf16 on an H200: 8 GB / 4.3 TB/s = 1.9 ms).
 Eager launches of the same kernels take about 34 ms (1,115 ms for 33 tokens), so they are captured.
@@ -14,12 +14,13 @@ import torch
 from torch import nn
 
 from tempo_core.errors import AnswerInterrupted
+from tempo_core.modules import run_layer
 
 _SLAB_STEP = 2048  # tokens by which the slab grows: one captured graph serves every prompt that fits it
 
 
 class _Slab:
-    """The KV slab [Y, 2, 1, H, N, D] as a decoder layer calls it; ``slot`` (1,) is where the next token goes."""
+    """One prompt's KV cache [layers, 2, 1, KV heads, length, head size]; ``slot`` (1,) is where the next token goes."""
 
     def __init__(self, config: Any, length: int, like: torch.Tensor) -> None:
         shape = (config.num_hidden_layers, 2, 1, config.num_key_value_heads, length, config.head_dim)
@@ -34,7 +35,7 @@ class _Slab:
         return int(self.kv.shape[4])
 
     def start(self, length: int) -> None:
-        """Forgets the last prompt: the next token goes behind ``length`` prefilled ones."""
+        """Generation begins: the next token goes behind ``length`` prefilled ones."""
         self.prefilling = False
         self.slot.fill_(length)
         self.mask.zero_()
@@ -43,7 +44,7 @@ class _Slab:
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Prefill: stores and returns the new ones (causal among themselves). Decoding: returns the whole slab."""
+        """Stores the new keys and values. Returns them alone while prefilling (causal), then the whole slab."""
         slab = self.kv[layer_idx]
         if self.prefilling:
             slab[0, :, :, : keys.shape[2]] = keys
@@ -54,14 +55,14 @@ class _Slab:
         return slab[0], slab[1]
 
 
-class DecodeStep:
+class GreedyGenerator:
     """Prefills a prompt and yields greedy tokens. One prompt at a time: the slab is kept between prompts."""
 
     def __init__(self, llm: nn.Module) -> None:
         self._llm: Any = llm
         self._slab: _Slab | None = None
         self._graph: Any = None
-        self._prompts = 0  # prefilled so far: tells a stream that the slab is no longer its own
+        self._prompts = 0  # prefilled so far: an answer whose prompt is not the last one has lost the slab
         self._lock = threading.RLock()  # a step of one thread inside another's would mix their answers
 
     @torch.inference_mode()
@@ -106,7 +107,8 @@ class DecodeStep:
         self._graph.replay()
 
     def _one_token(self, slab: _Slab) -> None:
-        """Reads ``slab.token`` at ``slab.slot``, replaces it by its successor. No host value decides: capturable."""
+        """Replaces ``slab.token``, which stands at ``slab.slot``, by the next one. No branch depends on a value of the
+        device, so a CUDA graph can capture it."""
         slab.mask.index_fill_(3, slab.slot, True)
         embeds = self._llm.model.embed_tokens(slab.token)
         logits = self._logits(embeds, slab.slot[None], slab.mask, slab)
@@ -114,8 +116,9 @@ class DecodeStep:
         slab.slot.add_(1)
 
     def _capture(self, slab: _Slab) -> Any:
-        """A CUDA graph of ``_one_token``. What the warm-up moved is put back; its KV row is rewritten alike."""
-        kept = [(tensor, tensor.clone()) for tensor in (slab.slot, slab.token, slab.mask)]
+        """A CUDA graph of ``_one_token``. Capturing needs a run before it, whose changes are undone here; the slab
+        row that it writes is written again, with the same values, by the first replay."""
+        before = [(tensor, tensor.clone()) for tensor in (slab.slot, slab.token, slab.mask)]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -124,7 +127,7 @@ class DecodeStep:
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             self._one_token(slab)
-        for tensor, value in kept:
+        for tensor, value in before:
             tensor.copy_(value)
         return graph
 
@@ -142,6 +145,6 @@ class DecodeStep:
         model = self._llm.model
         rotary = model.rotary_emb(hidden, positions)
         for layer in model.layers:
-            hidden = layer(hidden, position_embeddings=rotary, attention_mask=mask, past_key_values=slab)
+            hidden = run_layer(layer, hidden, rotary, mask, slab)
         logits: torch.Tensor = self._llm.lm_head(model.norm(hidden[:, -1]))
         return logits[0].float()
