@@ -6,6 +6,7 @@ the modules that inference runs. Shapes: rows, new tokens, D hidden, H key-value
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import torch
@@ -20,6 +21,7 @@ _EPSILON = 1e-6
 
 
 def run_layers(
+    layer_function: DecoderLayer,
     decoder: Any,
     hidden: Tensor,
     positions: Tensor,
@@ -30,6 +32,7 @@ def run_layers(
 ) -> Tensor:
     """A decoder's layers over embeddings [rows, new, D], final-normed; no mask means causal.
 
+    ``layer_function`` computes each layer: ``decoder_layer``, compiled or as it is written.
     ``kept`` gets each layer's keys and values, the past's included.
     """
     if torch.is_autocast_enabled(hidden.device.type):
@@ -38,7 +41,7 @@ def run_layers(
     nothing = (hidden.new_zeros(0), hidden.new_zeros(0))
     for depth, layer in enumerate(decoder.layers):
         before = past[depth] if past else nothing
-        hidden, keys, values = decoder_layer(_weights(layer), hidden, rotary, before, mask)
+        hidden, keys, values = layer_function(_weights(layer), hidden, rotary, before, mask)
         if kept is not None:
             kept.append((keys, values))
         if deepstack is not None and depth < len(deepstack):
@@ -61,6 +64,9 @@ class LayerWeights(NamedTuple):
     gate: Tensor
     up: Tensor
     down: Tensor
+
+
+DecoderLayer = Callable[[LayerWeights, Tensor, KeyValue, KeyValue, Tensor | None], tuple[Tensor, Tensor, Tensor]]
 
 
 def _weights(layer: Any) -> LayerWeights:
@@ -101,11 +107,3 @@ def decoder_layer(
 def _rms_norm(hidden: Tensor, weight: Tensor) -> Tensor:
     wide = hidden.float()
     return weight * (wide * torch.rsqrt(wide.square().mean(-1, keepdim=True) + _EPSILON)).to(hidden.dtype)
-
-
-def compile_layers() -> None:
-    """Compiles the layer: each kind of call once."""
-    import torch._dynamo
-
-    torch._dynamo.config.cache_size_limit = 64
-    globals()["decoder_layer"] = torch.compile(decoder_layer, dynamic=False)

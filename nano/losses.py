@@ -17,8 +17,8 @@ import torch
 from torch import nn
 
 from nano.batches import LABELS, MOST_VIDEOS, NOTHING, Batch
-from nano.decoder import run_layers
 from nano.model import NanoModel, PrefixBatch, SuffixBatch, patchify
+from nano.optimize import Optimize, as_written
 from nano.prompting import PackedPrompts, PromptTables, prompt_embeds
 from nano.render import FRAME_EDGE, SceneBatch, render, sampled_moments
 from nano.sizes import NANO
@@ -53,30 +53,20 @@ class Probes(nn.Module):
         self.scale, self.bias = nn.Parameter(torch.tensor(2.3)), nn.Parameter(torch.tensor(-5.0))
 
 
-def draw_patches(batch: Batch, generator: torch.Generator) -> Tensor:
-    """What the vision tower takes of a batch, [B, T, patches, 1536]."""
-    device, count = batch.moments.device, batch.moments.numel()
-    shape = (count, SEGMENT_FRAMES, FRAME_EDGE, FRAME_EDGE, 3)
-    noise = torch.randn(shape, generator=generator, device=device, dtype=torch.bfloat16)
-    return noisy_patches(batch.scenes, noise, torch.rand(count, 1, 1, 1, 1, generator=generator, device=device) * NOISE)
-
-
 def noisy_patches(scenes: SceneBatch, noise: Tensor, level: Tensor) -> Tensor:
     """Rendered scenes as the vision tower takes them, with a codec's noise."""
     frames = render(scenes, sampled_moments(noise.device)) + noise * level
     return patchify(frames.clamp(0, 1))
 
 
-def compile_rendering() -> None:
-    """Fuses the rendering's hundred elementwise steps."""
-    globals()["noisy_patches"] = torch.compile(noisy_patches, dynamic=False)
-
-
 class Losses(nn.Module):
-    """The model with its probes and the tables of its prompts on a device."""
+    """The model with its probes and the tables of its prompts on a device; ``optimize`` is for the rendering."""
 
-    def __init__(self, model: NanoModel, tables: Tables, device: torch.device | str) -> None:
+    def __init__(
+        self, model: NanoModel, tables: Tables, device: torch.device | str, optimize: Optimize = as_written
+    ) -> None:
         super().__init__()
+        self._noisy_patches = optimize(noisy_patches)
         self.model, self.probes = model, Probes()
         self._prompts = PromptTables(tables, device)
         questions = tables.suffixes.ids.shape[1]
@@ -93,6 +83,15 @@ class Losses(nn.Module):
         }
         self._tables = {name: torch.as_tensor(value).to(device) for name, value in self._tables.items()}
         self.to(device)
+
+    def draw_patches(self, batch: Batch, generator: torch.Generator) -> Tensor:
+        """What the vision tower takes of a batch, [B, T, patches, 1536]."""
+        device, count = batch.moments.device, batch.moments.numel()
+        shape = (count, SEGMENT_FRAMES, FRAME_EDGE, FRAME_EDGE, 3)
+        noise = torch.randn(shape, generator=generator, device=device, dtype=torch.bfloat16)
+        level = torch.rand(count, 1, 1, 1, 1, generator=generator, device=device) * NOISE
+        patches: Tensor = self._noisy_patches(batch.scenes, noise, level)
+        return patches
 
     def see(self, batch: Batch, patches: Tensor) -> tuple[Tensor, Tensor]:
         """Visual states [B, L, S, D], and the loss of naming what the scenes show."""
@@ -158,7 +157,7 @@ class Losses(nn.Module):
         asked = batch.texts[:, :FEATURE_QUESTIONS].flatten()
         ids, ends = t["summary_ids"][asked], t["summary_lengths"][asked]
         places = torch.arange(ids.shape[1], device=ids.device).expand(3, len(ids), -1)
-        hidden = run_layers(model.text, model.text.embed_tokens(ids), places, None, None)
+        hidden = model.run_layers(model.text, model.text.embed_tokens(ids), places, None, None)
         questions = hidden[torch.arange(len(ids), device=ids.device), ends - 1]
         cosine = (
             nn.functional.normalize(questions.float(), dim=-1) @ nn.functional.normalize(segments.float(), dim=-1).T

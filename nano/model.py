@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import nn
 from transformers import Qwen3Config, Qwen3VLConfig
 
-from nano import decoder
-from nano.decoder import KeyValue
+from nano.decoder import KeyValue, decoder_layer, run_layers
+from nano.optimize import Optimize, as_written
 from nano.render import FRAME_EDGE
 from nano.sizes import NANO, base_config, tempo_config
 from nano.tokenizer import vocabulary
@@ -30,10 +31,15 @@ EMBED_STD = 0.044  # so that the relevance direction, a difference of two rows, 
 
 
 class NanoModel(nn.Module):
-    """SVLM, memory tokens, projector and LLM. ``base_embed``: the SVLM's embeddings as they began, never trained."""
+    """SVLM, memory tokens, projector and LLM, whose layers run as ``optimize`` makes them.
 
-    def __init__(self) -> None:
+    ``base_embed``: the SVLM's embeddings as they began, never trained.
+    """
+
+    def __init__(self, optimize: Optimize = as_written) -> None:
         super().__init__()
+        self.run_layers = partial(run_layers, optimize(decoder_layer))
+        self._vision_block = optimize(vision_block)
         svlm_fields: dict[str, Any] = base_config()
         llm_fields: dict[str, Any] = tempo_config()
         svlm = Qwen3VLConfig(**svlm_fields)
@@ -69,7 +75,7 @@ class NanoModel(nn.Module):
         bounds = torch.arange(batch * pairs + 1, device=patches.device, dtype=torch.int32) * GRID**2
         levels: list[Tensor] = []
         for depth, block in enumerate(self.vision.blocks):
-            hidden = vision_block(block, hidden, bounds, rotary)
+            hidden = self._vision_block(block, hidden, bounds, rotary)
             if depth in NANO.deepstack:
                 levels.append(self.vision.deepstack_merger_list[len(levels)](hidden))
         stacked = torch.stack([self.vision.merger(hidden), *levels])
@@ -80,7 +86,7 @@ class NanoModel(nn.Module):
         """Keys and values of the chat head that all prefixes share, [1, H, length, head size] a layer."""
         positions = torch.arange(len(ids), device=ids.device).expand(3, 1, -1)
         kept: list[KeyValue] = []
-        decoder.run_layers(self.text, self._words(ids)[None], positions, None, None, kept=kept)
+        self.run_layers(self.text, self._words(ids)[None], positions, None, None, kept=kept)
         return kept
 
     def prefill(self, states: Tensor, prefix: PrefixBatch, head: list[KeyValue]) -> list[KeyValue]:
@@ -92,7 +98,7 @@ class NanoModel(nn.Module):
         length, seen = embeds.shape[1], head[0][0].shape[2]
         mask = torch.ones(length, seen + length, dtype=torch.bool, device=embeds.device).tril(seen)
         kept: list[KeyValue] = []
-        decoder.run_layers(self.text, embeds, prefix.positions, head, mask[None, None], deepstack=levels, kept=kept)
+        self.run_layers(self.text, embeds, prefix.positions, head, mask[None, None], deepstack=levels, kept=kept)
         return kept
 
     def read(self, prefix: list[KeyValue], lengths: Tensor, next_positions: Tensor, suffix: SuffixBatch) -> Tensor:
@@ -108,7 +114,7 @@ class NanoModel(nn.Module):
         own = (block[:, None] == block) & (step[:, None] >= step)
         parts = [real[:, None].expand(-1, len(step), -1), own.expand(batch, -1, -1)]
         embeds = suffix.embeds.reshape(batch, len(step), -1)
-        hidden = decoder.run_layers(self.text, embeds, positions, prefix, torch.cat(parts, dim=2)[:, None])
+        hidden = self.run_layers(self.text, embeds, positions, prefix, torch.cat(parts, dim=2)[:, None])
         return hidden.reshape(rows, new, -1)
 
     def suffix(self, ids: Tensor, lengths: Tensor) -> SuffixBatch:
@@ -122,7 +128,7 @@ class NanoModel(nn.Module):
     def answer(self, embeds: Tensor) -> Tensor:
         """The LLM's final-normed states [rows, length, D] over right-padded prompts."""
         positions = torch.arange(embeds.shape[1], device=embeds.device)[None]
-        return decoder.run_layers(self.llm.model, embeds, positions, None, None)
+        return self.run_layers(self.llm.model, embeds, positions, None, None)
 
 
 @dataclass(frozen=True)
@@ -156,12 +162,6 @@ def vision_block(block: Any, hidden: Tensor, bounds: Tensor, rotary: KeyValue) -
     """One layer of the vision tower."""
     out: Tensor = block(hidden, cu_seqlens=bounds, position_embeddings=rotary)
     return out
-
-
-def compile_layers() -> None:
-    """Compiles what costs most, the layers of all three models."""
-    decoder.compile_layers()
-    globals()["vision_block"] = torch.compile(vision_block, dynamic=False)
 
 
 def patchify(frames: Tensor) -> Tensor:

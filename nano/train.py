@@ -25,13 +25,12 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from nano import losses as nano_losses
-from nano import model as nano_model
 from nano.batches import Batch, Batches, BatchShape
 from nano.checkpoint import write_checkpoint
-from nano.losses import WEIGHTS, Losses, draw_patches
+from nano.losses import WEIGHTS, Losses
 from nano.model import NanoModel
 from nano.muon import Muon
+from nano.optimize import Optimize, as_written, compiled
 from nano.prompting import draw_counts
 from nano.recorded import RecordedStep
 from nano.schedule import Kind, Schedule
@@ -78,11 +77,11 @@ class Run:
             one.load_state_dict(saved)
 
 
-def begin(schedule: Schedule, device: torch.device) -> Run:
+def begin(schedule: Schedule, device: torch.device, optimize: Optimize = as_written) -> Run:
     """A new run, from the seed."""
     torch.manual_seed(SEED)
     with TemporaryDirectory() as folder:
-        losses = Losses(NanoModel(), Tables(Path(folder)), device)
+        losses = Losses(NanoModel(optimize), Tables(Path(folder)), device, optimize)
     return Run(losses, make_optimizers(losses, schedule), schedule, device)
 
 
@@ -155,7 +154,7 @@ class _Steps:
                 group["lr"].fill_(run.schedule.rate(run.step) * group["peak"])
         if kind not in self._recorded:
             self._recorded[kind] = RecordedStep(partial(_compute, run, kind), run.forget_gradients)
-        return self._recorded[kind](batch, draw_patches(batch, generator), counts)
+        return self._recorded[kind](batch, run.losses.draw_patches(batch, generator), counts)
 
 
 def _compute(run: Run, kind: Kind, batch: Batch, patches: Tensor, counts: Tensor) -> dict[str, Tensor]:
@@ -198,11 +197,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command line: 0 where the training is whole, 3 where it was stopped before."""
     options = _options(arguments)
     deadline = time.monotonic() + options.minutes * 60
-    if not options.eager:
-        nano_model.compile_layers()
-        nano_losses.compile_rendering()
     torch.set_float32_matmul_precision("high")
-    run = begin(Schedule(), torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    run = begin(Schedule(), device, as_written if options.eager else compiled)
     if options.state.exists():
         try:
             run.load(options.state)

@@ -27,7 +27,7 @@ _MODULE_OF = {
     "allocate": "allocation",
     "load_checkpoint": "checkpoint",
 }
-__all__ = [*_MODULE_OF]
+__all__ = list(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:

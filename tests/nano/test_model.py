@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,7 @@ from safetensors import safe_open
 from nano.batches import Batch, BatchShape, draw_batch
 from nano.checkpoint import SHARD_BYTES, write_checkpoint
 from nano.losses import Losses
-from nano.model import NanoModel, patchify
+from nano.model import GRID, NanoModel, patchify
 from nano.prompting import PromptTables, prompt_embeds
 from nano.render import render, sampled_moments
 from nano.sizes import NANO
@@ -200,3 +201,19 @@ def test_weights_of_the_base_are_its_embeddings(both: Both) -> None:
     with safe_open(both.folder / "tempo-nano-base" / "model.safetensors", "pt") as file:
         (name,) = file.keys()
         assert file.get_tensor(name).shape == both.losses.model.get_buffer("base_embed").shape
+
+
+def test_every_layer_runs_as_it_was_optimized() -> None:
+    calls: list[str] = []
+
+    def counted(function: Any) -> Any:
+        def call(*arguments: Any, **named: Any) -> Any:
+            calls.append(function.__name__)
+            return function(*arguments, **named)
+
+        return call
+
+    model = NanoModel(counted)
+    model.head(torch.zeros(3, dtype=torch.long))
+    model.encode(torch.zeros(1, 1, GRID**2, 1536))
+    assert calls == ["decoder_layer"] * NANO.layers + ["vision_block"] * NANO.vision_depth
