@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -203,6 +204,7 @@ def test_a_run_waits_for_the_successor_of_its_only_worker(
 ) -> None:
     monkeypatch.setattr("flows.run.dispatch.BEAT_S", 0.01)
     starting: Future[None] = Future()
+    beats = count()
 
     def on_replace(worker: int) -> Future[None]:
         pool.workers = ()
@@ -210,7 +212,7 @@ def test_a_run_waits_for_the_successor_of_its_only_worker(
         return starting
 
     def loads() -> Sequence[WorkerLoad]:
-        if not pool.workers:
+        if next(beats) == 1:
             pool.workers = (0,)
             starting.set_result(None)
         return ()

@@ -111,12 +111,12 @@ def test_a_chunk_that_cannot_be_encoded_fails_alone(encoder: Encoder, watched: W
 
 
 def test_numbers_that_are_not_finite_fail_their_own_video_only(encoder: Encoder, watched: Watched) -> None:
-    chunks = [video(0, 1), video(1, 2), video(2, 3)]
-    watched.not_finite = chunks[1]
-    first, second, third = [encoder.submit(chunk) for chunk in chunks]
+    chunks = [video(0, 1), video(1, 2), video(2, 3), video(3, 1)]
+    watched.not_finite = chunks[2]
+    first, second, third, fourth = [encoder.submit(chunk) for chunk in chunks]
     watched.gate.set()
-    assert attempt("b.mp4", second.result) == Failure(ENCODE, "the features of segment 1 are not finite")
-    for future, pixels in ((first, chunks[0]), (third, chunks[2])):
+    assert attempt("c.mp4", third.result) == Failure(ENCODE, "the features of segment 1 are not finite")
+    for future, pixels in ((first, chunks[0]), (second, chunks[1]), (fourth, chunks[3])):
         assert_same(future.result(timeout=60), alone(pixels))
 
 

@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -17,7 +16,8 @@ import pytest
 from flows.on_ray.ray_start import connect_ray
 from tempo_core.errors import TempoError, UsageError
 from tests.support import ROOT
-from tests.support.ray_processes import alive, descendants, listening
+from tests.support.ray_processes import alive, descendants, listening, titles
+from tests.support.waiting import wait_until
 
 AGENTS = ("ray::DashboardAgent", "ray::RuntimeEnvAgent")  # they report on a node, and do no work
 pytestmark = pytest.mark.ray
@@ -57,17 +57,6 @@ def line(process: subprocess.Popen[str]) -> str:
     raise AssertionError(process.communicate(timeout=30)[1])
 
 
-def name(pid: int) -> str:
-    return Path(f"/proc/{pid}/cmdline").read_text().rstrip("\0 ")
-
-
-def gone(processes: dict[int, int], within_s: float) -> bool:
-    deadline = time.monotonic() + within_s
-    while alive(processes) and time.monotonic() < deadline:
-        time.sleep(0.1)
-    return not alive(processes)
-
-
 @pytest.fixture(scope="module")
 def started() -> Iterator[subprocess.Popen[str]]:
     """A driver whose Ray has run a task that failed."""
@@ -91,10 +80,10 @@ def test_ray_of_this_machine_listens_on_loopback_only_and_ends_with_a_killed_dri
     os.kill(started.pid, signal.SIGKILL)
     _, said = started.communicate(timeout=30)
     assert said == ""  # of workers' output and errors, nothing runs into the user's terminal
-    agents = {pid: start for pid, start in processes.items() if name(pid) in AGENTS}
+    agents = {pid: processes[pid] for pid, title in titles(processes).items() if title in AGENTS}
     assert len(agents) == 2
     works = {pid: start for pid, start in processes.items() if pid not in agents}
-    assert gone(works, within_s=20), {pid: name(pid) for pid in alive(works)}
+    assert wait_until(lambda: not alive(works), within_s=20), titles(alive(works))
     for pid in alive(agents):  # they try for 60 s to tell the dead driver that its Ray is dead
         os.kill(pid, signal.SIGKILL)
 
