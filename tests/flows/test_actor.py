@@ -1,10 +1,11 @@
-"""The stream of a decoding task as an actor pulls it: waiting for a CPU is no video's fault, a long video no hang."""
+"""Actors and the decoding tasks that they read: waiting is no video's fault, and a dead actor has a successor."""
 
 from __future__ import annotations
 
 import threading
-import time
-from concurrent.futures import Future
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, cast
@@ -13,12 +14,14 @@ import pytest
 import ray
 from ray.exceptions import OutOfMemoryError
 
+from flows.models import identify_model
 from flows.on_ray import actor
-from flows.on_ray.actor import decode_by_task, item_deadline_s
+from flows.on_ray.actor import EncodingActor, WorkerSetup, decode_by_task, item_deadline_s
 from flows.on_ray.cluster import ActorPool
 from flows.on_ray.ray_start import start_ray
 from flows.video.source_frames import DecodeSettings, Sampled
-from tempo_core.errors import WorkerDied
+from storage import open_library
+from tempo_core.errors import CheckpointError, WorkerDied
 from tempo_core.sampling import sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
 from tests.support.tempo_cli import small_video
@@ -36,7 +39,7 @@ def test_an_item_may_take_a_tenth_of_real_time_however_long_the_video() -> None:
 
 
 def test_an_encoding_process_that_ray_kills_for_memory_has_died_like_any_other() -> None:
-    """Ray tells that by an error which is no RayActorError."""
+    """Ray reports that by an error which is not a RayActorError."""
     killed: Any = OutOfMemoryError
     future: Future[Any] = Future()
     future.set_exception(killed("to make room"))
@@ -44,17 +47,73 @@ def test_an_encoding_process_that_ray_kills_for_memory_has_died_like_any_other()
         ActorPool.result(cast("ActorPool", None), future)
 
 
+def test_an_actor_computes_with_the_cpus_that_its_container_allows(
+    setup: WorkerSetup, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[int] = []
+    monkeypatch.setattr("flows.on_ray.actor.cpu_count", lambda: 3)
+    monkeypatch.setattr("torch.set_num_threads", threads.append)
+    EncodingActor().ready(setup)
+    assert threads == [3]
+
+
+@pytest.fixture(scope="module")
+def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkerSetup:
+    library = open_library(str(tmp_path_factory.mktemp("pool") / "library"), create=True)
+    model = identify_model("embedded")
+    return WorkerSetup(model.id, library.uri, PAPER, model.fingerprints(PAPER))
+
+
+@pytest.fixture(scope="module")
+def machine() -> Iterator[None]:
+    """Ray, which is told of two GPUs."""
+    with start_ray(num_cpus=1, num_gpus=2):
+        yield
+
+
 @pytest.mark.ray
 @pytest.mark.slow
 def test_a_video_that_waits_long_for_a_cpu_is_read_when_there_is_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    machine: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The videos before it may take hours."""
     monkeypatch.setattr(actor, "OPEN_DEADLINE_S", 3.0)
     uri = str(small_video(tmp_path / "talk.mp4", seconds=1))
-    with start_ray(num_cpus=1):
-        hold: Any = ray.remote(lambda: time.sleep(9))
-        hold.remote()
-        reading = decode_by_task(uri, DecodeSettings(PAPER, FrameGeometry(), threads=1), threading.Event())
-        assert reading.opened.source.uri == uri
-        reading.close()
+    holder: Any = ray.remote(num_cpus=1)(type("Holder", (), {"holds": lambda _: True})).remote()
+    assert ray.get(holder.holds.remote())
+    settings = DecodeSettings(PAPER, FrameGeometry(), threads=1)
+    with ThreadPoolExecutor(1) as thread:
+        reading = thread.submit(decode_by_task, uri, settings, threading.Event())
+        with pytest.raises(TimeoutError):
+            reading.result(timeout=actor.OPEN_DEADLINE_S + 1)
+        ray.kill(holder)
+        with closing(reading.result(timeout=120)) as opened:
+            assert opened.opened.source.uri == uri
+
+
+@pytest.fixture(scope="module")
+def pool(machine: None, setup: WorkerSetup) -> Iterator[ActorPool]:
+    with closing(ActorPool(setup, video_count=2)) as opened:
+        yield opened
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_nobody_waits_for_the_successor_of_a_dead_actor(pool: ActorPool) -> None:
+    ray.kill(pool._actors[0])
+    starting = pool.replace(0)
+    assert not starting.done()
+    assert pool.workers == [1]
+    starting.result(timeout=120)
+    assert pool.workers == [0, 1]
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_successor_that_dies_before_it_is_ready_is_an_error_of_the_model(pool: ActorPool) -> None:
+    ray.kill(pool._actors[1])
+    starting = pool.replace(1)
+    ray.kill(pool._actors[1])
+    with pytest.raises(CheckpointError, match="did not come up with"):
+        pool.result(starting)
+    assert pool.workers == [0]

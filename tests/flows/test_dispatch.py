@@ -173,6 +173,23 @@ def dies_at_first(pool: Scripted, uri: str) -> Callable[[Job, Future[Outcome]], 
     return on_index
 
 
+def test_of_several_that_were_under_way_the_one_that_kills_its_worker_is_found_out(
+    library: Library, writer: Writer
+) -> None:
+    def on_index(job: Job, future: Future[Outcome]) -> None:
+        if job.uri == "/b.mp4":
+            future.set_exception(WorkerDied("killed"))
+        elif "replace 0" in pool.calls:
+            future.set_result(pool.staged(job))
+
+    pool = Scripted(library, opened, on_index)
+    results = run(pool, writer, ["/a.mp4", "/b.mp4", "/c.mp4"])
+    assert [results[uri].status for uri in ("/a.mp4", "/b.mp4", "/c.mp4")] == ["indexed", "failed", "indexed"]
+    assert results["/b.mp4"].reason == "the process that worked on it died twice: killed"
+    assert pool.calls.count("index /a.mp4") == 2  # it was under way the first time
+    assert pool.calls.count("index /b.mp4") == 3  # once with another, twice alone
+
+
 def test_the_first_death_is_reported_as_one_and_only_the_last_as_two(
     library: Library, writer: Writer, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -13,7 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from flows.on_ray.cluster import refuse_local
+from flows.on_ray.ray_start import connect_ray
 from storage.stores.s3_client import file_system
+from tempo_core.errors import UsageError
 from tests.support import ROOT
 from tests.support.alike import assert_alike
 from tests.support.s3_server import CREDENTIALS, Fault, Proxy, fault_proxy
@@ -69,18 +72,16 @@ def videos(network: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_place_that_one_node_sees_is_refused(cluster: str, videos: Path, tmp_path: Path) -> None:
-    asked = {"library": (SOURCES, tmp_path / "library"), "sources": (videos, f"s3://{BUCKET}/refused")}
-    runs = {
-        what: start_tempo("index", source, "--library", library, "--ray", cluster)
-        for what, (source, library) in asked.items()
-    }
-    said = {what: ended(run) for what, run in runs.items()}
-    for what, place in {"library": tmp_path / "library", "sources": videos / "a.mp4"}.items():
-        assert said[what].code == 2, said[what].err
-        line = said[what].err.splitlines()[-1]
-        assert line.startswith(f"tempo: {place} is a place on one machine, and the cluster has 2 nodes")
-        assert "s3://" in line
+def test_a_path_that_one_node_sees_is_refused(cluster: str, videos: Path, tmp_path: Path) -> None:
+    with connect_ray(cluster):
+        for path, library, source in [
+            (tmp_path / "library", tmp_path / "library", SOURCES),
+            (videos / "a.mp4", LIBRARY, videos / "a.mp4"),
+        ]:
+            with pytest.raises(
+                UsageError, match=f"^{path} is a place on one machine, and the cluster has 2 nodes.*s3://"
+            ):
+                refuse_local(str(library), [str(source)])
 
 
 def test_from_s3_to_s3_through_a_bad_network(network: Proxy, cluster: str, videos: Path, tmp_path: Path) -> None:

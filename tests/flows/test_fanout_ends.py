@@ -31,7 +31,7 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One video that is over soon, and one that takes its time."""
     folder = tmp_path_factory.mktemp("archive")
     small_video(folder / "a.mp4", seconds=2)
-    small_video(folder / "slow.mp4", seconds=6)
+    small_video(folder / "slow.mp4", seconds=4)
     return folder
 
 
@@ -82,7 +82,7 @@ def below_it(process: subprocess.Popen[str]) -> list[str]:
     return list(titles(descendants(process.pid)).values())
 
 
-def told(said: Said) -> list[str]:
+def errors(said: Said) -> list[str]:
     """Lines on standard error, but for the one about the model."""
     return [line for line in said.err.splitlines() if "its own small world" not in line]
 
@@ -122,7 +122,7 @@ def test_an_interrupted_run_ends_clean(
     assert_all_gone(run)
     said = ended(run.process)
     assert said.code == 130, said.err
-    assert told(said) == ["tempo: interrupted; what was finished is kept"]
+    assert errors(said) == ["tempo: interrupted; what was finished is kept"]
     assert open_library(str(run.library)).verify() == []
     assert open_library(str(run.library)).status().unreferenced_bytes == 0
     assert_made_whole(run, archive, undisturbed)
@@ -134,7 +134,7 @@ def test_a_full_disk_ends_the_run_with_one_error(archive: Path, undisturbed: Pat
     resource.prlimit(run.encoder, resource.RLIMIT_FSIZE, (10_000, 10_000))
     said = ended(run.process)
     assert said.code == 1, said.err
-    (line,) = told(said)
+    (line,) = errors(said)
     assert line.startswith(f"tempo: no space left at {run.library}")
     assert "run `tempo prune`" in line
     assert_all_gone(run)

@@ -42,10 +42,10 @@ def night(tmp_path_factory: pytest.TempPathFactory) -> Night:
     archive.mkdir()
     for number, name in enumerate(["a1", "c-killed-once", "d-killed", "e-hangs"]):
         small_video(archive / f"{name}.mp4", seconds=3, rate=str(5 + number))
-    small_video(archive / "b1.mp4", seconds=6)
+    small_video(archive / "b1.mp4", seconds=4)
     for one, twin in (("a1", "a2"), ("b1", "b2")):
         shutil.copy(archive / f"{one}.mp4", archive / f"{twin}.mp4")
-    broken = once("sleep 3; echo 'this decoder is broken' >&2; exit 1", "a")
+    broken = once("sleep 1; echo 'this decoder is broken' >&2; exit 1", "a")
     killed_once = once(KILL_READER, "c")
     faults = {"a": broken, "b": SLOW, "c": killed_once, "d": KILL_READER, "e": HANG}
     ffmpeg = faulty_ffmpeg(folder, faults)
@@ -115,22 +115,19 @@ def test_run_again_the_library_is_that_of_an_undisturbed_run(night: Night, tmp_p
     assert_alike(night.library, tmp_path / "undisturbed")
 
 
-def test_a_video_that_kills_the_encoding_process_is_found_out_and_the_others_are_indexed_once(tmp_path: Path) -> None:
+def test_an_encoding_process_that_is_killed_costs_no_video(tmp_path: Path) -> None:
+    """Which video is recorded where one kills it again and again, ``test_dispatch`` shows."""
     archive, library = tmp_path / "archive", tmp_path / "library"
     archive.mkdir()
     for number, name in enumerate(["a", "guilty", "z"]):
-        small_video(archive / f"{name}.mp4", seconds=4, rate=str(5 + number))
-    ffmpeg = faulty_ffmpeg(tmp_path, {"a": SLOW, "guilty": after("a", KILL_ENCODER)})
+        small_video(archive / f"{name}.mp4", seconds=3, rate=str(5 + number))
+    ffmpeg = faulty_ffmpeg(tmp_path, {"a": SLOW, "guilty": once(after("a", KILL_ENCODER))})
     arguments = ("index", archive, "--library", library, "--json", "--ray", "local")
     said = ended(start_tempo(*arguments, TEMPO_FFMPEG=ffmpeg.program))
-    assert said.code == 3, said.err
+    assert said.code == 0, said.err
     lines = said.json[:-1]
-    assert statuses(lines) == {"a.mp4": "indexed", "guilty.mp4": "failed", "z.mp4": "indexed"}
+    assert statuses(lines) == dict.fromkeys(["a.mp4", "guilty.mp4", "z.mp4"], "indexed")
     assert len(lines) == 3
-    (reason,) = [line["reason"] for line in lines if line["reason"]]
-    assert "the process that worked on it died twice" in reason
-    assert ffmpeg.count("a") == 2  # it was under way the first time
-    assert ffmpeg.count("guilty") == 3  # once among others, twice alone
-    assert statuses(index(library, archive, "--retry-failed", "--ray", "off"))["guilty.mp4"] == "indexed"
+    assert ffmpeg.count("a") == ffmpeg.count("guilty") == 2  # both were under way when it was killed
     index(tmp_path / "undisturbed", archive, "--ray", "off")
     assert_alike(library, tmp_path / "undisturbed")

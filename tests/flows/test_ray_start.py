@@ -1,4 +1,4 @@
-"""Ray of this machine: on loopback only, silent, gone with whoever started it; a cluster that is not there is said."""
+"""Ray of this machine: on loopback only, silent, gone with whoever started it; a missing cluster is reported."""
 
 from __future__ import annotations
 
@@ -10,10 +10,11 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from flows.on_ray.ray_start import connect_ray
+from flows.on_ray.ray_start import connect_ray, start_ray
 from tempo_core.errors import TempoError, UsageError
 from tests.support import ROOT
 from tests.support.ray_processes import alive, descendants, listening, titles
@@ -88,13 +89,28 @@ def test_ray_of_this_machine_listens_on_loopback_only_and_ends_with_a_killed_dri
         os.kill(pid, signal.SIGKILL)
 
 
+def test_ray_of_this_machine_may_use_the_cpus_that_its_container_allows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray's own count is 0 where less than one is allowed."""
+    asked: dict[str, Any] = {}
+
+    def init(**options: Any) -> None:
+        asked.update(options)
+        raise RuntimeError("enough was seen")
+
+    monkeypatch.setattr("ray.init", init)
+    monkeypatch.setattr("flows.on_ray.ray_start.cpu_count", lambda: 3)
+    with pytest.raises(TempoError, match="enough was seen"), start_ray():
+        pass
+    assert asked["num_cpus"] == 3
+
+
 @pytest.mark.parametrize("address", ["garbage", "host", "host:port", "http://127.0.0.1:8265", "ray://127.0.0.1:10001"])
-def test_what_is_no_address_is_refused(address: str) -> None:
+def test_what_is_not_an_address_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="no address of a Ray cluster"), connect_ray(address):
         pass
 
 
-def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
+def test_a_cluster_that_is_not_there_is_reported_at_once() -> None:
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         port = server.getsockname()[1]
     with pytest.raises(TempoError, match=rf"no Ray cluster at 127.0.0.1:{port}.*head node up"):
@@ -103,8 +119,8 @@ def test_a_cluster_that_is_not_there_is_said_at_once() -> None:
 
 
 def test_something_else_at_the_address_ends_at_the_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("flows.on_ray.ray_start.CONNECT_DEADLINE_S", 5.0)
+    monkeypatch.setattr("flows.on_ray.ray_start.CONNECT_DEADLINE_S", 1.0)
     with closing(socket.create_server(("127.0.0.1", 0))) as server:
         address = f"127.0.0.1:{server.getsockname()[1]}"
-        with pytest.raises(TempoError, match=f"{address}: it did not answer in 5 s"), connect_ray(address):
+        with pytest.raises(TempoError, match=f"{address}: it did not answer in 1 s"), connect_ray(address):
             pass
