@@ -1,5 +1,5 @@
-"""What must be set before any library is imported: nothing phones home, only what concerns the user is said, and a
-model on the CPU leaves the cores to the decoders while it waits."""
+"""What must be set before any library is imported: no library reports home, only what concerns the user is printed,
+and a model on the CPU leaves the cores to the decoders while it waits."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import sys
 import warnings
 
-# Only defaults: who sets one of these keeps their own value.
+# Defaults: a variable that is set already keeps its value.
 QUIET = {
     "DO_NOT_TRACK": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
@@ -35,4 +35,4 @@ def prepare() -> None:
     report_nothing()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     if not sys.warnoptions:
-        warnings.simplefilter("ignore")  # a dependency's deprecations are no user's concern
+        warnings.simplefilter("ignore")  # a dependency's deprecations do not concern the user

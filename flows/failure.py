@@ -41,7 +41,7 @@ class Failure:
 
 
 def attempt(uri: str, work: Callable[[], Value]) -> Value | Failure:
-    """The result of ``work`` on one video, or its failure. Errors that end the run are raised."""
+    """The result of ``work`` on the video of ``uri``, or its failure. Errors that end the run are raised."""
     try:
         return work()
     except Exception as error:

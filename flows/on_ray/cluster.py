@@ -48,7 +48,7 @@ class ActorPool:
         self._actors: dict[int, Any] = {number: self._started(number) for number in range(count)}
         self._loads: dict[int, WorkerLoad] = {}
         self._asked: dict[int, Future[WorkerLoad]] = {}
-        self._starting: dict[int, Future[None]] = {}  # those that took the place of dead ones
+        self._starting: dict[int, Future[None]] = {}  # successors of dead actors
         self._starters = ThreadPoolExecutor(count, thread_name_prefix="start-actor")
         self._make_ready(list(self._actors))
 
@@ -73,7 +73,7 @@ class ActorPool:
         self._actors[worker].drop.remote(key)
 
     def result(self, future: Future[Value]) -> Value:
-        """The errors of one process: those of the actor's own code, or WorkerDied where the actor is gone."""
+        """An error of the actor's own code is raised as it was there; WorkerDied where the actor is gone."""
         try:
             return future.result()
         except RayTaskError as error:

@@ -27,7 +27,7 @@ def keep_standard_output_free() -> None:
 
 
 def stay_on_loopback() -> None:
-    """Else Ray takes the machine's own address, whatever ``_node_ip_address`` says, and listens to the network."""
+    """Otherwise Ray takes the machine's own address, even with ``_node_ip_address``, and listens to the network."""
     os.environ[_ONE_MACHINE] = "0"
     ray_constants.ENABLE_RAY_CLUSTER = False  # what ``import ray`` read already
 

@@ -95,7 +95,7 @@ def _expect_loopback() -> None:
 
 
 def _keep_token_private() -> None:
-    """Ray makes the file readable by all, and whoever has the token runs code as this user."""
+    """Ray makes the file readable by all, and whoever has the token can run code as this user."""
     token = Path.home() / ".ray" / "auth_token"
     if token.exists():
         token.chmod(0o600)

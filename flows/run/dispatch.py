@@ -82,7 +82,7 @@ class Dispatch:
     _running: dict[Future[Outcome], Attempt] = field(default_factory=dict)
     _staging: set[str] = field(default_factory=set)  # video ids
     _waiting: defaultdict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))  # by video id
-    _starting: set[Future[None]] = field(default_factory=set)  # workers in the place of dead ones
+    _starting: set[Future[None]] = field(default_factory=set)  # successors of dead workers
     _begun: dict[str, int] = field(default_factory=dict)  # bytes by URI, also while a call blocks this process
     _keys: Iterator[int] = field(default_factory=count)
 
@@ -177,7 +177,7 @@ class Dispatch:
             yield from self._failed(attempt, outcome)
 
     def _decide(self, attempt: Attempt, video_id: str, opened: bool = False) -> Iterator[IndexResult]:
-        """The video is known: copy what is committed, wait for the attempt that stages it, or stage it."""
+        """Copy the video that is committed, wait for the attempt that stages it, or stage it."""
         content = self.settler.content(video_id)
         is_committed = content is not None and content.committed is not None
         kept = None if attempt.from_source else content
@@ -217,7 +217,7 @@ class Dispatch:
             yield self._report(attempt, self.settler.failed(source, failure, attempt.seconds), failure.step)
 
     def _worker_died(self, attempt: Attempt, reason: str) -> Iterator[IndexResult]:
-        """Start another worker, and sort out what this one was doing; its future still holds what it had staged."""
+        """Start another worker; try again what this one had not staged yet."""
         on_it = [future for future, other in self._running.items() if other.worker == attempt.worker]
         lost = [self._running.pop(future) for future in on_it if not _has_staged(future)]
         log.warning("a worker died with %d videos under way; a new one is started: %s", len(lost), reason)
@@ -232,7 +232,7 @@ class Dispatch:
             self._queue.extendleft([*self._staged_no_more(other), other])
 
     def _staged_no_more(self, attempt: Attempt) -> list[Attempt]:
-        """The attempts that waited for this one, where it was the one to stage its video."""
+        """End this attempt's staging, if it was staging; returns the attempts that waited for it."""
         self._staging.discard(attempt.job.video_id)
         return self._waiting.pop(attempt.job.video_id, [])
 

@@ -1,7 +1,7 @@
 """A source read from its bytes to JPEG frames: ``SourceReading``, in this process or in a Ray task on any node.
 
 What crosses between processes is a stream of small items, in this order: ``Opened``, ``Sampled``, lists of
-``JpegSegment``, ``Closed``. ``decoded_items`` produces them and ``SourceReading`` takes them; nobody else does. An item
+``JpegSegment``, ``Closed``. Only ``decoded_items`` produces them and only ``SourceReading`` takes them. An item
 holds ``ITEM_SEGMENTS`` segments at most (2 MB at 512x256), so memory is bounded by the items under way, whatever the
 video's length.
 """

@@ -69,12 +69,12 @@ def test_every_step_that_fails_has_its_tag() -> None:
 
 
 def within(seconds: float, attempt: Callable[[], Value | None]) -> Value:
-    """What ``attempt`` gives once it gives something."""
+    """What ``attempt`` returns once it returns something."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        if (found := attempt()) is not None:
-            return found
-        time.sleep(0.5)
+        if (value := attempt()) is not None:
+            return value
+        time.sleep(0.1)
     raise AssertionError("it did not come in time")
 
 
@@ -94,7 +94,7 @@ def folder() -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def run(folder: Path) -> Iterator[dict[str, Any]]:
-    """A driver that has told its metrics, and what it printed."""
+    """What a driver printed that has set its metrics."""
     names = [*QUIET, "SOMETHING_ELSE"]
     environment = {name: value for name, value in os.environ.items() if name not in names}
     environment |= {"PYTHONPATH": str(ROOT), "RAY_TMPDIR": str(folder), "RAY_metrics_report_interval_ms": "1000"}
@@ -138,7 +138,7 @@ def query(run: dict[str, Any], folder: Path) -> Iterator[Callable[[str], list[di
 
 
 def values(series: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
-    """By name and by what its one tag says."""
+    """Values by the name of the series and the value of its tag."""
     tags = {name: tag for name, (tag, _) in EXPORTED.items()}
     return {
         (one["metric"]["__name__"], one["metric"].get(tags[one["metric"]["__name__"]], "")): float(one["value"][1])
@@ -147,24 +147,24 @@ def values(series: list[dict[str, Any]]) -> dict[tuple[str, str], float]:
 
 
 @pytest.mark.ray
-def test_prometheus_finds_every_metric_with_what_the_run_told(
+def test_prometheus_finds_every_metric_with_the_value_that_the_run_set(
     query: Callable[[str], list[dict[str, Any]]],
 ) -> None:
-    from tests.support.metrics_run import TOLD
+    from tests.support.metrics_run import EXPORTED_VALUES
 
-    def told() -> dict[tuple[str, str], float] | None:
-        found = values(query('{__name__=~"ray_tempo_.*"}'))
-        return found if found.keys() >= TOLD.keys() else None
+    def all_series() -> dict[tuple[str, str], float] | None:
+        series = values(query('{__name__=~"ray_tempo_.*"}'))
+        return series if series.keys() >= EXPORTED_VALUES.keys() else None
 
-    found = within(60, told)
-    assert {key: found[key] for key in TOLD} == TOLD
-    assert {name for name, _ in found} == EXPORTED.keys()
+    series = within(60, all_series)
+    assert {key: series[key] for key in EXPORTED_VALUES} == EXPORTED_VALUES
+    assert {name for name, _ in series} == EXPORTED.keys()
 
 
 @pytest.mark.ray
-def test_no_tag_says_anything_that_was_not_foreseen(query: Callable[[str], list[dict[str, Any]]]) -> None:
-    found = within(60, lambda: values(query('{__name__=~"ray_tempo_.*_total"}')) or None)
-    assert {tag for name, tag in found if EXPORTED[name][1]} <= {*STEPS, *STATUSES, *REASONS}
+def test_no_tag_has_a_value_that_is_not_listed(query: Callable[[str], list[dict[str, Any]]]) -> None:
+    series = within(60, lambda: values(query('{__name__=~"ray_tempo_.*_total"}')) or None)
+    assert {tag for name, tag in series if EXPORTED[name][1]} <= {*STEPS, *STATUSES, *REASONS}
     labels = {label for one in query('{__name__=~"ray_tempo_.*"}') for label in one["metric"]}
     ray_own = {"Component", "NodeAddress", "SessionName", "Version", "WorkerId"}
     assert labels - ray_own == {"__name__", "instance", "job", "step", "status", "reason", "le"}

@@ -67,7 +67,7 @@ ROSE = Snapshot(
     spent=Spent(1.5, 3.0, 8.0, 1.0),
     under_way=(VideoProgress("/v/d.mp4", 8, 16, 8),),
 )
-TOLD = {
+EXPORTED_VALUES = {
     ("ray_tempo_segments_total", ""): 12,
     ("ray_tempo_video_seconds_total", ""): 90,
     ("ray_tempo_state_bytes_total", ""): 9000,
@@ -95,7 +95,7 @@ TOLD = {
 }
 
 
-def tell(metrics: RunMetrics) -> None:
+def set_all(metrics: RunMetrics) -> None:
     """Two videos indexed, two failed, one of them for a reason that has no class."""
     for snapshot in (FIRST, FELL, ROSE):
         metrics.update(snapshot)
@@ -106,15 +106,15 @@ def tell(metrics: RunMetrics) -> None:
 
 
 def main() -> None:
-    """Run until told to end."""
+    """Run until standard input ends."""
     with start_ray(num_cpus=1) as url:
         inside = _environment(list(json.loads(sys.argv[1])))
         metrics = RunMetrics()
-        tell(metrics)
+        set_all(metrics)
         sys.stdout.write(json.dumps({"pid": os.getpid(), "dashboard": url, "environment": inside}) + "\n")
         sys.stdout.flush()
         while not select.select([sys.stdin], [], [], 0.2)[0]:
-            metrics.update(ROSE)  # as a run goes on telling: Ray forgets a gauge that is not set again
+            metrics.update(ROSE)  # as a run does: Ray forgets a gauge that is not set again
 
 
 def _environment(names: list[str]) -> dict[str, str | None]:

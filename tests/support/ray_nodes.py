@@ -13,7 +13,7 @@ from ray.cluster_utils import Cluster  # noqa: E402 - Ray counts its users from 
 
 
 def main() -> None:
-    """Run until told to end."""
+    """Run until standard input ends."""
     cluster: Any = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     cluster.add_node(num_cpus=1)
     sys.stdout.write(f"{cluster.address}\n")
