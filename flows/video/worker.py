@@ -128,8 +128,8 @@ class Worker:
             if self._stopping.is_set():
                 raise LibraryError(f"{job.uri}: stopped before it was whole")
 
-        kept = job.kept
-        origin = Origin(self._readings.get(job.key)) if kept is None else Origin(None, kept.frames, kept.states)
+        reading, kept = self._readings.get(job.key), job.kept
+        origin = Origin(reading) if kept is None else Origin(frames=kept.frames, states=kept.states)
         with self.library.stage(job.video_id, self._fingerprints) as video:
             facts, spent = self._indexer.index_video(video, origin, progress)
             return Staged(video.finish(), facts, spent)

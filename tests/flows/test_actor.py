@@ -19,7 +19,7 @@ from flows.on_ray import actor
 from flows.on_ray.actor import EncodingActor, WorkerSetup, decode_by_task, item_deadline_s
 from flows.on_ray.cluster import ActorPool
 from flows.on_ray.ray_start import start_ray
-from flows.video.source_frames import DecodeSettings, Sampled
+from flows.video.source_frames import DecodeSettings, Sampled, decode_source
 from storage import open_library
 from tempo_core.errors import CheckpointError, WorkerDied
 from tempo_core.sampling import sample_frames, segment_spans
@@ -89,6 +89,21 @@ def test_a_video_that_waits_long_for_a_cpu_is_read_when_there_is_one(
         ray.kill(holder)
         with closing(reading.result(timeout=120)) as opened:
             assert opened.opened.source.uri == uri
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_source_that_a_task_reads_is_the_same_as_read_in_this_process(machine: None, tmp_path: Path) -> None:
+    uri = str(small_video(tmp_path / "talk.mp4", seconds=8))
+    settings = DecodeSettings(PAPER, FrameGeometry(), threads=1)
+    far, near = decode_by_task(uri, settings, threading.Event()), decode_source(uri, settings)
+    with closing(far), closing(near):
+        assert (far.opened.source, far.opened.sha256) == (near.opened.source, near.opened.sha256)
+        assert far.sampled() == near.sampled()
+        segments = list(near.segments())
+        assert len(segments) > 1
+        assert list(far.segments()) == segments
+        assert far.closed.warnings == near.closed.warnings
 
 
 @pytest.fixture(scope="module")

@@ -64,12 +64,12 @@ def alone(pixels: Sequence[SegmentPixels]) -> Encoded:
     return Encoded(states, compressor.features(compressor.prefill(states)), 0.0)
 
 
-def assert_same(found: Encoded, expected: Encoded) -> None:
-    assert len(found.states) == len(expected.states) == len(found.features)
-    np.testing.assert_allclose(found.features, expected.features, rtol=0, atol=2e-5)
-    for one, other in zip(found.states, expected.states, strict=True):
-        assert (one.grid_thw, one.pair_times_s) == (other.grid_thw, other.pair_times_s)
-        np.testing.assert_allclose(one.visual, other.visual, rtol=0, atol=2e-5)
+def assert_same(encoded: Encoded, expected: Encoded) -> None:
+    assert len(encoded.states) == len(expected.states) == len(encoded.features)
+    np.testing.assert_allclose(encoded.features, expected.features, rtol=0, atol=2e-5)
+    for state, due in zip(encoded.states, expected.states, strict=True):
+        assert (state.grid_thw, state.pair_times_s) == (due.grid_thw, due.pair_times_s)
+        np.testing.assert_allclose(state.visual, due.visual, rtol=0, atol=2e-5)
 
 
 def test_chunks_that_wait_together_share_a_batch(encoder: Encoder, watched: Watched) -> None:
@@ -83,11 +83,12 @@ def test_each_video_gets_its_own_states_whoever_shared_its_batch(encoder: Encode
     watched.gate.set()
     videos = [video(seed, segments=1 + seed % 5) for seed in range(24)]
     with ThreadPoolExecutor(8) as threads:
-        found = list(threads.map(lambda one: encoder.submit(one).result(timeout=60), videos))
+        encoded = list(threads.map(lambda pixels: encoder.submit(pixels).result(timeout=60), videos))
     assert len(watched.batches) < len(videos)
-    for one, pixels in zip(found, videos, strict=True):
-        assert_same(one, alone(pixels))
-    assert not np.allclose(found[0].states[0].visual, found[3].states[0].visual, atol=1e-3)  # they can be told apart
+    for own, pixels in zip(encoded, videos, strict=True):
+        assert_same(own, alone(pixels))
+    first, other = (encoded[number].states[0].visual for number in (0, 3))  # of one shape
+    assert not np.allclose(first, other, atol=1e-3)
 
 
 def test_no_batch_is_larger_than_the_largest(encoder: Encoder, watched: Watched) -> None:
