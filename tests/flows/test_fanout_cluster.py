@@ -13,10 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.on_ray.cluster import refuse_local
-from flows.on_ray.ray_start import connect_ray
 from storage.stores.s3_client import file_system
-from tempo_core.errors import UsageError
 from tests.support import ROOT
 from tests.support.alike import assert_alike
 from tests.support.s3_server import CREDENTIALS, Fault, Proxy, fault_proxy
@@ -72,16 +69,13 @@ def videos(network: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_a_path_that_one_node_sees_is_refused(cluster: str, videos: Path, tmp_path: Path) -> None:
-    with connect_ray(cluster):
-        for path, library, source in [
-            (tmp_path / "library", tmp_path / "library", SOURCES),
-            (videos / "a.mp4", LIBRARY, videos / "a.mp4"),
-        ]:
-            with pytest.raises(
-                UsageError, match=f"^{path} is a place on one machine, and the cluster has 2 nodes.*s3://"
-            ):
-                refuse_local(str(library), [str(source)])
+def test_a_library_that_one_node_sees_is_refused(cluster: str, videos: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    said = ended(start_tempo("index", SOURCES, "--library", library, "--ray", cluster))
+    assert said.code == 2, said.err
+    line = said.err.splitlines()[-1]
+    assert line.startswith(f"tempo: {library} is a place on one machine, and the cluster has 2 nodes")
+    assert "s3://" in line
 
 
 def test_from_s3_to_s3_through_a_bad_network(network: Proxy, cluster: str, videos: Path, tmp_path: Path) -> None:
