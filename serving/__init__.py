@@ -1,1 +1,1 @@
-"""Tempo: who asks. The query engine and its caches."""
+"""Tempo: questions and their answers. The query engine and its caches."""

@@ -66,7 +66,7 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one question (the fields of ``ask --json``, DESIGN §5)."""
+    """The answer to one question (the fields of ``ask --json``)."""
 
     answer: str
     question: str
@@ -116,12 +116,12 @@ def cite(segments: Sequence[AskedSegment]) -> tuple[Citation, ...]:
 
 
 def absence(segments: Sequence[AskedSegment], absent_below: float | None) -> tuple[str, ...]:
-    """What has to be said where no segment reaches the score that the model was calibrated to (None: it was not)."""
+    """A warning where no segment scores ``absent_below`` or more (None: the model was not calibrated)."""
     best = max((segment.relevance for segment in segments), default=1.0)
     if absent_below is None or best >= absent_below:
         return ()
-    said = f"none of {len(segments):,} segments read is relevant (at best {best:.3g} of {absent_below:g})"
-    return (f"this was probably not shown: {said}",)
+    reason = f"none of {len(segments):,} segments read is relevant (at best {best:.3g} of {absent_below:g})"
+    return (f"this was probably not shown: {reason}",)
 
 
 def most_relevant(scores: FloatArray, limit: int) -> list[int]:

@@ -23,39 +23,39 @@ class PromptRoom:
 
 @dataclass(frozen=True)
 class BudgetFit:
-    """``segments`` that stay (the most relevant), the ``token_budget`` for them, and what has to be said aloud."""
+    """How many segments stay (the most relevant), the ``token_budget`` for them, and warnings for the user."""
 
-    segments: int
+    segment_count: int
     token_budget: int
     warnings: tuple[str, ...]
 
 
-def fit_budget(asked: int | None, segments: int, room: PromptRoom) -> BudgetFit:
+def fit_budget(asked: int | None, segment_count: int, room: PromptRoom) -> BudgetFit:
     """Fits segments first, then memory tokens, into the context; the reference cuts the video's end silently.
 
     A default budget shrinks with a warning; one that was asked for and does not fit is a BudgetError.
     """
     if asked is not None and asked < 1:
         raise BudgetError(f"a token budget of {asked} holds nothing; it must be at least 1")
-    wanted = DEFAULT_TOKEN_BUDGET if asked is None else asked
+    budget = DEFAULT_TOKEN_BUDGET if asked is None else asked
     free = room.context - room.fixed
-    kept = min(segments, wanted, free // (room.tag + room.anchor))
+    kept = min(segment_count, budget, free // (room.tag + room.anchor))
     if kept < 1:
         raise BudgetError(f"the question and answer leave no room in the LLM's context of {room.context} tokens")
     left = free - kept * room.tag
-    useful = min(wanted, kept * room.segment)
+    useful = min(budget, kept * room.segment)
     if asked is not None and useful > left:
         raise BudgetError(
             f"a token budget of {asked} does not fit: {kept} segments' tags and the question leave {left} of the LLM's "
             f"context of {room.context} tokens. Ask for at most {left}."
         )
-    return BudgetFit(kept, min(wanted, left), _warnings(segments, kept, useful, left))
+    return BudgetFit(kept, min(budget, left), _warnings(segment_count, kept, useful, left))
 
 
-def _warnings(segments: int, kept: int, useful: int, left: int) -> tuple[str, ...]:
-    said = []
-    if kept < segments:
-        said.append(f"only the {kept:,} most relevant of {segments:,} segments fit; the others were left out")
+def _warnings(segment_count: int, kept: int, useful: int, left: int) -> tuple[str, ...]:
+    warnings = []
+    if kept < segment_count:
+        warnings.append(f"only the {kept:,} most relevant of {segment_count:,} segments fit; the others were left out")
     if useful > left:
-        said.append(f"the token budget was lowered to {left:,}, which is what the LLM's context leaves")
-    return tuple(said)
+        warnings.append(f"the token budget was lowered to {left:,}, which is what the LLM's context leaves")
+    return tuple(warnings)

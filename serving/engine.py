@@ -35,20 +35,20 @@ DEFAULT_MAX_NEW_TOKENS = 256
 
 
 @dataclass(frozen=True)
-class _Reading:
-    """A question read over segments. ``groups``: positions that share a slab. ``read``: what each group's read left."""
+class _RoutedQuestion:
+    """A question read over segments. ``groups``: positions that share a slab; ``caches``: the question's, one each."""
 
     question: str
     segments: list[SelectedSegment]
     groups: list[list[int]]
-    read: list[QuestionCache]
+    caches: list[QuestionCache]
 
     @property
     def scores(self) -> FloatArray:
         """Relevance of each segment, (segments,)."""
         scores = np.zeros(len(self.segments), dtype=np.float32)
-        for positions, read in zip(self.groups, self.read, strict=True):
-            scores[positions] = read.scores
+        for positions, cache in zip(self.groups, self.caches, strict=True):
+            scores[positions] = cache.scores
         return scores
 
 
@@ -118,7 +118,7 @@ class Engine:
     ) -> Iterator[str | Answer]:
         """Pieces of text as they are generated, at last the Answer; AnswerInterrupted if another is asked meanwhile.
 
-        ``token_budget``: memory tokens in all; by default 4,096, or what the LLM's context leaves, said in a warning.
+        ``token_budget``: memory tokens in all; by default 4,096, or what the LLM's context leaves, with a warning.
         Raises UsageError for a scope with nothing in it and BudgetError for a budget that does not fit.
         """
         if max_new_tokens < 1:
@@ -149,7 +149,7 @@ class Engine:
         ]
 
     def _videos(self, scope: Scope) -> list[VideoRecord]:
-        """The contents asked about that this model, under one index spec, has indexed."""
+        """The scope's videos that this model has indexed, under one index spec (the library's default if it can)."""
         given = self._library.videos(ALL_MODELS) if scope.videos is None else list(scope.videos)
         chains = {spec: self._checkpoint.fingerprints(spec) for spec in {video.facts.spec for video in given}}
         own = [video for video in given if chains[video.facts.spec] == video.fingerprints]
@@ -169,43 +169,45 @@ class Engine:
             )
         # before anything is read: a question that no context holds would fill the memory
         fit = fit_budget(token_budget, len(segments), self._room(question, segments, max_new_tokens))
-        reading = self._route(question, segments, watch)
-        scores = reading.scores
+        routed = self._route(question, segments, watch)
+        scores = routed.scores
         kept, tokens = self._allocate(scores, fit)
-        memory = self._compress(reading, tokens, watch)
-        said = (*fit.warnings, *left_out(scope, videos))
-        return _Prompt(question, [segments[i] for i in kept], scores[kept], [memory[i] for i in kept], fit, said)
+        memory = self._compress(routed, tokens, watch)
+        warnings = (*fit.warnings, *left_out(scope, videos))
+        return _Prompt(question, [segments[i] for i in kept], scores[kept], [memory[i] for i in kept], fit, warnings)
 
-    def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> _Reading:
-        """Reads the question over every segment. What is kept is the question's own KV, not the prefixes'."""
+    def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> _RoutedQuestion:
+        """Scores every segment. Of each KV cache only the question's own part is kept, not the prefixes'."""
         groups = self._tiers.group([segment.key for segment in segments], SLAB_SEGMENTS)
         members = [[segments[i] for i in positions] for positions in groups]
-        read: list[QuestionCache] = []
+        caches: list[QuestionCache] = []
         for _, cache in self._restorer.caches(members, watch):
             with watch.step("route"):
-                read.append(self._compressor.read(cache, question).without_prefix())
-        return _Reading(question, segments, groups, read)
+                caches.append(self._compressor.read(cache, question).without_prefix())
+        return _RoutedQuestion(question, segments, groups, caches)
 
     def _allocate(self, scores: FloatArray, fit: BudgetFit) -> tuple[list[int], npt.NDArray[np.int64]]:
-        kept = most_relevant(scores, fit.segments)
+        kept = most_relevant(scores, fit.segment_count)
         most = self._compressor.max_memory_tokens
         tokens = np.zeros(len(scores), dtype=np.int64)
         tokens[kept] = allocate(scores[kept], fit.token_budget, self._checkpoint.min_tokens, most)
         return kept, tokens
 
-    def _compress(self, reading: _Reading, tokens: npt.NDArray[np.int64], watch: Stopwatch) -> dict[int, FloatArray]:
+    def _compress(
+        self, routed: _RoutedQuestion, tokens: npt.NDArray[np.int64], watch: Stopwatch
+    ) -> dict[int, FloatArray]:
         """Memory tokens by position, of the groups that were given any.
 
         Groups go backwards: what routing used last is still on the device.
         """
-        order = [group for group, positions in enumerate(reading.groups) if tokens[positions].any()][::-1]
-        members = [[reading.segments[i] for i in reading.groups[group]] for group in order]
+        order = [group for group, positions in enumerate(routed.groups) if tokens[positions].any()][::-1]
+        members = [[routed.segments[i] for i in routed.groups[group]] for group in order]
         memory: dict[int, FloatArray] = {}
         for step, cache in self._restorer.caches(members, watch):
-            positions, read = reading.groups[order[step]], reading.read[order[step]]
+            positions, question = routed.groups[order[step]], routed.caches[order[step]]
             with watch.step("compress"):
-                found = self._compressor.compress(read.on(cache), reading.question, tokens[positions])
-            memory.update(zip(positions, found, strict=True))
+                tokens_of_group = self._compressor.compress(question.on(cache), routed.question, tokens[positions])
+            memory.update(zip(positions, tokens_of_group, strict=True))
         return memory
 
     def _room(self, question: str, segments: Sequence[SelectedSegment], max_new_tokens: int) -> PromptRoom:
@@ -223,18 +225,18 @@ class Engine:
             tags = [segment.record.tag_time_s for segment in prompt.segments]
             built = self._answerer.prompt(prompt.question, tags, prompt.memory, titles(prompt.segments))
         token_ids: list[int] = []
-        said: list[str] = []
-        pieces = self._answerer.text_pieces(_noting(self._answerer.token_ids(built, max_new_tokens), token_ids))
+        text: list[str] = []
+        pieces = self._answerer.text_pieces(_recording(self._answerer.token_ids(built, max_new_tokens), token_ids))
         while True:
             with watch.step("generate"):
                 piece = next(pieces, None)
             if piece is None:
                 break
-            said.append(piece)
+            text.append(piece)
             yield piece
         visual = sum(len(tokens) for tokens in prompt.memory)
         usage = Usage(visual, prompt.fit.token_budget, built.tag_tokens, len(built), len(token_ids))
-        yield self._answer(prompt, "".join(said), usage, watch)
+        yield self._answer(prompt, "".join(text), usage, watch)
 
     def _answer(self, prompt: _Prompt, text: str, usage: Usage, watch: Stopwatch) -> Answer:
         segments = tuple(
@@ -250,14 +252,14 @@ class Engine:
             for segment, score, memory in zip(prompt.segments, prompt.scores, prompt.memory, strict=True)
         )
         videos = one_per_content([segment.video for segment in prompt.segments])
-        said = [f"{video.title}: {warning}" for video in videos for warning in video.facts.warnings]
+        of_videos = [f"{video.title}: {warning}" for video in videos for warning in video.facts.warnings]
         absent = absence(segments, self._checkpoint.absent_below)
         return Answer(
             answer=text,
             question=prompt.question,
             model=self._checkpoint.id,
             fingerprint=videos[0].fingerprints.features,
-            warnings=(*prompt.warnings, *absent, *said),
+            warnings=(*prompt.warnings, *absent, *of_videos),
             segments=segments,
             citations=() if absent else cite(segments),
             usage=usage,
@@ -265,8 +267,8 @@ class Engine:
         )
 
 
-def _noting(token_ids: Iterator[int], seen: list[int]) -> Iterator[int]:
-    """Passes ids on and remembers them."""
+def _recording(token_ids: Iterator[int], seen: list[int]) -> Iterator[int]:
+    """The same ids, each appended to ``seen``."""
     for token_id in token_ids:
         seen.append(token_id)
         yield token_id

@@ -1,6 +1,6 @@
 """KV caches of segments within byte budgets: on the device, then in host memory, least recently used out first.
 
-The unit is a slab: the segments that were restored together. A slab is found by its segments.
+The unit is a slab: the KV caches of segments that were restored together. Any of its segments leads to it.
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ class KvTiers:
         return slab if rows == list(range(len(slab))) else slab.select(rows)
 
     def put(self, keys: Sequence[SegmentKey], slab: PrefixCache) -> None:
-        """Keeps a new slab as the most recently used; the least recently used go down a tier, then out."""
+        """Keeps a new slab as the most recently used; the least recently used move to host memory, then are dropped."""
         number, self._next = self._next, self._next + 1
         self._keys[number] = {key: row for row, key in enumerate(keys)}
         self._slab_of.update(dict.fromkeys(keys, number))

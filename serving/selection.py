@@ -28,7 +28,7 @@ class SelectedSegment:
 
     @property
     def player_start_s(self) -> float:
-        """Its begin as a player shows it."""
+        """Its start as a player shows it."""
         return self.record.start_s + self.video.facts.start_s
 
     @property
@@ -63,14 +63,15 @@ def select_segments(
     if limit is not None and sum(video.segment_count for video in videos) > limit:
         chosen = _candidates(library, videos, scope, limit, feature())
     else:
-        chosen = [one for one in _all(library, videos) if _within(one.video, one.record.span, scope)]
+        every = _all(library, videos)
+        chosen = [segment for segment in every if _within(segment.video, segment.record.span, scope)]
     if not chosen:
         raise UsageError("no segment lies in that range of time; see the videos' durations with `tempo status`")
     return chosen
 
 
 def left_out(scope: Scope, videos: Sequence[VideoRecord]) -> list[str]:
-    """What has to be said of contents that were named and are not among ``videos``."""
+    """Warnings about videos that the scope names and that are not among ``videos``."""
     asked = {video.video_id for video in videos}
     titles = {video.video_id: video.title for video in scope.videos or () if video.video_id not in asked}
     return [f"{title} was left out: it is indexed with another model or index spec" for title in titles.values()]
@@ -95,10 +96,10 @@ def _candidates(
     library: Library, videos: Sequence[VideoRecord], scope: Scope, limit: int, feature: FloatArray
 ) -> list[SelectedSegment]:
     by_id = {video.video_id: video for video in videos}
-    wanted = {(hit.video_id, hit.index) for hit in nearest(library, by_id, scope, limit, feature)}
-    searched = {video_id for video_id, _ in wanted}
-    found = _all(library, [video for video in videos if video.video_id in searched])
-    return [one for one in found if (one.video.video_id, one.record.index) in wanted]
+    hits = {(hit.video_id, hit.index) for hit in nearest(library, by_id, scope, limit, feature)}
+    hit_videos = {video_id for video_id, _ in hits}
+    segments = _all(library, [video for video in videos if video.video_id in hit_videos])
+    return [segment for segment in segments if (segment.video.video_id, segment.record.index) in hits]
 
 
 def nearest(

@@ -47,9 +47,9 @@ def allocate(
     if values.max() - values.min() < FLAT_SCORES:
         return np.full(segments, min(max_tokens, token_budget // segments), dtype=np.int64)
     z = normalized_relevance(values)
-    wanted: npt.NDArray[np.int64] = low + np.floor(z * np.float32(max_tokens - low)).astype(np.int64)
-    if wanted.sum() <= token_budget:
-        return wanted
+    uncapped: npt.NDArray[np.int64] = low + np.floor(z * np.float32(max_tokens - low)).astype(np.int64)
+    if uncapped.sum() <= token_budget:
+        return uncapped
     return _share(z, token_budget, low, max_tokens)
 
 

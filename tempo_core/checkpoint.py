@@ -54,9 +54,10 @@ _SVLM_TOKENS = (*_CHAT_TOKENS, "<|vision_start|>", "<|vision_end|>", "<|video_pa
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What identifies a Tempo model without loading it. ``id`` is the name it was asked by.
+    """What identifies a Tempo model without loading it. ``id`` is the name that the caller gave.
 
-    ``absent_below``: a best relevance score under it means that what is asked about is not there (None: unknown).
+    ``absent_below``: a best relevance score below it means that the videos do not show what is asked about (None: the
+    model was not calibrated for it).
     ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
     """
 
@@ -69,7 +70,7 @@ class ModelIdentity:
     absent_below: float | None
 
     def fingerprints(self, spec: IndexSpec) -> Fingerprints:
-        """The chain of identities of what this model computes under ``spec`` (DESIGN §5)."""
+        """The fingerprints of what this model computes under ``spec``."""
         suffix = SVLM_SYSTEM + SEGMENT_SUMMARY
         return fingerprints(spec, self.geometry, self.vision_sha256, self.text_sha256, suffix)
 
@@ -270,6 +271,6 @@ def _weight_hashes(weights: WeightFiles) -> tuple[str, str]:
     match recall(_HASHES, key):
         case [str(vision), str(text)]:
             return vision, text
-    found = (weights.sha256(_VISION), weights.sha256(_TEXT))
-    remember(_HASHES, key, found)
-    return found
+    hashes = (weights.sha256(_VISION), weights.sha256(_TEXT))
+    remember(_HASHES, key, hashes)
+    return hashes

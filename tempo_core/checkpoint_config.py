@@ -1,6 +1,6 @@
 """What a checkpoint's config.json says: its base, the shapes of both models, frame geometry, context length.
 
-A config comes with the weights, from anybody: whatever is off in it is one CheckpointError that names the file.
+A config comes with the weights, from anybody: whatever is wrong in it is one CheckpointError that names the file.
 """
 
 from __future__ import annotations

@@ -75,15 +75,15 @@ class Compressor:
         by_shape: dict[tuple[tuple[int, int, int], np.dtype[Any]], list[int]] = defaultdict(list)
         for index, segment in enumerate(segments):
             by_shape[segment.grid_thw, segment.patches.dtype].append(index)
-        found: dict[int, SegmentState] = {}
+        states: dict[int, SegmentState] = {}
         for (grid, _), indices in by_shape.items():
             for start in range(0, len(indices), self._batch):
                 group = indices[start : start + self._batch]
                 visual = self._encode_batch([segments[i].patches for i in group], grid)
                 rows = pack_rows(visual, dtype).cpu().numpy()
                 for row, i in enumerate(group):
-                    found[i] = SegmentState(rows[row], dtype, grid, segments[i].pair_times_s)
-        return [found[i] for i in range(len(segments))]
+                    states[i] = SegmentState(rows[row], dtype, grid, segments[i].pair_times_s)
+        return [states[i] for i in range(len(segments))]
 
     def _encode_batch(self, patches: list[Any], grid: tuple[int, int, int]) -> torch.Tensor:
         """[B, L, S, D] of segments that share a grid."""
@@ -148,7 +148,7 @@ class Compressor:
 
     @torch.inference_mode()
     def read(self, segments: Segments, question: str) -> QuestionCache:
-        """Reads the question over all prefixes; what it leaves is what ``compress`` goes on from."""
+        """The question prefilled behind every prefix, with each segment's relevance; ``compress`` goes on from here."""
         prefix = self._prefix(segments)
         suffix = self._prompts.question_suffix(question)
         kv = self._new_kv(len(prefix), len(suffix))
@@ -188,8 +188,8 @@ class Compressor:
         positions = self._text_positions(batch, asked, most)
         mask = suffix_mask(batch.lengths, batch.kv.shape[4], asked, most, self.device)
         hidden = self._decode(embeds, positions, LayerCache([batch.kv, question_kv]), mask)
-        found = hidden.float().cpu().numpy()
-        return [found[row, :count] for row, count in enumerate(counts)]
+        memory = hidden.float().cpu().numpy()
+        return [memory[row, :count] for row, count in enumerate(counts)]
 
     def _last_hidden(self, batch: PrefixCache, suffix: list[int], keep: torch.Tensor | None) -> torch.Tensor:
         """[B, D]: the final-normed state of the last suffix token behind each prefix."""

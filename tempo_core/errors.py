@@ -14,7 +14,7 @@ TempoError
 │   └── DecoderDied       the process that read a video was killed or crashed
 ├── WorkerDied            the process of an encoder was killed or crashed
 └── LibraryError          the library itself
-    ├── LibraryNotFound   no library at that place
+    ├── LibraryNotFound   no library at that location
     ├── SchemaError       written by a newer schema, or a migration is due
     ├── LibraryBusy       another writer holds the lease
     ├── CorruptPart       a part file that does not match its checksum
@@ -29,7 +29,7 @@ class TempoError(Exception):
 
 
 class UsageError(TempoError):
-    """The caller asked for something that cannot be meant."""
+    """An argument that the caller gave is wrong."""
 
 
 class BudgetError(UsageError):
@@ -57,11 +57,11 @@ class SourceError(TempoError):
 
 
 class SourceChanged(SourceError):
-    """The source was written to while it was read: no fault of it, so it waits for the next run."""
+    """The source was written to while it was read: it is not broken, and waits for the next run."""
 
 
 class VideoError(TempoError):
-    """The file is no usable video; ``str(error)`` is the reason that is recorded."""
+    """The file is not a usable video; ``str(error)`` is the reason that is recorded."""
 
 
 class DecodeTimeout(VideoError):
@@ -81,7 +81,7 @@ class LibraryError(TempoError):
 
 
 class LibraryNotFound(LibraryError):
-    """There is no library at that place."""
+    """There is no library at that location."""
 
 
 class SchemaError(LibraryError):

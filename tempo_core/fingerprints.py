@@ -1,11 +1,11 @@
-"""What a stored thing was computed from, as short digests in a chain (DESIGN §5, identity).
+"""What a stored thing was computed from, as short digests in a chain.
 
     frames   = sampling, frame geometry and JPEG settings
     states   = frames + vision weights + state dtype
     features = states + text weights + the suffix that asks for one word
 
-A change redoes what stands behind it and nothing before. The content (``video_id``, SHA-256 of the file's bytes) is
-kept beside these, and the name of an index spec is no part of them.
+After a change, what depends on it is computed again and nothing else. A video's content is identified apart from these
+(``video_id``, the SHA-256 of its bytes), and the name of an index spec is not part of them.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ def fingerprints(
     """The chain for one index spec and one model.
 
     ``vision_weights`` and ``text_weights`` are hashes of the SVLM's weights, ``suffix`` the text after a prefix that
-    its feature is read from. Whatever the LLM and the projector are changes nothing here.
+    its feature is read from. The LLM and the projector have no part in what is stored.
     """
     frames = digest({"format": FRAMES_FORMAT, **_sampling(spec), "geometry": _numbers(asdict(geometry))})
     states = digest({"format": STATES_FORMAT, "frames": frames, "vision": vision_weights, "dtype": spec.state_dtype})
@@ -54,7 +54,8 @@ def digest(value: Mapping[str, Json]) -> str:
 
 
 def _sampling(spec: IndexSpec) -> dict[str, Json]:
-    """What came later than the first libraries is told only where it is used, so that theirs stay what they are."""
+    """Fields added after schema 1 are hashed only when they differ from their defaults, so that existing libraries keep
+    their fingerprints."""
     later: dict[str, Json] = {}
     if spec.sampling != "uniform":
         later |= {"sampling": spec.sampling, "max_gap_s": float(spec.max_gap_s)}
@@ -70,5 +71,5 @@ def _sampling(spec: IndexSpec) -> dict[str, Json]:
 
 
 def _numbers(fields: dict[str, int | float]) -> dict[str, Json]:
-    """2 and 2.0 mean the same length or ratio, so they must read the same."""
+    """2 and 2.0 mean the same length or ratio, so they must hash to the same digest."""
     return {name: float(number) for name, number in fields.items()}

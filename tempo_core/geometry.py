@@ -1,4 +1,4 @@
-"""The size a frame is resampled to, once (DESIGN §3 "Frame size": three roundings in a row)."""
+"""The size a frame is resampled to, once: three roundings in a row, as the published method sizes frames."""
 
 from __future__ import annotations
 

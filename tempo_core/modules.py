@@ -135,21 +135,21 @@ def fill(
     device: torch.device,
     optional: frozenset[str] = frozenset(),
 ) -> None:
-    """Assigns every parameter of ``module`` from ``prefix + name``; CheckpointError names what is missing or off.
+    """Assigns every parameter of ``module`` from ``prefix + name``; CheckpointError names what is missing or differs.
 
-    Under a ``prefix``, a tensor that the module has no place for is an error as well.
+    Under a ``prefix``, a tensor that the module has no parameter for is an error as well.
     """
-    wanted = {prefix + name: parameter for name, parameter in module.named_parameters()}
+    parameters = {prefix + name: parameter for name, parameter in module.named_parameters()}
     present = set(weights.names(prefix))
-    if prefix and (extra := sorted(present - wanted.keys())):
+    if prefix and (extra := sorted(present - parameters.keys())):
         raise CheckpointError(f"{weights.folder}: extra tensor {extra[0]}, which is not part of the layout")
-    names = [name for name in wanted if name in present or name.removeprefix(prefix) not in optional]
+    names = [name for name in parameters if name in present or name.removeprefix(prefix) not in optional]
     state = {}
     for name, tensor in weights.tensors(names):
-        if tensor.shape != wanted[name].shape or not tensor.is_floating_point():
+        if tensor.shape != parameters[name].shape or not tensor.is_floating_point():
             raise CheckpointError(
                 f"{weights.folder}: tensor {name} is {tensor.dtype} {list(tensor.shape)}, "
-                f"the config asks for floats {list(wanted[name].shape)}"
+                f"the config asks for floats {list(parameters[name].shape)}"
             )
         state[name.removeprefix(prefix)] = tensor.to(device=device, dtype=dtype)
     module.load_state_dict(state, strict=False, assign=True)

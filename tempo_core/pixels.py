@@ -1,4 +1,4 @@
-"""Frames to what the vision tower takes, and to what is kept of them (DESIGN §3 "Pixels"). numpy and Pillow only."""
+"""Frames to what the vision tower takes, and to what is kept of them. numpy and Pillow only."""
 
 from __future__ import annotations
 

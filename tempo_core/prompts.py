@@ -1,4 +1,4 @@
-"""The two prompts of the method as token ids and positions (paper, appendix "Prompts"; DESIGN §3). numpy only.
+"""The two prompts of the method as token ids and positions (paper, appendix "Prompts"). No torch.
 
 SVLM:  [chat head][<T seconds>][frame pair]... | [\\nQuery:\\n + question][chat tail]
        the part before the bar is the prefix; it ends behind <|vision_end|>, which no token can straddle.
@@ -51,7 +51,7 @@ class Tokenizer(Protocol):
 class PrefixTokens:
     """A segment's prefix. ``ids``: (length,). ``positions``: (3, length), M-RoPE time, height, width.
 
-    ``is_visual``: (length,) marks the places that the visual states fill. ``next_position``: where text goes on.
+    ``is_visual``: (length,) marks the positions that the visual states fill. ``next_position``: where text goes on.
     """
 
     ids: IntArray

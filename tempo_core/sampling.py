@@ -1,4 +1,4 @@
-"""When frames are sampled and how they form segments (paper, implementation details; DESIGN §3).
+"""When frames are sampled and how they form segments (paper, implementation details).
 
 Pure arithmetic on indices: no file is opened here. Times are seconds from the first frame's presentation.
 """
@@ -29,7 +29,8 @@ class Sampling:
         return self.count / self.duration_s
 
     def time_s(self, index: int) -> Fraction:
-        """The presentation time of sample ``index`` (exact). From the end on, as if samples went on evenly."""
+        """The exact presentation time of sample ``index``; from ``count`` on, index / ``real_fps`` (for the end and the
+        tag of the last segment)."""
         if self.times_s is None or index >= self.count:
             return index / self.real_fps
         return self.times_s[index]
@@ -59,8 +60,8 @@ def sample_frames(duration_s: Fraction, spec: IndexSpec, single_frame: bool = Fa
     """n = clamp(round(duration * fps), min_frames, max_frames); one sample for a video of one frame."""
     if duration_s <= 0:
         raise ValueError(f"duration must be positive, not {duration_s}")
-    wanted = round(duration_s * Fraction(spec.frames_per_second).limit_denominator(10**6))
-    count = max(spec.min_frames, wanted)
+    uncapped = round(duration_s * Fraction(spec.frames_per_second).limit_denominator(10**6))
+    count = max(spec.min_frames, uncapped)
     if spec.max_frames is not None:
         count = min(count, spec.max_frames)
     return Sampling(1 if single_frame else count, duration_s)

@@ -39,7 +39,7 @@ class FrameGeometry:
 class IndexSpec:
     """How a video is sampled into frames and segments, and how its states are kept.
 
-    ``frames_per_second`` is a wish: the number of samples is clamped to ``min_frames``..``max_frames`` (None: no
+    ``frames_per_second`` is the aim: the number of samples is clamped to ``min_frames``..``max_frames`` (None: no
     cap) and the real rate follows from the duration (paper, implementation details).
 
     ``sampling`` "keyframes" takes key frames, which decode without the frames between: at most ``frames_per_second``

@@ -1,4 +1,4 @@
-"""What can be made again and is kept in the user's cache folder, so that it is not."""
+"""Values kept in the user's cache folder because they take long to compute again."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from typing import Any
 
 
 def cache_folder() -> Path:
-    """Where tempo keeps what it can make again: in XDG_CACHE_HOME, else in ~/.cache."""
+    """The folder ``tempo`` in XDG_CACHE_HOME, else in ~/.cache."""
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tempo"
 
 
 def recall(name: str, key: str) -> Any:
-    """What was remembered under ``key`` in the file ``name``; None if nothing was, or it cannot be read."""
-    return _known(cache_folder() / name).get(key)
+    """The value remembered under ``key`` in the file ``name``; None if there is none, or it cannot be read."""
+    return _read(cache_folder() / name).get(key)
 
 
 def remember(name: str, key: str, value: Any) -> None:
@@ -24,15 +24,15 @@ def remember(name: str, key: str, value: Any) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}")
-        partial.write_text(json.dumps({**_known(file), key: value}))
+        partial.write_text(json.dumps({**_read(file), key: value}))
         partial.replace(file)
     except OSError:
         return
 
 
-def _known(file: Path) -> dict[str, Any]:
+def _read(file: Path) -> dict[str, Any]:
     try:
-        known = json.loads(file.read_text())
+        values = json.loads(file.read_text())
     except (OSError, ValueError):
         return {}
-    return known if isinstance(known, dict) else {}
+    return values if isinstance(values, dict) else {}

@@ -1,4 +1,4 @@
-"""The values that pass between the rooms. numpy only: whoever imports them loads no torch.
+"""The values that pass between the packages. numpy only: importing them loads no torch.
 
 Shapes: P patches, T frame pairs, S visual tokens of a segment, L = 1 + deepstack levels, D hidden size.
 """
@@ -82,5 +82,5 @@ class SegmentState:
 
 
 def row_bytes(hidden_size: int, dtype: StateDtype) -> int:
-    """Bytes of one token's row (DESIGN §2, STORAGE "FixedSizeBinary rows")."""
+    """Bytes of one token's row in a states part."""
     return hidden_size * _ELEMENT_BYTES[dtype] + (_SCALE_BYTES if dtype == "int8" else 0)

@@ -12,8 +12,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
@@ -242,39 +240,3 @@ def test_joined_pieces_are_the_whole_text(name: str) -> None:
     pieces = list(answerer().stream(*asked(name), max_new_tokens=12))
     assert "".join(pieces) == answerer().generate(*asked(name), max_new_tokens=12).text
     assert all(pieces)
-
-
-def pieces_of(ids: list[int]) -> list[str]:
-    return list(golden_checkpoint().answerer.text_pieces(iter(ids)))
-
-
-@given(st.text())
-def test_characters_of_several_tokens_come_whole(text: str) -> None:
-    prompts = golden_checkpoint().answerer._prompts
-    ids = prompts._untrusted(text)
-    pieces = pieces_of(ids)
-    assert "".join(pieces) == prompts.decode(ids)
-    if "\ufffd" not in text:
-        assert not any("\ufffd" in piece for piece in pieces)
-
-
-@given(st.lists(st.integers(0, VOCABULARY - 1), max_size=30))
-def test_pieces_of_any_tokens_join_to_their_text(ids: list[int]) -> None:
-    assert "".join(pieces_of(ids)) == golden_checkpoint().answerer._prompts.decode(ids)
-
-
-def test_text_comes_as_soon_as_it_is_whole() -> None:
-    prompts = golden_checkpoint().answerer._prompts
-    tokens = iter(prompts._untrusted("one 日 two"))
-    taken: list[int] = []
-
-    def watched() -> Any:
-        for token in tokens:
-            taken.append(token)
-            yield token
-
-    pieces = golden_checkpoint().answerer.text_pieces(watched())
-    first = "".join(islice(pieces, 1))
-    assert first == prompts.decode(taken)
-    assert len(taken) == 1
-    assert first + "".join(pieces) == "one 日 two"

@@ -14,7 +14,7 @@ ROOM = PromptRoom(context=16384, fixed=300, tag=8, segment=128, anchor=4)
 
 def test_a_long_video_keeps_all_segments_and_the_default_budget() -> None:
     fit = fit_budget(None, 128, ROOM)
-    assert (fit.segments, fit.token_budget, fit.warnings) == (128, DEFAULT_TOKEN_BUDGET, ())
+    assert (fit.segment_count, fit.token_budget, fit.warnings) == (128, DEFAULT_TOKEN_BUDGET, ())
 
 
 def test_a_budget_that_was_asked_for_is_kept_or_refused_never_changed() -> None:
@@ -24,17 +24,17 @@ def test_a_budget_that_was_asked_for_is_kept_or_refused_never_changed() -> None:
 
 
 def test_a_large_budget_for_few_segments_fits_because_they_cannot_use_it() -> None:
-    assert fit_budget(100_000, 4, ROOM).segments == 4
+    assert fit_budget(100_000, 4, ROOM).segment_count == 4
 
 
 def test_segments_that_the_context_cannot_hold_are_left_out_aloud() -> None:
     fit = fit_budget(None, 9000, ROOM)
-    assert fit.segments < 9000
+    assert fit.segment_count < 9000
     assert "most relevant of 9,000 segments" in fit.warnings[0]
 
 
 def test_a_smaller_anchor_keeps_more_segments() -> None:
-    assert fit_budget(None, 9000, replace(ROOM, anchor=1)).segments > fit_budget(None, 9000, ROOM).segments
+    assert fit_budget(None, 9000, replace(ROOM, anchor=1)).segment_count > fit_budget(None, 9000, ROOM).segment_count
 
 
 def test_a_budget_of_nothing_is_refused() -> None:
@@ -61,6 +61,6 @@ def test_whatever_fits_is_inside_the_context_and_gives_every_segment_a_token(
         fit = fit_budget(asked, segments, PromptRoom(context, fixed, tag, 128, 4))
     except BudgetError:
         return
-    visual = min(fit.token_budget, 128 * fit.segments)
-    assert fixed + fit.segments * tag + visual <= context
-    assert 1 <= fit.segments <= min(segments, fit.token_budget)
+    visual = min(fit.token_budget, 128 * fit.segment_count)
+    assert fixed + fit.segment_count * tag + visual <= context
+    assert 1 <= fit.segment_count <= min(segments, fit.token_budget)
