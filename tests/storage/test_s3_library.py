@@ -6,12 +6,15 @@ import multiprocessing
 import os
 import signal
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from storage import Library, open_library
+from storage.manifest import write_manifest
+from storage.schemas import CATALOG, FAILURES
 from storage.stores import s3_lease
 from storage.stores.s3_client import file_system, parse_uri
 from tempo_core.errors import CorruptPart, LibraryBusy, LibraryError, LibraryNotFound
@@ -52,6 +55,15 @@ def test_the_core_of_a_library_holds_on_s3(library: Library, tmp_path: Path) -> 
     assert [state.rows.tobytes() for state in got] == [state.rows.tobytes() for state in made.states]
     assert [jpegs for _, jpegs, _ in library.read_frames(record)] == made.jpegs
     assert {hit.video_id for hit in library.search(made.features[0], limit=9)} == {video_id(seed) for seed in (1, 3, 4)}
+
+
+def test_an_older_library_is_upgraded_on_s3(library: Library) -> None:
+    index(library, {"/a.mp4": 1, "/d.mp4": -1})
+    before = contents(library)
+    library.tables.ensure(CATALOG).add_columns({"title": "'A title'"})
+    library.tables.ensure(FAILURES).alter_columns({"path": "step", "rename": "stage"})
+    write_manifest(library.store, replace(library.manifest(), schema=1))
+    assert contents(open_library(library.uri, create=True)) == before
 
 
 def test_a_place_without_a_library_or_bucket_is_told(proxy: Proxy) -> None:
