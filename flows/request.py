@@ -199,7 +199,7 @@ def request_option(field: str) -> Option:
 
 
 def takes_fields(function: Callable[..., Result]) -> Callable[..., Result]:
-    """``function(**fields)`` with the fields of ``IndexRequest`` as its signature, from which Prefect makes a form."""
+    """``function(**fields)``, with the fields of ``IndexRequest`` in the signature and docstring that Prefect shows."""
     parameters = [
         inspect.Parameter(
             name,
@@ -210,4 +210,6 @@ def takes_fields(function: Callable[..., Result]) -> Callable[..., Result]:
         for name, field in IndexRequest.model_fields.items()
     ]
     vars(function)["__signature__"] = inspect.Signature(parameters)
+    described = [f"    {name}: {field.description}" for name, field in IndexRequest.model_fields.items()]
+    function.__doc__ = "\n".join([inspect.getdoc(function) or "", "", "Args:", *described])
     return function

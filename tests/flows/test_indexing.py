@@ -14,7 +14,6 @@ from flows.run.indexing import IndexRun
 from storage import open_library
 from storage.stores.local_store import LocalStore
 from tempo_core.decoding import probe
-from tempo_core.errors import UsageError
 from tests.support.tempo_cli import index, small_video, tempo
 
 
@@ -101,21 +100,3 @@ def test_an_interrupted_index_says_what_is_kept_and_no_other_command_does(
     assert asked.err.splitlines()[-1] == "tempo: interrupted"
     stopped = tempo("index", archive, "--library", tmp_path / "library", code=130)
     assert stopped.err.splitlines()[-1] == "tempo: interrupted; what was finished is kept"
-
-
-@pytest.mark.parametrize(
-    ("wrong", "named"),
-    [
-        ({"max_hours": 0}, "--max-hours 0"),
-        ({"settle_s": -1}, "--settle -1"),
-        ({"sources": []}, "SOURCE"),
-        ({"until": "25:00"}, "--until '25:00'"),
-        ({"ray": "ray://host:10001"}, "--ray 'ray://host:10001'"),
-        ({"library": "gs://bucket/lib"}, "gs://bucket/lib"),
-        ({"spec": "nope"}, "'nope'"),
-    ],
-    ids=str,
-)
-def test_an_option_that_cannot_be_used_is_named(wrong: dict[str, object], named: str) -> None:
-    with pytest.raises(UsageError, match=named):
-        IndexRequest.checked({"sources": ["/archive"], "library": "/lib", **wrong})
