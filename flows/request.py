@@ -27,7 +27,7 @@ from tempo_core.spec import NAMED_SPECS, named_spec
 
 Result = TypeVar("Result")
 
-RAY_ADDRESS = r"^(auto|off|local|(?!ray://).*[^:/]:\d{1,5})$"
+RAY_ADDRESS = r"^(auto|off|local|[^/\s]*[^:/\s]:\d{1,5})$"
 
 
 @dataclass(frozen=True)

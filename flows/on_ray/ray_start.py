@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import ray
 
 from flows.environment import QUIET
 from flows.on_ray.ray_private import keep_standard_output_free, stay_on_loopback
-from tempo_core.errors import TempoError, UsageError
+from flows.request import check_ray_address
+from tempo_core.errors import TempoError
 from tempo_core.host import cpu_count
 
 STORE_BYTES = 2**30  # batches of frames as JPEG, two per video under way: a fraction of it
@@ -103,18 +103,10 @@ def _keep_token_private() -> None:
 
 def _expect_listener(address: str) -> None:
     """UsageError or TempoError, within seconds, for a wrong host or port."""
-    parts = urlsplit(address if "://" in address else f"ray-node://{address}")
+    host, _, port = check_ray_address(address).rpartition(":")
     try:
-        host, port = parts.hostname, parts.port
-    except ValueError:
-        host, port = None, None
-    if not host or not port or parts.scheme != "ray-node":
-        raise UsageError(
-            f"{address}: no address of a Ray cluster; give local, off, auto, or HOST:PORT of its head node"
-        )
-    try:
-        socket.create_connection((host, port), timeout=REACH_DEADLINE_S).close()
-    except OSError as error:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=REACH_DEADLINE_S).close()
+    except (OSError, OverflowError) as error:  # OverflowError: no port has so high a number
         raise TempoError(
             f"no Ray cluster at {address}: {error}; is its head node up (`ray status` there), and its port open?"
         ) from None
