@@ -58,7 +58,7 @@ def question_vectors(compressor: Compressor, question: str) -> dict[str, FloatAr
     words = compressor._text.embed_tokens(torch.tensor(text, device=device)).float().mean(dim=0).cpu().numpy()
     ids = torch.tensor([head + prompts.question_suffix(question)], device=device)
     positions = torch.arange(ids.shape[1], device=device).expand(3, 1, -1)
-    asked = compressor._decode(compressor._text.embed_tokens(ids), positions, LayerCache(), None)[0, -1]
+    asked = compressor._run_layers(compressor._text.embed_tokens(ids), positions, LayerCache(), None)[0, -1]
     return {ONE_WORD: one_word, VISUAL: words, MEAN: spoken, PAIRS: spoken, GENERIC: asked.float().cpu().numpy()}
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.embedded import EMBEDDED_ID, EMBEDDED_NOTICE, embedded_folder
+from tempo_core.host import cpu_count
 
 if TYPE_CHECKING:
     from storage import Library
@@ -41,6 +43,8 @@ def open_model(model: str) -> Checkpoint:
     from tempo_core import load_checkpoint
 
     device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
+    if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
+        torch.set_num_threads(cpu_count())  # torch counts the machine's, not those that a container allows
     if model != EMBEDDED_ID:
         return load_checkpoint(_absolute(model), device=device, dtype=dtype)
     checkpoint = load_checkpoint(embedded_folder(), device=device, dtype="float32")

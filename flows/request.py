@@ -72,6 +72,8 @@ def _time_of_day(text: str) -> str:
 
 def _as_text(name: object) -> object:
     """A local name that is not UTF-8 as a file:// address with its bytes escaped, wildcards kept: a request is text."""
+    if name == "":
+        raise UsageError("an empty name is not a SOURCE; is a variable of the shell unset?")
     if not isinstance(name, str) or name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name):
         return name
     sign = "@" if name.startswith("@") else ""
@@ -182,7 +184,8 @@ class IndexRequest(BaseModel):
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            option = request_option(str(first["loc"][0]))
+            field = str(first["loc"][0])
+            option = request_option(field) if field in cls.model_fields else Option(field)
             raise UsageError(f"{option.name or option.metavar} {first['input']}: {first['msg']}") from None
 
     def ends_at(self, now: datetime) -> datetime | None:

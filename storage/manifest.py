@@ -10,7 +10,7 @@ from storage import migrations
 from storage.migrations import schema_version
 from storage.stores.base import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
-from tempo_core.errors import LibraryNotFound, SchemaError, UsageError
+from tempo_core.errors import LibraryNotFound, LibraryOutdated, SchemaError, UsageError
 
 CREATE_WAIT_S = 30.0
 
@@ -43,13 +43,13 @@ def write_manifest(store: Store, manifest: Manifest) -> None:
 
 
 def check_schema(store: Store, manifest: Manifest) -> None:
-    """SchemaError unless this program and the library have the same schema version."""
+    """SchemaError for a library of a newer schema, LibraryOutdated for one of an older."""
     if manifest.schema > schema_version():
         raise SchemaError(
             f"{store.uri} has schema {manifest.schema}, this program knows {schema_version()}: use a newer tempo"
         )
     if manifest.schema < schema_version():
-        raise SchemaError(
+        raise LibraryOutdated(
             f"{store.uri} has schema {manifest.schema}, not yet {schema_version()}: `tempo index` brings it up to date"
         )
 

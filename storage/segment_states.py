@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -15,6 +14,7 @@ from storage.state_part import checksum
 from storage.stores.base import ByteRange, Store
 from storage.tables import Tables, one_of
 from tempo_core.errors import CorruptPart, LibraryError, UsageError
+from tempo_core.host import cpu_count
 from tempo_core.values import ByteArray, SegmentState
 
 
@@ -82,7 +82,7 @@ def _fill(store: Store, video: VideoRecord, segments: Sequence[SegmentRecord], p
 
 
 def _verify(video: VideoRecord, segments: Sequence[SegmentRecord], pieces: Sequence[ByteArray]) -> None:
-    with ThreadPoolExecutor(os.cpu_count() or 1) as threads:
+    with ThreadPoolExecutor(cpu_count()) as threads:
         checksums = list(threads.map(checksum, (piece.data for piece in pieces)))
     for segment, crc32 in zip(segments, checksums, strict=True):
         if crc32 != segment.state.checksum:

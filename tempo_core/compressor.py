@@ -123,7 +123,7 @@ class Compressor:
         where = is_visual.flatten().nonzero().squeeze(1).to(self.device)
         hidden = self._text.embed_tokens(ids.to(self.device))
         hidden.view(-1, hidden.shape[-1])[where] = visual[0]
-        self._decode(hidden, positions.to(self.device), LayerCache(keep=kv), None, deepstack=(where, visual[1:]))
+        self._run_layers(hidden, positions.to(self.device), LayerCache(keep=kv), None, deepstack=(where, visual[1:]))
 
     @torch.inference_mode()
     def features(self, segments: Segments) -> FloatArray:
@@ -138,7 +138,7 @@ class Compressor:
         """The question in the features' space, float32 (D,), of length 1."""
         ids = torch.tensor([self._prompts.question_summary(question)], device=self.device)
         positions = torch.arange(ids.shape[1], device=self.device).expand(3, 1, -1)
-        hidden = self._decode(self._text.embed_tokens(ids), positions, LayerCache(), None)
+        hidden = self._run_layers(self._text.embed_tokens(ids), positions, LayerCache(), None)
         feature: FloatArray = _unit_length(hidden[:, -1])[0]
         return feature
 
@@ -187,7 +187,7 @@ class Compressor:
         embeds = self._memory_tokens[:most].expand(len(counts), -1, -1)
         positions = self._text_positions(batch, asked, most)
         mask = suffix_mask(batch.lengths, batch.kv.shape[4], asked, most, self.device)
-        hidden = self._decode(embeds, positions, LayerCache([batch.kv, question_kv]), mask)
+        hidden = self._run_layers(embeds, positions, LayerCache([batch.kv, question_kv]), mask)
         memory = hidden.float().cpu().numpy()
         return [memory[row, :count] for row, count in enumerate(counts)]
 
@@ -196,10 +196,10 @@ class Compressor:
         ids = torch.tensor(suffix, device=self.device).expand(len(batch), -1)
         positions = self._text_positions(batch, 0, len(suffix))
         mask = suffix_mask(batch.lengths, batch.kv.shape[4], 0, len(suffix), self.device)
-        hidden = self._decode(self._text.embed_tokens(ids), positions, LayerCache([batch.kv], keep), mask)
+        hidden = self._run_layers(self._text.embed_tokens(ids), positions, LayerCache([batch.kv], keep), mask)
         return hidden[:, -1]
 
-    def _decode(
+    def _run_layers(
         self,
         hidden: torch.Tensor,
         positions: torch.Tensor,

@@ -15,7 +15,8 @@ TempoError
 ├── WorkerDied            the process of an encoder was killed or crashed
 └── LibraryError          the library itself
     ├── LibraryNotFound   no library at that location
-    ├── SchemaError       written by a newer schema, or a migration is due
+    ├── SchemaError       written by a newer schema, or its manifest is damaged
+    │   └── LibraryOutdated   written by an older schema: a migration is due
     ├── LibraryBusy       another writer holds the lease
     ├── CorruptPart       a part file that does not match its checksum
     └── NoSpace           the disk is full, or would be
@@ -85,7 +86,11 @@ class LibraryNotFound(LibraryError):
 
 
 class SchemaError(LibraryError):
-    """The library's schema version does not fit this program."""
+    """The library has a schema that this program does not know."""
+
+
+class LibraryOutdated(SchemaError):
+    """The library has an older schema; `tempo index` brings it up to date."""
 
 
 class LibraryBusy(LibraryError):

@@ -54,13 +54,12 @@ def start_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> Itera
 
 @contextmanager
 def connect_ray(address: str) -> Iterator[str]:
-    """The cluster at ``address`` (HOST:PORT, or auto on one of its nodes), and the URL of its dashboard.
+    """The cluster at ``address`` (HOST:PORT), and the URL of its dashboard.
 
     Where Ray would wait for minutes, or abort this process, a child tries first. UsageError for what is not a valid
     address; TempoError where no cluster answers.
     """
-    if address != "auto":
-        _expect_listener(address)
+    _expect_listener(address)
     _expect_cluster(address)
     quiet = {"env_vars": {name: os.environ.get(name, value) for name, value in QUIET.items()}}
     with _initialized(f"no Ray cluster at {address}", address=address, runtime_env=quiet) as url:

@@ -101,6 +101,8 @@ def expect_something(discovered: Discovered, library: Library | None, names: Seq
             raise SourceError(str(source_set.empty_reason))
     is_empty = not discovered.sources and not discovered.unsettled
     if discovered.source_sets and is_empty and not any(map(discovered.covers, uris)):
+        if any(source_set.videos for source_set in discovered.source_sets):
+            raise SourceError(f"{', '.join(names)}: --include and --exclude leave none of the videos there")
         raise SourceError(f"{', '.join(names)}: no video there; name a folder with videos, or files")
 
 

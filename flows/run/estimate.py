@@ -72,10 +72,10 @@ class Estimate:
         if self.probed == self.videos:
             return ""
         remote = f" ({self.remote} on S3)" if self.remote else ""
-        read, others, like = "no file", f"all {self.videos}", f"1080p of {TYPICAL_BYTES_PER_S * 8 / 1e6:.0f} Mb/s"
-        if self.probed:
-            read, others, like = counted(self.probed, "file"), f"the other {self.videos - self.probed}", "alike"
-        return f"{read} read for this; {others}{remote} are taken to be {like}, and as long as their size suggests"
+        like, others = "alike", counted(self.videos - self.probed, "other video")
+        if not self.probed:
+            like, others = f"1080p of {TYPICAL_BYTES_PER_S * 8 / 1e6:.0f} Mb/s", counted(self.videos, "video")
+        return f"read for this: {counted(self.probed, 'file')}; taken to be {like}, by their size: {others}{remote}"
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,8 @@
 
 discover  the videos that the sources name now, and those that are still being written
 identify  the model and the index spec: those asked for, else the library's
-lease     the right to write, which one run has at a time: another one may take hours to give it back
+room      whether the library's disk can hold what is new: a few files are scanned to estimate it
+lease     the right to write, which one run has at a time; after a wait for it, discover and identify again
 plan      what is new, changed, gone or left out, by the catalog alone: no file is opened
 dispatch  workers stage videos, and this process commits each as soon as it is whole
 promote   the model becomes the library's default once it has every video that the old one has
@@ -32,7 +33,7 @@ from flows.video.source_frames import decode_source
 from flows.video.worker import Worker
 from storage import ALL_MODELS, Library, Writer, open_library
 from tempo_core.decoding import check_decoder
-from tempo_core.errors import LibraryBusy, LibraryNotFound, SchemaError
+from tempo_core.errors import LibraryBusy, LibraryNotFound, LibraryOutdated
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, IndexSpec, named_spec
 
@@ -66,6 +67,7 @@ class IndexRun:
     def __init__(self, request: IndexRequest, reporter: Reporter, checkpoint: Checkpoint | None = None) -> None:
         self._request, self._reporter, self._checkpoint = request, reporter, checkpoint
         self._ends_at = request.ends_at(datetime.now().astimezone())
+        self._model: str | None = None  # of which the user was told what there is to know
 
     def run(self) -> RunReport:
         """Index what is new. An error that ends the run is raised; what was committed before it stays."""
@@ -76,7 +78,8 @@ class IndexRun:
         target = self._identify(existing)
         self._check_room(self._plan(discovered, target), target)
         with self._lease(target.library) as (writer, waited):
-            discovered = self._discover(target.library) if waited else discovered
+            if waited:  # the other run may have taken hours, and made another model or spec the default
+                discovered, target = self._discover(target.library), self._identify(target.library)
             plan = self._plan(discovered, target)
             monitor = self._monitor(plan)
             results = list(self._dispatch(plan, target, writer, monitor))
@@ -110,7 +113,7 @@ class IndexRun:
             return open_library(self._request.library)
         except LibraryNotFound:
             return None
-        except SchemaError:
+        except LibraryOutdated:
             if not upgrade:
                 raise
             return open_library(self._request.library, create=True)
@@ -125,8 +128,9 @@ class IndexRun:
         """Everything that may be wrong with the request is known before the library is made."""
         name, spec = choose_model(self._request.model, existing), self._spec(existing)
         model = self._checkpoint or identify_model(name)
-        if self._checkpoint is None and (text := model_notice(name)):
+        if self._checkpoint is None and name != self._model and (text := model_notice(name)):
             self._reporter.notice(text)
+        self._model = name
         return _Target(existing or open_library(self._request.library, create=True), model, spec)
 
     def _spec(self, library: Library | None) -> IndexSpec:

@@ -18,7 +18,7 @@ def check_location(uri: str) -> str:
     A mistyped or foreign scheme (s3:/x, http://x) would become a folder of that name, and the root of a bucket is
     shared with all else in it.
     """
-    if re.fullmatch(LOCATION, uri, re.DOTALL) is None:
+    if re.fullmatch(LOCATION, uri, re.DOTALL) is None or not _is_text(uri):
         raise UsageError(f"{uri!r} is not an address of a library; give a folder, or s3://bucket/prefix")
     return uri
 
@@ -36,3 +36,8 @@ def open_store(uri: str, options: Mapping[str, str] | None = None) -> Store:
     from storage.stores.local_store import LocalStore
 
     return LocalStore(Path(uri.removeprefix("file://")))
+
+
+def _is_text(uri: str) -> bool:
+    """Whether ``uri`` is UTF-8, as LanceDB's addresses are; a path of other bytes has surrogates for them."""
+    return not any("\ud800" <= letter <= "\udfff" for letter in uri)

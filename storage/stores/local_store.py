@@ -23,8 +23,9 @@ from storage.stores.base import (
 from storage.stores.lease import Lease
 from storage.stores.local_lease import LocalLease
 from storage.stores.space import space_errors
+from tempo_core.host import cpu_count
 
-READ_THREADS = min(8, os.cpu_count() or 1)  # one thread copies about 10 GB/s from the page cache, two 15 GB/s
+READ_THREADS = min(8, cpu_count())  # one thread copies about 10 GB/s from the page cache, two 15 GB/s
 COMMIT_WAIT_S = 120.0  # a commit takes milliseconds, compaction of large tables seconds
 READ_PIECE = 16 << 20  # bytes of one pread: small enough to share one segment among the threads
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 import shutil
 import signal
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,9 @@ from typing import Any
 import pytest
 
 from storage import open_library
-from tests.support.tempo_cli import DEADLINE_S, contents, ended, index, small_video, start, start_tempo, statuses, swept
+from tests.support import storage_killer
+from tests.support.killed_tempo import killed_tempo
+from tests.support.tempo_cli import DEADLINE_S, contents, ended, index, small_video, start_tempo, statuses, swept
 
 pytestmark = pytest.mark.slow
 STEPS = [
@@ -55,9 +56,9 @@ def test_killed_at_a_step_and_run_again(
     step: str, when: str, nth: int, archive: Path, undisturbed: dict[str, Any], tmp_path: Path
 ) -> None:
     library = tmp_path / "library"
-    program = [sys.executable, "-m", "tests.support.killed_tempo", step, when, str(nth)]
-    killed = ended(start([*program, "index", str(archive), "--library", str(library)]))
-    assert killed.code == -signal.SIGKILL, killed.err
+    process = storage_killer.start(killed_tempo, step, when, nth, "index", str(archive), "--library", str(library))
+    process.join(DEADLINE_S)
+    assert process.exitcode == -signal.SIGKILL
     assert_whole(library, undisturbed)
     finish(library, archive)
     assert swept(library) == undisturbed

@@ -148,9 +148,7 @@ def test_what_is_not_probed_is_taken_to_be_alike() -> None:
     assert (found.videos, found.probed, found.seconds) == (3, 0, None)
     assert found.video_hours == pytest.approx(0.5)
     assert found.segments == 3 * 150
-    assert found.basis == (
-        "no file read for this; all 3 (3 on S3) are taken to be 1080p of 5 Mb/s, and as long as their size suggests"
-    )
+    assert found.basis == ("read for this: 0 files; taken to be 1080p of 5 Mb/s, by their size: 3 videos (3 on S3)")
 
 
 def test_files_on_s3_are_judged_by_those_that_can_be_read(tmp_path: Path) -> None:
@@ -161,9 +159,7 @@ def test_files_on_s3_are_judged_by_those_that_can_be_read(tmp_path: Path) -> Non
     found = estimate([near, *far], PAPER, FrameGeometry(), ModelCost(1.0))
     assert (found.probed, found.remote) == (1, 20)
     assert found.video_hours == pytest.approx((6 + 20 * 12) / 3600, rel=0.02)
-    assert found.basis == (
-        "1 file read for this; the other 20 (20 on S3) are taken to be alike, and as long as their size suggests"
-    )
+    assert found.basis == ("read for this: 1 file; taken to be alike, by their size: 20 other videos (20 on S3)")
     assert estimate([near], PAPER, FrameGeometry(), ModelCost(1.0)).basis == ""
 
 

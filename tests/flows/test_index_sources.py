@@ -147,3 +147,9 @@ def test_a_wrong_option_is_told_and_nothing_is_done(
     said = tempo("index", archive, "--library", library, *options, code=2)
     assert reason in " ".join(said.err.replace("│", " ").split())
     assert not library.exists()
+
+
+def test_patterns_that_leave_nothing_are_named(library: Path, archive: Path) -> None:
+    said = tempo("index", archive, "--library", library, "--include", "*.avi", code=1)
+    assert f"{archive}: --include and --exclude leave none of the videos there" in said.err
+    assert not library.exists()

@@ -54,6 +54,19 @@ def test_what_came_while_another_run_held_the_library_is_indexed_too(archive: Pa
     assert statuses == {"a.mp4": "indexed", "late.mp4": "indexed"}
 
 
+def test_after_a_wait_the_library_s_default_is_taken_as_the_other_run_left_it(archive: Path, tmp_path: Path) -> None:
+    library = tmp_path / "library"
+    index(library, archive)
+    writer = open_library(str(library)).writer()
+
+    def end_the_other_run() -> None:
+        writer.close()
+        index(library, archive, "--spec", "paper-int8")
+
+    assert indexed(archive, library, OnWaiting(end_the_other_run)) == {"a.mp4": "unchanged"}
+    assert [video.facts.spec.name for video in open_library(str(library)).videos()] == ["paper-int8"]
+
+
 def count_scans(monkeypatch: pytest.MonkeyPatch, before: Callable[[], None] = lambda: None) -> list[Any]:
     """The files that are scanned for an estimate, and ``before`` each of them."""
     scanned = list[Any]()

@@ -48,6 +48,8 @@ def test_the_flow_is_shown_what_may_be_given() -> None:
         ({"max_hours": 0}, "--max-hours 0"),
         ({"settle_s": -1}, "--settle -1"),
         ({"sources": []}, "SOURCE"),
+        ({"sources": ["a", ""]}, "empty name is not a SOURCE"),
+        ({"colour": "red"}, "colour"),
         ({"until": "25:00"}, "--until '25:00'"),
         ({"ray": "ray://host:10001"}, "--ray 'ray://host:10001'"),
         ({"library": "gs://bucket/lib"}, "gs://bucket/lib"),

@@ -21,7 +21,17 @@ def test_folders_and_prefixes_are_addresses(location: str) -> None:
 
 @pytest.mark.parametrize(
     "location",
-    ["", "s3:/bucket/lib", "s3://", "s3://bucket", "s3://bucket/", "s3:///lib", "http://host/lib", "file:/data/lib"],
+    [
+        "",
+        "s3:/bucket/lib",
+        "s3://",
+        "s3://bucket",
+        "s3://bucket/",
+        "s3:///lib",
+        "http://host/lib",
+        "file:/data/lib",
+        "lib\udcff",
+    ],
 )
 def test_anything_else_is_refused_and_made_nowhere(
     location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -1,9 +1,4 @@
-"""``tempo ARGUMENTS...``, killed with -9 at one step of storing.
-
-    python -m tests.support.killed_tempo CLASS.METHOD WHEN NTH ARGUMENTS...
-
-WHEN is ``before`` or ``after`` the NTH call of a method of the writer or the video writer.
-"""
+"""``tempo``, killed with -9 at one step of storing."""
 
 from __future__ import annotations
 
@@ -36,9 +31,9 @@ def killing(method: Callable[..., Any], when: str, nth: int) -> Callable[..., An
     return wrapped
 
 
-if __name__ == "__main__":
-    step, when, nth = sys.argv[1:4]
-    owner, name = CLASSES[step.split(".")[0]], step.split(".")[1]
-    setattr(owner, name, killing(getattr(owner, name), when, int(nth)))
-    sys.argv[1:] = sys.argv[4:]
+def killed_tempo(step: str, when: str, nth: int, *arguments: str) -> None:
+    """``tempo ARGUMENTS``, in a process of its own: it dies before or after call number ``nth`` of CLASS.METHOD."""
+    owner, name = CLASSES[step.split(".", maxsplit=1)[0]], step.split(".")[1]
+    setattr(owner, name, killing(getattr(owner, name), when, nth))
+    sys.argv[1:] = arguments
     main()

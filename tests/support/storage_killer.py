@@ -22,7 +22,15 @@ from storage.part_file import HashingFile
 from tests.support.storage_harness import PRINTS, index, put, source_of, tiny_video
 
 _CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(["tests.support.storage_killer", "lancedb", "pyarrow.parquet"])
+_CONTEXT.set_forkserver_preload(
+    [
+        "tests.support.storage_killer",
+        "tests.support.killed_tempo",
+        "lancedb",
+        "pyarrow.parquet",
+        "tempo_core.checkpoint",
+    ]
+)
 
 SHORTEST_PAGE = 100
 Victim = multiprocessing.process.BaseProcess

@@ -14,7 +14,7 @@ import typer
 from flows.request import IndexRequest
 from flows.terminal.options import takes_request
 from flows.terminal.output import notice
-from tempo_core.errors import LibraryNotFound, UsageError
+from tempo_core.errors import LibraryNotFound, LibraryOutdated, UsageError
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -120,6 +120,8 @@ def _expect_usable_library(location: str) -> None:
         open_library(location)
     except LibraryNotFound:
         notice(f"{location}: no library there yet; the first run makes it")
+    except LibraryOutdated:
+        notice(f"{location}: of an older schema; the first run brings it up to date")
 
 
 def _checked_name(name: str) -> str:
