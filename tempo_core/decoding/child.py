@@ -91,14 +91,15 @@ class Child:
             self._messages.join()
 
     def complaint(self) -> str:
-        """Why it failed, once it ended: the signal that it crashed by, or its first message (a traceback: the last)."""
+        """Why it failed, once it ended: the signal that it crashed by, a traceback's last line, or its first message."""
         status = self._process.poll()
         if status is not None and status < 0 and not self._stopped:
             return f"{self._name} crashed ({signal.Signals(-status).name})"
         messages = self.messages()
         if not messages:
             return f"{self._name} gave no reason" + (f" (exit status {status})" if status else "")
-        message = messages[-1 if messages[0].startswith("Traceback") else 0]
+        raised = any(message.startswith("Traceback") for message in messages)
+        message = messages[-1 if raised else 0]
         return re.sub(r"^(\[[^]]*\] ?)+", "", message) or message  # without the "[h264 @ 0x55..]" before it
 
     def messages(self) -> list[str]:

@@ -73,7 +73,7 @@ def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterat
 def _packets(child: Child) -> Iterator[Packet[VideoStream]]:
     pipe = _Pipe(child)
     try:
-        container = av.open(pipe, mode="r", format="nut", buffer_size=_BUFFER_BYTES)
+        container = av.open(pipe, mode="r", format="nut", buffer_size=_BUFFER_BYTES, metadata_errors="replace")
     except av.FFmpegError:  # no header: ffmpeg ended before the first frame
         pipe.raise_if_stopped()
         return

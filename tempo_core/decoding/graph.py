@@ -109,6 +109,8 @@ def _output_options(clock: str) -> dict[str, str]:
         "pix_fmt": "rgb24",
         "enc_time_base": clock.replace("/", ":"),
         "write_index": "0",  # an index would grow in memory with the video
+        "map_metadata": "-1",  # titles and the like are bytes of any encoding, and nobody reads them
+        "map_chapters": "-1",
     }
 
 

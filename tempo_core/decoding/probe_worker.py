@@ -41,6 +41,7 @@ def main(formats: str, path: str) -> None:
     """Prints what is in ``path``. ``formats``: separated by commas, the only ones that it is opened as."""
     av.logging.set_level(av.logging.ERROR)
     av.logging.restore_default_callback()
+    SideDataType._missing_ = classmethod(_unknown_side_data)  # type: ignore[method-assign, assignment]
     options = {"format_whitelist": formats, "protocol_whitelist": "file", "fflags": "-genpts"}
     try:
         with av.open(f"file:{path}", container_options=options, metadata_errors="replace") as container:
@@ -170,6 +171,13 @@ def display_matrix(frame: VideoFrame | None) -> list[int] | None:
     attached: Any = () if frame is None else frame.side_data  # PyAV's types call its items str
     matrices = [side for side in attached if side.type == SideDataType.DISPLAYMATRIX]
     return list(struct.unpack("=9i", bytes(matrices[0]))) if matrices else None
+
+
+def _unknown_side_data(kind: type[SideDataType], value: int) -> SideDataType:
+    """A member for a kind of side data that is newer than PyAV, which would refuse the whole frame for it."""
+    member = object.__new__(kind)
+    member._name_, member._value_ = f"UNKNOWN_{value}", value
+    return member
 
 
 def container_facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:
