@@ -91,7 +91,7 @@ class Child:
             self._messages.join()
 
     def complaint(self) -> str:
-        """Why it failed, once it ended: the signal that it crashed by, a traceback's last line, or its first message."""
+        """Why it failed, once it ended: a signal, the last line of a traceback, or the first message."""
         status = self._process.poll()
         if status is not None and status < 0 and not self._stopped:
             return f"{self._name} crashed ({signal.Signals(-status).name})"

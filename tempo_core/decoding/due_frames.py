@@ -59,36 +59,24 @@ def due_frames(info: VideoInfo, sampling: Sampling) -> DueFrames:
     return DueFrames(sample_ticks, np.searchsorted(info.ticks, sample_ticks, side="right") - 1)
 
 
-def select_expression(info: VideoInfo, due: DueFrames) -> str | None:
+def select_expression(info: VideoInfo, due: DueFrames) -> str:
     """For ffmpeg's select filter, where samples are evenly spread: passes every due frame and few others.
 
-    None where all frames must pass: the file has no times of its own and its frames are not evenly spaced. Passing a
-    frame too many costs 6 ms at 1080p, which is as much as decoding it, or more. That is why long stills are listed:
-    one of a minute would make the window let everything through.
+    Passing a frame too many costs 6 ms at 1080p, which is as much as decoding it, or more. That is why long stills are
+    listed: one of a minute would make the window let everything through.
     """
-    unit = _uniform_gap(info.ticks) if info.in_order else 1
-    if unit is None:
-        return None
     listed, oldest_age = _oldest(due, due.sample_ticks - info.ticks[due.ranks])
-    origin = 0 if info.in_order else int(info.ticks[0])
-    field = info.typical_gap if info.interlaced else 0  # the time of a picture may be that of its other field
-    window = (oldest_age + field) / unit + 1
-    step = float(Fraction(info.duration / info.time_base) / len(due.sample_ticks) / unit)
-    age = f"(pts-{origin})"
+    window = float(oldest_age + info.slack)
+    step = float(Fraction(info.duration / info.time_base) / len(due.sample_ticks))
+    age = f"(pts-{int(info.ticks[0])})"
     expression = f"lte(ceil({age}/{step!r}-0.000001)*{step!r}-{age},{window!r})"
-    times = [(int(info.ticks[rank]) - int(info.ticks[0])) // unit + origin for rank in listed]
-    return "+".join([expression, *(f"eq(pts,{time})" for time in times)])
+    return "+".join([expression, *(f"eq(pts,{tick})" for tick in info.ticks[listed].tolist())])
 
 
 def select_ticks(info: VideoInfo, ticks: TickArray) -> str | None:
     """For ffmpeg's select filter: passes the frames of ``ticks`` (ascending) and hardly any other. None where they are
     too many to list, so that all frames must pass."""
-    if info.in_order:
-        ticks = np.searchsorted(info.ticks, ticks)
-    if len(ticks) > _MOST_LISTED:
-        return None
-    slack = 1 + (info.typical_gap if info.interlaced else 0)  # 1: two versions of ffmpeg may round differently
-    return _any_of(ticks.tolist(), 0 if info.in_order else slack)
+    return _any_of(ticks.tolist(), info.slack) if len(ticks) <= _MOST_LISTED else None
 
 
 def _any_of(ticks: list[int], slack: int) -> str:
@@ -110,11 +98,3 @@ def _oldest(due: DueFrames, sample_ages: TickArray) -> tuple[list[int], int]:
     oldest = ranks[order[:_LISTED_OLDEST]]
     with_previous = np.union1d(oldest, np.maximum(oldest - 1, 0))
     return with_previous.tolist(), int(ages[order[_LISTED_OLDEST:]].max(initial=0))
-
-
-def _uniform_gap(ticks: TickArray) -> int | None:
-    """The distance between any two neighbours, or None where distances differ."""
-    gaps = np.diff(ticks)
-    if not len(gaps):
-        return 1
-    return int(gaps[0]) if bool((gaps == gaps[0]).all()) else None

@@ -12,6 +12,7 @@ from av.packet import Packet
 from av.video.stream import VideoStream
 
 from tempo_core.decoding.child import Child
+from tempo_core.decoding.clock import origin
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.values import ByteArray
 
@@ -64,7 +65,7 @@ def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterat
     for packet in _packets(child):
         if packet.pts is None or packet.size != width * height * 3:  # the empty packet at the end
             continue
-        tick = _tick(round(packet.pts * packet.time_base / info.time_base), info, tolerance)
+        tick = _tick(round(packet.pts * packet.time_base / info.time_base) + origin(info), info, tolerance)
         if tick is not None:
             pixels = np.frombuffer(memoryview(packet), np.uint8).reshape(height, width, 3)
             yield TimedFrame(pixels, tick, (tick - int(info.ticks[0])) * info.time_base)
@@ -83,14 +84,11 @@ def _packets(child: Child) -> Iterator[Packet[VideoStream]]:
 
 
 def _tick(pts: int, info: VideoInfo, tolerance: int) -> int | None:
-    """The probe's tick for the time that ffmpeg gave a frame (two versions may round differently). Where the file has
-    no times of its own, ``pts`` is the frame's rank.
+    """The probe's tick for the time that ffmpeg gave a frame (two versions may round differently).
 
     None for a frame that the probe does not count: pre-roll, or a damaged time.
     """
     ticks = info.ticks
-    if info.in_order:
-        return int(ticks[pts]) if 0 <= pts < len(ticks) else None
     after = int(np.searchsorted(ticks, pts))
     nearest = min(ticks[max(0, after - 1) : after + 1].tolist(), key=lambda tick: abs(tick - pts))
     return int(nearest) if abs(nearest - pts) <= tolerance else None

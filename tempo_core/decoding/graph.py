@@ -8,6 +8,7 @@ from typing import Any
 import ffmpeg
 
 from tempo_core.decoding.binary import filters_of
+from tempo_core.decoding.clock import in_ticks, selected
 from tempo_core.decoding.display import swaps_edges
 from tempo_core.decoding.nvdec import GPU_INPUT, shrunk_on_gpu
 from tempo_core.decoding.probe_worker import MAX_PIXELS, ONE_DEEP_REORDERING
@@ -53,16 +54,12 @@ class Pass:
 def command(ffmpeg_path: str, source: Source, run: Pass) -> list[str]:
     """Arguments that make ffmpeg write the frames of one pass to standard output, as NUT with rgb24.
 
-    Times stay the file's own, in ``info.time_base``; where the file has none (``info.in_order``) they are the frames'
-    ranks.
+    Times are ticks of ``info.time_base`` from ``clock.origin`` on.
     """
     info = source.info
     clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
     stream = _input(source, run)[str(info.stream_index)].filter("settb", clock)
-    if info.in_order:
-        stream = stream.filter("setpts", "N")
-    if run.select is not None:
-        stream = stream.filter("select", run.select)
+    stream = selected(in_ticks(stream, info), info, run.select)
     if source.decoder == "nvdec":
         stream = shrunk_on_gpu(stream, info, coded_size(source))
     stream = _turn(_pixels(stream, info, coded_size(source), tone_maps(ffmpeg_path, info)), info)
@@ -80,9 +77,13 @@ def coded_size(source: Source) -> tuple[int, int]:
 def _input(source: Source, run: Pass) -> Any:
     """Reads the file and nothing else: no other protocol, no playlist, no name that looks like an option."""
     info = source.info
-    options: dict[str, str | None] = {"fflags": "+genpts"} if info.codec in ONE_DEEP_REORDERING else {}
-    if info.in_order:
-        options["reinit_filter"] = "0"  # a larger picture would begin a new graph, whose ranks begin at 0 again
+    options: dict[str, str | None] = {}
+    if info.codec in ONE_DEEP_REORDERING:
+        options["fflags"] = "+genpts"
+    elif info.clock.complete and run.begin is None:  # seeking needs decoding times
+        options["fflags"] = "+igndts"  # for one time out of order, FFmpeg would believe decoding times ever after
+    if not info.clock.is_plain:
+        options["reinit_filter"] = "0"  # a larger picture would begin a new graph, which knows nothing of the old
     if source.decoder == "nvdec":
         options |= GPU_INPUT
     if source.threads is not None:
@@ -105,6 +106,7 @@ def _input(source: Source, run: Pass) -> Any:
 def _output_options(clock: str) -> dict[str, str]:
     return {
         "f": "nut",
+        "fps_mode": "passthrough",
         "vcodec": "rawvideo",
         "pix_fmt": "rgb24",
         "enc_time_base": clock.replace("/", ":"),

@@ -144,7 +144,7 @@ class Passes:
 def stretches(info: VideoInfo, due: DueFrames) -> list[Stretch] | None:
     """The due frames between key frames; None where one pass over everything is as good, or safer."""
     keys = np.flatnonzero(info.keys)
-    if info.in_order or info.interlaced or not info.keys[0] or len(keys) == info.frame_count:
+    if not info.clock.is_plain or info.interlaced or not info.keys[0] or len(keys) == info.frame_count:
         return None
     between = due.ranks[~info.keys[due.ranks]]
     before = keys[np.searchsorted(keys, between, side="right") - 1]

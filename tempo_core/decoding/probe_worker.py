@@ -31,6 +31,7 @@ MAX_PIXELS = 1 << 27  # 16384 x 8192; beyond it a hostile header could ask for g
 MAX_DECODE_TRIES = 200  # packets; enough for the longest reordering delay
 # Codecs for which FFmpeg can fill in missing presentation times; H.264 is not one.
 ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")
+RUN_LENGTH_CODECS, END_OF_PICTURE = ("camtasia", "msrle"), b"\x00\x01"
 PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks of the stream's time base), flags
 NO_TIME = -(1 << 63)  # for a time that the packet does not carry (FFmpeg's AV_NOPTS_VALUE)
 KEY, HIDDEN = 1, 2  # flags: a key frame; a frame that is decoded but not shown
@@ -60,6 +61,7 @@ def scan(container: InputContainer) -> tuple[dict[str, Any], array[int]]:
     if stream.codec_context.name in ONE_DEEP_REORDERING:
         container.flags |= GENERATE_TIMES
     rows = array("q")
+    stream.codec_context.copy_opaque = True
     frame, end_s, cut = read_packets(container, stream, rows)
     return stream_facts(stream, frame) | container_facts(container, stream) | {"end_s": end_s, "cut": cut}, rows
 
@@ -106,7 +108,11 @@ def read_packets(
             end_s = max(end_s, _end_s(packet))
             if packet.stream is not stream or not packet.size:
                 continue
+            if rows and shows_nothing_new(packet, stream):
+                rows[-2] += packet.duration or 0
+                continue
             if frame is None and tries < MAX_DECODE_TRIES:
+                packet.opaque = len(rows) // PACKET_FIELDS
                 frame, tries = _try_decode(packet), tries + 1
             rows.extend(_row(packet, KEY * packet.is_keyframe + HIDDEN * is_hidden(packet, stream)))
     except av.FFmpegError as error:
@@ -132,6 +138,11 @@ def is_hidden(packet: Packet[Any], stream: VideoStream) -> bool:
     return stream.codec_context.name == "vp8" and not memoryview(packet)[0] & 0x10  # RFC 6386, 9.1: show_frame
 
 
+def shows_nothing_new(packet: Packet[Any], stream: VideoStream) -> bool:
+    """Whether it only says that the picture before it stays: no decoder makes a frame of it."""
+    return stream.codec_context.name in RUN_LENGTH_CODECS and packet.size == 2 and bytes(packet) == END_OF_PICTURE
+
+
 def _try_decode(packet: Packet[Any]) -> VideoFrame | None:
     try:
         frames: list[VideoFrame] = packet.decode()
@@ -155,6 +166,8 @@ def stream_facts(stream: VideoStream, frame: VideoFrame | None) -> dict[str, Any
     return {
         "codec": stream.codec_context.name,
         "stream_index": stream.index,
+        "first_decoded": None if frame is None else frame.opaque,
+        "reordered": bool(stream.codec_context.has_b_frames),
         "time_base": str(Fraction(stream.time_base or 1)),
         "width": source.width,
         "height": source.height,
@@ -173,7 +186,7 @@ def display_matrix(frame: VideoFrame | None) -> list[int] | None:
     return list(struct.unpack("=9i", bytes(matrices[0]))) if matrices else None
 
 
-def _unknown_side_data(kind: type[SideDataType], value: int) -> SideDataType:
+def _unknown_side_data(kind: type[Any], value: int) -> Any:
     """A member for a kind of side data that is newer than PyAV, which would refuse the whole frame for it."""
     member = object.__new__(kind)
     member._name_, member._value_ = f"UNKNOWN_{value}", value

@@ -35,6 +35,7 @@ _MISCOUNTED_FRAMES = 16  # muxers leave reordered frames of a variable rate at t
 _LONGEST_STILL_S = 3600  # a longer claim for the last frame is damage
 _DEFAULT_RATE = Fraction(25)
 _DTS_ONLY_FORMATS = ("avi",)  # FFmpeg guesses their presentation times, wrongly where frames are reordered
+_MOST_RESTARTS = 1000  # each is part of an argument of ffmpeg, which holds 128 KiB
 _ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf")  # no duration in the header
 
 
@@ -81,9 +82,12 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
     ``packets``: int64 [packets, PACKET_FIELDS].
     """
     time_base = Fraction(facts["time_base"])
-    shown = timeline(packets, time_base, dts_only=facts["format"] in _DTS_ONLY_FORMATS)
+    dts_only = facts["format"] in _DTS_ONLY_FORMATS and facts["reordered"]
+    shown = timeline(packets, time_base, dts_only, facts["first_decoded"])
     if not len(shown.ticks):
         raise VideoError(_nothing_reason(facts))
+    if len(shown.clock.shifts) > _MOST_RESTARTS:
+        raise VideoError(_restarts_reason(len(shown.clock.shifts)))
     length = _last_length(facts, shown, time_base)
     width, height = displayed_size(facts)
     first = int(shown.ticks[0]) * time_base
@@ -101,10 +105,17 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
         time_base=time_base,
         ticks=shown.ticks,
         keys=shown.keys,
-        in_order=shown.in_order,
+        clock=shown.clock,
         interlaced=bool(facts["interlaced"]),
         orientation=orientation(facts["matrix"]),
         color=color_tags(facts["color"], int(facts["width"]), int(facts["height"])),
+    )
+
+
+def _restarts_reason(count: int) -> str:
+    return (
+        f"the file's own times start anew {count} times, over the {_MOST_RESTARTS} that can be joined: "
+        f"cut it into its parts, or write it anew (ffmpeg -i FILE -c copy NEW.mkv)"
     )
 
 
@@ -160,11 +171,11 @@ def _claim(facts: dict[str, Any]) -> float | None:
 def _warnings(facts: dict[str, Any], shown: Timeline, duration_s: float, length_s: float) -> Iterator[str]:
     if shown.unkeyed:
         yield f"frames at the beginning need an earlier part that is missing; left out: {shown.unkeyed}"
-    if shown.restarts:
-        yield f"the file's own times jump, they were joined into one timeline; jumps: {shown.restarts}"
+    if shown.clock.shifts:
+        yield f"the file's own times jump, they were joined into one timeline; jumps: {len(shown.clock.shifts)}"
     if facts["cut"]:
         yield f"reading stopped at {duration_s:.1f} s: {facts['cut']}"
-    if not shown.restarts:
+    if not shown.clock.shifts:
         first_s = float(int(shown.ticks[0]) * Fraction(facts["time_base"]))
         yield from _claim_warnings(facts, duration_s, max(0.0, first_s) + duration_s, length_s)
 

@@ -30,6 +30,26 @@ class ColorTags:
         return self.transfer in ("smpte2084", "arib-std-b67")
 
 
+@dataclass(frozen=True)
+class Clock:
+    """How the times that a decoder gives to frames become ticks.
+
+    ``complete``: each packet has a presentation time of its own, so decoding times are not needed, and not believed.
+    ``first``: where frames are late by an unknown but constant time, because the file has decoding times only: when
+    the first frame is shown that can be decoded; else None. ``shifts``: the ticks to add from the first, second, ...
+    time on that the file's own times start anew, counted from the beginning.
+    """
+
+    complete: bool = False
+    first: int | None = None
+    shifts: tuple[int, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether frames' own times are ticks, so that decoding may begin anywhere."""
+        return self.first is None and not self.shifts
+
+
 @dataclass(frozen=True, eq=False)
 class VideoInfo:
     """One video stream, as found by reading every packet and decoding none but the first.
@@ -39,8 +59,8 @@ class VideoInfo:
     (from the earliest picture or sound), so that start + a citation's time is where to open the player.
     ``ticks``: int64 [frame_count], each frame's presentation time in units of ``time_base``, ascending.
     ``keys``: bool [frame_count], which frames the file marks as key frames: decodable without any other.
-    ``in_order``: the file carries no times that hold for decoded frames (AVI, a timeline that restarts): the k-th
-    decoded frame is shown at ticks[k]. ``interlaced``: ticks may count both fields of one picture.
+    ``clock``: how the times that a decoder gives to frames become ticks. ``interlaced``: ticks may count both fields
+    of one picture.
     ``orientation``: ffmpeg filters, (name, argument), that turn the picture upright.
     """
 
@@ -55,10 +75,16 @@ class VideoInfo:
     time_base: Fraction
     ticks: TickArray = field(repr=False)
     keys: MarkArray = field(repr=False)
-    in_order: bool = False
+    clock: Clock = Clock()
     interlaced: bool = False
     orientation: tuple[tuple[str, str], ...] = ()
     color: ColorTags = ColorTags()
+
+    @property
+    def slack(self) -> int:
+        """For how many ticks a decoder may be off: by rounding, or since a picture's time is that of its other
+        field."""
+        return 1 + (self.typical_gap if self.interlaced else 0)
 
     @property
     def typical_gap(self) -> int:

@@ -13,7 +13,7 @@ import pytest
 from tempo_core.decoding import VideoInfo, probe, read_segments
 from tempo_core.errors import SourceError, VideoError
 from tempo_core.spec import PAPER, FrameGeometry
-from tests.support.videos import frame_number, frames_shown, make_video, run_ffmpeg
+from tests.support.videos import damage_packets, frame_number, frames_shown, make_video, run_ffmpeg
 
 SMALL = (96, 64)
 ALONE = ("-g", "1")  # each frame decodes without the others
@@ -172,19 +172,6 @@ def test_nothing_that_decodes_is_a_failure_with_the_decoders_reason(tmp_path: Pa
     path = make_video(tmp_path / "video.mkv", codec="ffv1", size=SMALL, rate="2", seconds=8, options=ALONE)
     damage_packets(path, list(range(16)))
     assert "no frame could be decoded: " in refusal(path)
-
-
-def damage_packets(path: Path, numbers: list[int]) -> None:
-    """Overwrite whole pictures, so that no decoder can make anything of them. The container stays sound."""
-    import av
-
-    content = bytearray(path.read_bytes())
-    with av.open(str(path)) as container:
-        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
-    for number in numbers:
-        at = content.index(packets[number])
-        content[at : at + len(packets[number])] = b"\xff" * len(packets[number])
-    path.write_bytes(content)
 
 
 # --- lies -------------------------------------------------------------------------------------------------------------

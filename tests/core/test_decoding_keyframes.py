@@ -171,7 +171,7 @@ def test_a_cap_that_breaks_the_longest_gap_is_reported(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("suffix", "codec", "options"),
     [
-        ("avi", "mpeg4", gop(20)),  # no presentation times
+        ("avi", "mpeg4", gop(20, "-bf", "2")),  # no presentation times
         ("mkv", "mjpeg", ()),  # nothing but key frames
         ("ts", "mpeg2video", gop(20, "-flags", "+ildct+ilme")),  # interlaced
     ],

@@ -13,6 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+import av
 import numpy as np
 
 from tempo_core.decoding import VideoInfo, find_ffmpeg, probe, read_segments
@@ -22,6 +23,7 @@ from tempo_core.values import ByteArray
 BITS = 10
 ROUNDING_S = 0.002
 MAKING_DEADLINE_S = 120
+_LAST_MS = 40
 _QUIET = {"libx265": ["-x265-params", "log-level=error"], "libsvtav1": ["-svtav1-params", "lp=2"]}
 _FAST = {
     "libx264": ["-preset", "veryfast"],
@@ -80,6 +82,33 @@ def numbered_picture(count: int, size: tuple[int, int], rate: str = "25") -> str
     bit = "mod(floor(N/pow(2,X)),2)"
     bars = f"color=black:size={BITS}x2:rate={rate},format=gray,geq=lum='255*{bit}',trim=end_frame={count}"
     return f"{bars},scale={size[0]}:{size[1]}:flags=neighbor,format=yuv420p,setsar=1"
+
+
+def damage_packets(path: Path, numbers: list[int]) -> None:
+    """Overwrite whole pictures, so that no decoder can make anything of them. The container stays sound."""
+    content = bytearray(path.read_bytes())
+    with av.open(str(path)) as container:
+        packets = [bytes(packet) for packet in container.demux(video=0) if packet.size]
+    for number in numbers:
+        at = content.index(packets[number])
+        content[at : at + len(packets[number])] = b"\xff" * len(packets[number])
+    path.write_bytes(content)
+
+
+def retimed(path: Path, made: Path, times: Sequence[int]) -> Path:
+    """The pictures of ``made`` at ``path``, where the k-th that is shown is given ``times[k]`` (milliseconds), and
+    decoding times that ascend before them. Returns ``path``."""
+    with av.open(str(made)) as source, av.open(str(path), "w") as target:
+        packets = [packet for packet in source.demux(video=0) if packet.size]
+        ranks = {pts: rank for rank, pts in enumerate(sorted(packet.pts or 0 for packet in packets))}
+        stream = target.add_stream_from_template(source.streams.video[0])
+        delay = max(times[k] - times[ranks[packet.pts or 0]] for k, packet in enumerate(packets))
+        for dts, packet in zip(sorted(times), packets, strict=True):
+            packet.stream, packet.time_base = stream, Fraction(1, 1000)
+            packet.pts, packet.dts = times[ranks[packet.pts or 0]], dts - max(0, delay)
+            packet.duration = min((time - packet.pts for time in times if time > packet.pts), default=_LAST_MS)
+            target.mux(packet)
+    return path
 
 
 def frame_number(pixels: ByteArray) -> int:
