@@ -23,7 +23,7 @@ def displayed_size(facts: dict[str, Any]) -> tuple[int, int]:
 
     VideoError where the file gives no size.
     """
-    width, height = int(facts["width"]), int(facts["height"])
+    width, height = coded_size(facts)
     if width <= 0 or height <= 0:
         raise VideoError(f"the {facts['codec']} video stream has no picture size: no frame of it can be decoded")
     aspect = Fraction(facts["aspect"]) if facts["aspect"] else Fraction(1)
@@ -34,6 +34,20 @@ def displayed_size(facts: dict[str, Any]) -> tuple[int, int]:
     else:
         height = max(1, round(height / aspect))
     return (height, width) if swaps_edges(orientation(facts["matrix"])) else (width, height)
+
+
+def coded_size(facts: dict[str, Any]) -> tuple[int, int]:
+    """(width, height) as coded, less what the container cuts off."""
+    left, right, top, bottom = facts["crop"] or (0, 0, 0, 0)
+    return int(facts["width"]) - left - right, int(facts["height"]) - top - bottom
+
+
+def cropping(facts: dict[str, Any]) -> tuple[int, int, int, int] | None:
+    """(width, height, left, top) of what the container leaves of the coded picture; None for the whole picture."""
+    if not facts["crop"]:
+        return None
+    left, _, top, _ = facts["crop"]
+    return (*coded_size(facts), left, top)
 
 
 def orientation(matrix: Sequence[int] | None) -> tuple[tuple[str, str], ...]:

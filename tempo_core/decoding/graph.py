@@ -60,6 +60,8 @@ def command(ffmpeg_path: str, source: Source, run: Pass) -> list[str]:
     clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
     stream = _input(source, run)[str(info.stream_index)].filter("settb", clock)
     stream = selected(in_ticks(stream, info), info, run.select)
+    if info.crop is not None and source.decoder == "software":
+        stream = _cropped(stream, *info.crop)
     if source.decoder == "nvdec":
         stream = shrunk_on_gpu(stream, info, coded_size(source))
     stream = _turn(_pixels(stream, info, coded_size(source), tone_maps(ffmpeg_path, info)), info)
@@ -114,6 +116,12 @@ def _output_options(clock: str) -> dict[str, str]:
         "map_metadata": "-1",  # titles and the like are bytes of any encoding, and nobody reads them
         "map_chapters": "-1",
     }
+
+
+def _cropped(stream: Any, width: int, height: int, left: int, top: int) -> Any:
+    """Since version 7.1 ffmpeg crops by itself; then nothing is left to do."""
+    corner = (f"if(gt(iw,{width}),{left},0)", f"if(gt(ih,{height}),{top},0)")
+    return stream.filter("crop", f"min(iw,{width})", f"min(ih,{height})", *corner)
 
 
 def _pixels(stream: Any, info: VideoInfo, size: tuple[int, int], tone_map: bool) -> Any:

@@ -10,9 +10,12 @@ packet, in decoding order, which ``timeline.py`` judges. FFmpeg's own messages g
 from __future__ import annotations
 
 import json
+import re
 import struct
 import sys
 from array import array
+from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from typing import Any
 
@@ -32,6 +35,10 @@ MAX_DECODE_TRIES = 200  # packets; enough for the longest reordering delay
 # Codecs for which FFmpeg can fill in missing presentation times; H.264 is not one.
 ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")
 RUN_LENGTH_CODECS, END_OF_PICTURE = ("camtasia", "msrle"), b"\x00\x01"
+MOST_STILLS = 2  # a track of so few frames is the still of a motion photo
+MAX_TAIL_PACKETS, MAX_TAIL_BYTES = 300, 1 << 23
+LONG_S = 0.5
+CROPPING = re.compile(r"^      Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.IGNORECASE | re.MULTILINE)
 PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks of the stream's time base), flags
 NO_TIME = -(1 << 63)  # for a time that the packet does not carry (FFmpeg's AV_NOPTS_VALUE)
 KEY, HIDDEN = 1, 2  # flags: a key frame; a frame that is decoded but not shown
@@ -55,15 +62,18 @@ def main(formats: str, path: str) -> None:
 
 def scan(container: InputContainer) -> tuple[dict[str, Any], array[int]]:
     """The facts of the video stream that players would choose, and its packets' rows, one after the other."""
-    stream = choose_stream(container)
-    if stream is None:
+    streams = [stream for stream in container.streams.video if decoder_of(stream) is not None]
+    tracks = [Track(stream) for stream in streams if not stream.disposition & PICTURES_ONLY]
+    if not tracks:
         return nothing_facts(container), array("q")
-    if stream.codec_context.name in ONE_DEEP_REORDERING:
+    if any(track.stream.codec_context.name in ONE_DEEP_REORDERING for track in tracks):
         container.flags |= GENERATE_TIMES
-    rows = array("q")
-    stream.codec_context.copy_opaque = True
-    frame, end_s, cut = read_packets(container, stream, rows)
-    return stream_facts(stream, frame) | container_facts(container, stream) | {"end_s": end_s, "cut": cut}, rows
+    crops = container_crops(container)
+    end_s, cut = read_packets(container, tracks)
+    track = max(tracks, key=Track.rank)
+    track.finish()
+    facts = stream_facts(track) | container_facts(container, track.stream)
+    return facts | {"end_s": end_s, "cut": cut, "crop": crops.get(track.stream.index)}, track.rows
 
 
 def nothing_facts(container: InputContainer) -> dict[str, Any]:
@@ -78,46 +88,88 @@ def nothing_facts(container: InputContainer) -> dict[str, Any]:
     }
 
 
-def choose_stream(container: InputContainer) -> VideoStream | None:
-    """As players choose: the stream marked default, then the largest picture, then the first; never cover art."""
-    decodable = [stream for stream in container.streams.video if decoder_of(stream) is not None]
-    return max((stream for stream in decodable if not stream.disposition & PICTURES_ONLY), key=_rank, default=None)
-
-
 def decoder_of(stream: VideoStream) -> VideoCodecContext | None:
     """None (which PyAV's types leave out) where the codec is unknown or cannot be decoded."""
     return stream.codec_context
 
 
-def _rank(stream: VideoStream) -> tuple[bool, int, int]:
-    default = bool(stream.disposition & Disposition.default)
-    return default, stream.width * stream.height, -stream.index
+class Track:
+    """What is found out about one video stream while its packets are read.
+
+    ``rows``: those of its packets. ``frame``: the first that was decoded, whose ``opaque`` is the number of its packet.
+    """
+
+    def __init__(self, stream: VideoStream) -> None:
+        self.stream = stream
+        self.rows = array("q")
+        self.frame: VideoFrame | None = None
+        self.encrypted = False
+        self._tries = MAX_DECODE_TRIES if stream.width * stream.height <= MAX_PIXELS else 0
+        self._tail: list[Packet[Any]] = []  # from the last key frame on; none where that is too far away
+        self._tail_bytes = 0
+        stream.codec_context.copy_opaque = True
+
+    def rank(self) -> tuple[bool, bool, int, int]:
+        """As players choose: what moves before stills, the stream marked default, the largest picture, the first."""
+        moves = len(self.rows) > MOST_STILLS * PACKET_FIELDS
+        default = bool(self.stream.disposition & Disposition.default)
+        return moves, default, self.stream.width * self.stream.height, -self.stream.index
+
+    def take(self, packet: Packet[Any]) -> None:
+        if self.rows and shows_nothing_new(packet, self.stream):
+            self.rows[-2] += packet.duration or 0
+            return
+        packet.opaque = len(self.rows) // PACKET_FIELDS
+        if self.frame is None and self._tries:
+            self.frame, self._tries = next(_decoded(self.stream, packet), None), self._tries - 1
+        self._keep(packet)
+        self.rows.extend(_row(packet, KEY * packet.is_keyframe + HIDDEN * is_hidden(packet, self.stream)))
+        self.encrypted = self.encrypted or packet.has_sidedata("encryption_info")
+
+    def _keep(self, packet: Packet[Any]) -> None:
+        if packet.is_keyframe or not self.rows:
+            self._tail, self._tail_bytes = [packet], packet.size
+        elif self._tail:
+            self._tail.append(packet)
+            self._tail_bytes += packet.size
+            if len(self._tail) > MAX_TAIL_PACKETS or self._tail_bytes > MAX_TAIL_BYTES:
+                self._tail.clear()
+
+    def finish(self) -> None:
+        """To be called once, when all packets are read."""
+        if self.frame is None:
+            self.frame = next(_decoded(self.stream, None), None)
+        if self._tail and len(self.rows) > PACKET_FIELDS:
+            last = max(self._tail, key=lambda packet: NO_TIME if packet.pts is None else packet.pts)
+            if self._is_long(last) and (last.is_corrupt or not self._decodes(last)):
+                at = int(last.opaque) * PACKET_FIELDS  # type: ignore[call-overload]
+                del self.rows[at : at + PACKET_FIELDS]  # nobody sees it, so its length does not count
+
+    def _is_long(self, packet: Packet[Any]) -> bool:
+        usual = sorted(self.rows[2::PACKET_FIELDS])[len(self.rows) // PACKET_FIELDS // 2]
+        length = packet.duration or 0
+        return length > 2 * usual and length * packet.time_base > LONG_S
+
+    def _decodes(self, packet: Packet[Any]) -> bool:
+        self.stream.codec_context.flush_buffers()
+        return any(
+            frame.opaque == packet.opaque for each in (*self._tail, None) for frame in _decoded(self.stream, each)
+        )
 
 
-def read_packets(
-    container: InputContainer, stream: VideoStream, rows: array[int]
-) -> tuple[VideoFrame | None, float, str | None]:
-    """Fills ``rows``. Returns the first decoded frame, the end of the last packet of picture or sound in seconds, and
-    the error that ended the reading, if any."""
-    frame, tries, end_s, cut = None, 0, 0.0, None
-    if stream.width * stream.height > MAX_PIXELS:
-        tries = MAX_DECODE_TRIES
-    streams = [stream, *container.streams.audio]
+def read_packets(container: InputContainer, tracks: list[Track]) -> tuple[float, str | None]:
+    """Fills the tracks. Returns the end of the last packet of picture or sound in seconds, and the error that ended
+    the reading, if any."""
+    end_s = 0.0
+    by_index = {track.stream.index: track for track in tracks}
     try:
-        for packet in container.demux(streams):
+        for packet in container.demux([*(track.stream for track in tracks), *container.streams.audio]):
             end_s = max(end_s, _end_s(packet))
-            if packet.stream is not stream or not packet.size:
-                continue
-            if rows and shows_nothing_new(packet, stream):
-                rows[-2] += packet.duration or 0
-                continue
-            if frame is None and tries < MAX_DECODE_TRIES:
-                packet.opaque = len(rows) // PACKET_FIELDS
-                frame, tries = _try_decode(packet), tries + 1
-            rows.extend(_row(packet, KEY * packet.is_keyframe + HIDDEN * is_hidden(packet, stream)))
+            if packet.size and packet.stream_index in by_index:
+                by_index[packet.stream_index].take(packet)
     except av.FFmpegError as error:
-        cut = error.strerror or str(error)
-    return (_flushed(stream) if frame is None else frame), end_s, cut
+        return end_s, error.strerror or str(error)
+    return end_s, None
 
 
 def _row(packet: Packet[Any], flags: int) -> tuple[int, int, int, int]:
@@ -143,30 +195,22 @@ def shows_nothing_new(packet: Packet[Any], stream: VideoStream) -> bool:
     return stream.codec_context.name in RUN_LENGTH_CODECS and packet.size == 2 and bytes(packet) == END_OF_PICTURE
 
 
-def _try_decode(packet: Packet[Any]) -> VideoFrame | None:
-    try:
-        frames: list[VideoFrame] = packet.decode()
-    except av.FFmpegError:
-        return None
-    return frames[0] if frames else None
+def _decoded(stream: VideoStream, packet: Packet[Any] | None) -> Iterator[VideoFrame]:
+    """The frames that the decoder gives for a packet; for None those that it still holds back."""
+    with suppress(av.FFmpegError):
+        yield from stream.decode(packet)
 
 
-def _flushed(stream: VideoStream) -> VideoFrame | None:
-    """The frame that a decoder still holds back, for a video of one or two frames."""
-    try:
-        return next(iter(stream.decode(None)), None)
-    except av.FFmpegError:
-        return None
-
-
-def stream_facts(stream: VideoStream, frame: VideoFrame | None) -> dict[str, Any]:
+def stream_facts(track: Track) -> dict[str, Any]:
     """Size, shape of a pixel, orientation and colour; from the first frame, or from the header without one."""
+    stream, frame = track.stream, track.frame
     source = stream.codec_context if frame is None else frame
     aspect = stream.sample_aspect_ratio
     return {
         "codec": stream.codec_context.name,
         "stream_index": stream.index,
         "first_decoded": None if frame is None else frame.opaque,
+        "encrypted": track.encrypted,
         "reordered": bool(stream.codec_context.has_b_frames),
         "time_base": str(Fraction(stream.time_base or 1)),
         "width": source.width,
@@ -191,6 +235,17 @@ def _unknown_side_data(kind: type[Any], value: int) -> Any:
     member = object.__new__(kind)
     member._name_, member._value_ = f"UNKNOWN_{value}", value
     return member
+
+
+def container_crops(container: InputContainer) -> dict[int, list[int]]:
+    """What the container cuts off the pictures of each stream, in pixels: left, right, top, bottom. PyAV tells it in
+    FFmpeg's description of the file only."""
+    av.logging.set_level(av.logging.INFO)
+    description = container.dumps_format()  # type: ignore[attr-defined] # PyAV's types leave it out
+    av.logging.set_level(av.logging.ERROR)
+    streams = re.split(r"^  Stream #0:(?=\d)", description, flags=re.MULTILINE)[1:]
+    crops = ((int(re.match(r"\d+", text)[0]), CROPPING.search(text)) for text in streams)  # type: ignore[index]
+    return {index: [int(edge) for edge in crop.groups()] for index, crop in crops if crop is not None}
 
 
 def container_facts(container: InputContainer, stream: VideoStream) -> dict[str, Any]:

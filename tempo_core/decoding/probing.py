@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tempo_core.decoding.child import Child, Deadline
-from tempo_core.decoding.display import color_tags, displayed_size, orientation
+from tempo_core.decoding.display import color_tags, cropping, displayed_size, orientation
 from tempo_core.decoding.probe_worker import PACKET_FIELDS
 from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import VideoInfo
@@ -107,6 +107,7 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
         keys=shown.keys,
         clock=shown.clock,
         interlaced=bool(facts["interlaced"]),
+        crop=cropping(facts),
         orientation=orientation(facts["matrix"]),
         color=color_tags(facts["color"], int(facts["width"]), int(facts["height"])),
     )

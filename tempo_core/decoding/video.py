@@ -61,6 +61,7 @@ class VideoInfo:
     ``keys``: bool [frame_count], which frames the file marks as key frames: decodable without any other.
     ``clock``: how the times that a decoder gives to frames become ticks. ``interlaced``: ticks may count both fields
     of one picture.
+    ``crop``: (width, height, left, top) of what the container leaves of the coded picture; None: all of it.
     ``orientation``: ffmpeg filters, (name, argument), that turn the picture upright.
     """
 
@@ -77,6 +78,7 @@ class VideoInfo:
     keys: MarkArray = field(repr=False)
     clock: Clock = Clock()
     interlaced: bool = False
+    crop: tuple[int, int, int, int] | None = None
     orientation: tuple[tuple[str, str], ...] = ()
     color: ColorTags = ColorTags()
 

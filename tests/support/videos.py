@@ -23,7 +23,6 @@ from tempo_core.values import ByteArray
 BITS = 10
 ROUNDING_S = 0.002
 MAKING_DEADLINE_S = 120
-_LAST_MS = 40
 _QUIET = {"libx265": ["-x265-params", "log-level=error"], "libsvtav1": ["-svtav1-params", "lp=2"]}
 _FAST = {
     "libx264": ["-preset", "veryfast"],
@@ -95,9 +94,9 @@ def damage_packets(path: Path, numbers: list[int]) -> None:
     path.write_bytes(content)
 
 
-def retimed(path: Path, made: Path, times: Sequence[int]) -> Path:
-    """The pictures of ``made`` at ``path``, where the k-th that is shown is given ``times[k]`` (milliseconds), and
-    decoding times that ascend before them. Returns ``path``."""
+def retimed(path: Path, made: Path, times: Sequence[int], last_ms: int = 40) -> Path:
+    """The pictures of ``made`` at ``path``, where the k-th that is shown is given ``times[k]`` (milliseconds), the
+    last for ``last_ms``, and decoding times that ascend before them. Returns ``path``."""
     with av.open(str(made)) as source, av.open(str(path), "w") as target:
         packets = [packet for packet in source.demux(video=0) if packet.size]
         ranks = {pts: rank for rank, pts in enumerate(sorted(packet.pts or 0 for packet in packets))}
@@ -106,7 +105,7 @@ def retimed(path: Path, made: Path, times: Sequence[int]) -> Path:
         for dts, packet in zip(sorted(times), packets, strict=True):
             packet.stream, packet.time_base = stream, Fraction(1, 1000)
             packet.pts, packet.dts = times[ranks[packet.pts or 0]], dts - max(0, delay)
-            packet.duration = min((time - packet.pts for time in times if time > packet.pts), default=_LAST_MS)
+            packet.duration = min((time - packet.pts for time in times if time > packet.pts), default=last_ms)
             target.mux(packet)
     return path
 
