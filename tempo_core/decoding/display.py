@@ -15,6 +15,10 @@ _HD_HEIGHT = 720
 # ISO/IEC 23091-2 (H.273) code points, in the names that ffmpeg's filters take.
 _TRANSFERS = {1: "bt709", 16: "smpte2084", 18: "arib-std-b67"}
 _MATRICES = {0: "gbr", 1: "bt709", 4: "fcc", 5: "bt470bg", 6: "smpte170m", 7: "smpte240m", 9: "bt2020nc", 10: "bt2020c"}
+# Those that ffmpeg's scaler reads; it refuses a picture that carries any other.
+_READ_TRANSFERS = frozenset({*range(1, 19)} - {3})
+_READ_MATRICES = frozenset({*_MATRICES, 2})
+_READ_PRIMARIES = frozenset({*range(1, 13), 22} - {3})
 _PRIMARIES = {1: "bt709", 5: "bt470bg", 6: "smpte170m", 9: "bt2020", 12: "smpte432"}
 
 
@@ -70,10 +74,17 @@ def swaps_edges(filters: Sequence[tuple[str, str]]) -> bool:
     return any(name == "transpose" for name, _ in filters)
 
 
-def color_tags(codes: Sequence[int], width: int, height: int) -> ColorTags:
-    """Transfer, matrix and primaries; an untagged matrix is BT.709 for HD pictures, as players assume."""
-    transfer, matrix, primaries = codes
-    name = _MATRICES.get(matrix)
-    if name is None and min(width, height) >= _HD_HEIGHT:
+def color_tags(facts: dict[str, Any]) -> ColorTags:
+    """Transfer, matrix and primaries; a matrix that is not tagged, or with a reserved value, is BT.709 for HD pictures,
+    as players assume."""
+    transfer, matrix, primaries = facts["color"]
+    read = {
+        "color_trc": transfer in _READ_TRANSFERS,
+        "colorspace": matrix in _READ_MATRICES and (matrix != 0 or facts["rgb"]),
+        "color_primaries": primaries in _READ_PRIMARIES,
+    }
+    name = _MATRICES.get(matrix) if read["colorspace"] else None
+    if name is None and min(int(facts["width"]), int(facts["height"])) >= _HD_HEIGHT:
         name = "bt709"
-    return ColorTags(_TRANSFERS.get(transfer), name, _PRIMARIES.get(primaries))
+    refused = tuple(tag for tag, is_read in read.items() if not is_read)
+    return ColorTags(_TRANSFERS.get(transfer), name, _PRIMARIES.get(primaries), refused)

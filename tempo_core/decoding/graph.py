@@ -58,7 +58,10 @@ def command(ffmpeg_path: str, source: Source, run: Pass) -> list[str]:
     """
     info = source.info
     clock = f"{info.time_base.numerator}/{info.time_base.denominator}"
-    stream = _input(source, run)[str(info.stream_index)].filter("settb", clock)
+    stream = _input(source, run)[str(info.stream_index)]
+    if info.color.refused:
+        stream = stream.filter("setparams", **dict.fromkeys(info.color.refused, "unknown"))
+    stream = stream.filter("settb", clock)
     stream = selected(in_ticks(stream, info), info, run.select)
     if info.crop is not None and source.decoder == "software":
         stream = _cropped(stream, *info.crop)

@@ -219,6 +219,7 @@ def stream_facts(track: Track) -> dict[str, Any]:
         "matrix": display_matrix(frame),
         "interlaced": bool(frame is not None and frame.interlaced_frame),
         "rate": str(stream.guessed_rate) if stream.guessed_rate else None,
+        "rgb": bool(frame is not None and frame.format.is_rgb),
         "color": [int(getattr(source, name, 2)) for name in ("color_trc", "colorspace", "color_primaries")],
     }
 

@@ -19,7 +19,7 @@ from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, cropping, displayed_size, orientation
 from tempo_core.decoding.probe_worker import PACKET_FIELDS
 from tempo_core.decoding.timeline import Timeline, timeline
-from tempo_core.decoding.video import VideoInfo
+from tempo_core.decoding.video import ColorTags, VideoInfo
 from tempo_core.errors import SourceError, VideoError
 
 # Containers that hold their own pictures and times. Left out are playlists (hls, dash, concat), image patterns and
@@ -89,6 +89,7 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
     if len(shown.clock.shifts) > _MOST_RESTARTS:
         raise VideoError(_restarts_reason(len(shown.clock.shifts)))
     length = _last_length(facts, shown, time_base)
+    color = color_tags(facts)
     width, height = displayed_size(facts)
     first = int(shown.ticks[0]) * time_base
     earliest = Fraction(facts["earliest"]) if facts["earliest"] else first
@@ -101,7 +102,7 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
         frame_count=len(shown.ticks),
         codec=str(facts["codec"]),
         stream_index=int(facts["stream_index"]),
-        warnings=tuple(_warnings(facts, shown, float(duration), float(length * time_base))),
+        warnings=(*_color_warnings(color), *_warnings(facts, shown, float(duration), float(length * time_base))),
         time_base=time_base,
         ticks=shown.ticks,
         keys=shown.keys,
@@ -109,7 +110,7 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
         interlaced=bool(facts["interlaced"]),
         crop=cropping(facts),
         orientation=orientation(facts["matrix"]),
-        color=color_tags(facts["color"], int(facts["width"]), int(facts["height"])),
+        color=color,
     )
 
 
@@ -179,6 +180,12 @@ def _warnings(facts: dict[str, Any], shown: Timeline, duration_s: float, length_
     if not shown.clock.shifts:
         first_s = float(int(shown.ticks[0]) * Fraction(facts["time_base"]))
         yield from _claim_warnings(facts, duration_s, max(0.0, first_s) + duration_s, length_s)
+
+
+def _color_warnings(color: ColorTags) -> Iterator[str]:
+    if color.refused:
+        names = ", ".join(color.refused)
+        yield f"colours are taken as is usual for the picture's size: the file gives them unknown tags ({names})"
 
 
 def _claim_warnings(facts: dict[str, Any], duration_s: float, end_s: float, length_s: float) -> Iterator[str]:

@@ -18,11 +18,13 @@ MarkArray = npt.NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class ColorTags:
-    """How the decoded samples are to be read, in ffmpeg's names; None where the file does not tell."""
+    """How the decoded samples are to be read, in ffmpeg's names; None where the file does not tell. ``refused``: the
+    tags whose values ffmpeg does not know, so that they must be taken off the pictures."""
 
     transfer: str | None = None
     matrix: str | None = None
     primaries: str | None = None
+    refused: tuple[str, ...] = ()
 
     @property
     def is_hdr(self) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -199,3 +200,27 @@ def test_cover_art_is_not_the_video(tmp_path: Path, suffix: str) -> None:
     info = probe(path)
     assert info.width == 96
     assert [number for _, number in frames_shown(path, info=info)] == [0, 12, 25, 37]
+
+
+@pytest.mark.parametrize(
+    ("primaries", "transfer", "matrix", "refused"),
+    [
+        (0, 1, 0, "colorspace, color_primaries"),  # 0: RGB, of a picture that is none
+        (3, 3, 8, "color_trc, colorspace, color_primaries"),
+        (200, 77, 5, "color_trc, color_primaries"),
+    ],
+)
+def test_colours_with_unknown_tags_are_read_as_is_usual(
+    tmp_path: Path, primaries: int, transfer: int, matrix: int, refused: str
+) -> None:
+    plain, tagged = tmp_path / "plain.ts", tmp_path / "tagged.ts"
+    source = "color=0xE02080:size=320x180:duration=0.1:rate=25,format=rgb24,scale=out_color_matrix=bt601,format=yuv420p"
+    tags = "mpeg2_metadata=colour_primaries=5:transfer_characteristics=5:matrix_coefficients=5"
+    run_ffmpeg("-f", "lavfi", "-i", source, "-c:v", "mpeg2video", "-q:v", "2", "-bsf:v", tags, str(plain))
+    display = re.compile(rb"(\x00\x00\x01\xb5[\x20-\x2f])\x05\x05\x05")
+    content, count = display.subn(lambda found: found[1] + bytes([primaries, transfer, matrix]), plain.read_bytes())
+    assert count
+    tagged.write_bytes(content)
+    warning = f"colours are taken as is usual for the picture's size: the file gives them unknown tags ({refused})"
+    assert probe(tagged).warnings == (warning,)
+    assert np.abs(first_frame(tagged).astype(int) - first_frame(plain)).max() <= 1
