@@ -7,8 +7,9 @@ from collections.abc import Iterable, Sequence
 from pathlib import PurePosixPath
 
 from storage.records import FailureRecord, VideoRecord, one_per_content
-from storage.sources.fetch import local_path, local_uri
+from storage.sources.source_sets import comparison_key
 from tempo_core.errors import UsageError
+from tempo_core.local_paths import local_path
 
 SHORTEST_ID = 6
 
@@ -42,7 +43,7 @@ def select_sources(
 
 
 def _named_sources(records: Sequence[VideoRecord], failed: Sequence[str], name: str, library: str) -> list[str]:
-    if by_uri := _as_uris(name) & {*failed, *(record.uri for record in records)}:
+    if by_uri := _spelled(name, (*failed, *(record.uri for record in records))):
         return sorted(by_uri)
     matching = [uri for uri in failed if _is_file_name(name, uri)]
     if not matching:
@@ -55,7 +56,7 @@ def _named_sources(records: Sequence[VideoRecord], failed: Sequence[str], name: 
 
 
 def _named_records(records: Sequence[VideoRecord], name: str, library: str) -> list[VideoRecord]:
-    uris = _as_uris(name)
+    uris = _spelled(name, (record.uri for record in records))
     if by_uri := [record for record in records if record.uri in uris]:
         return by_uri
     matching = [record for record in records if _fits(record, name)]
@@ -69,8 +70,10 @@ def _named_records(records: Sequence[VideoRecord], name: str, library: str) -> l
     return matching
 
 
-def _as_uris(name: str) -> set[str]:
-    return {name, local_uri(local_path(name))}
+def _spelled(name: str, uris: Iterable[str]) -> set[str]:
+    """Those of ``uris`` that are ``name``, in any spelling of its path."""
+    key = str(local_path(name))
+    return {uri for uri in uris if uri == name or comparison_key(uri) == key}
 
 
 def _fits(record: VideoRecord, name: str) -> bool:

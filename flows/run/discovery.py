@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
 from storage import ALL_MODELS, Library, Source, stat_source
-from storage.sources.fetch import local_path
 from storage.sources.patterns import PathFilter
 from storage.sources.source_sets import FoundVideo, SourceSet, comparison_key, expand
 from tempo_core.errors import SourceError
+from tempo_core.local_paths import local_path
 
 LOOK_AGAIN_S = 0.2  # between two examinations of a file that may be growing
 LIST_SIGN = "@"
@@ -52,6 +52,19 @@ class Discovered:
         paths = (source_set.relative_path(key) for source_set in self.source_sets)
         return any(below is not None and self.paths.accepts(below) for below in paths)
 
+    def spelled_as(self, uris: Iterable[str]) -> Discovered:
+        """The same files under the URIs that a library has for them, where it spells their paths otherwise."""
+        spelled = {key: uri for uri in uris if (key := comparison_key(uri)) != uri}
+        for uri in uris if spelled else ():
+            spelled.pop(uri, None)
+        if not spelled:
+            return self
+        return replace(
+            self,
+            sources=tuple(_spelled(source, spelled) for source in self.sources),
+            unsettled=tuple(replace(file, source=_spelled(file.source, spelled)) for file in self.unsettled),
+        )
+
     @cached_property
     def _files(self) -> frozenset[str]:
         return frozenset(each.named for each in self.source_sets if each.named is not None)
@@ -87,6 +100,10 @@ def find_sources(
     unsettled = _unsettled(local, settle_s) if settle_s else {}
     sources = tuple(source for _, source in examined if source.uri not in unsettled)
     return Discovered(sources, tuple(unsettled.values()), source_sets, paths)
+
+
+def _spelled(source: Source, spelled: Mapping[str, str]) -> Source:
+    return replace(source, uri=spelled.get(comparison_key(source.uri), source.uri))
 
 
 def expect_something(discovered: Discovered, library: Library | None, names: Sequence[str]) -> None:

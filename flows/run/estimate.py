@@ -13,11 +13,11 @@ import numpy as np
 
 from flows.run.plan import Task
 from flows.text import counted
-from storage.sources.fetch import local_path
 from tempo_core.decoding import probe
 from tempo_core.errors import NoSpace, TempoError
 from tempo_core.geometry import frame_size, visual_tokens
 from tempo_core.host import cpu_count
+from tempo_core.local_paths import local_path
 from tempo_core.pixels import patchify
 from tempo_core.sampling import sample_frames
 from tempo_core.spec import FrameGeometry, IndexSpec

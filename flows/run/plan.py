@@ -10,6 +10,7 @@ from flows.failure import FETCH, MEMORY
 from flows.result import IndexResult, committed
 from flows.run.discovery import Discovered
 from storage.records import FailureRecord, Source, VideoRecord
+from storage.sources.fetch import may_be_there
 
 Why = Literal["new", "changed", "other model", "asked again", "tried again"]
 
@@ -53,6 +54,10 @@ class Known:
     fingerprint: str
     pending: Sequence[str] = ()
 
+    def uris(self) -> set[str]:
+        """Of all that the library knows of."""
+        return {*(record.uri for record in self.records), *(one.source.uri for one in self.failures), *self.pending}
+
 
 def make_plan(discovered: Discovered, known: Known, retry_failed: bool = False) -> Plan:
     """Sort the discovered sources into unchanged, failed before, still being written, and to do.
@@ -61,6 +66,7 @@ def make_plan(discovered: Discovered, known: Known, retry_failed: bool = False) 
     asked for and not discovered are gone. Tasks that earlier runs left undone go first, in their order, then the rest
     by URI.
     """
+    discovered = discovered.spelled_as(known.uris())
     mine = {record.uri: record for record in known.records if record.fingerprints.features == known.fingerprint}
     others = {record.uri: record for record in known.records if record.fingerprints.features != known.fingerprint}
     failed = {failure.source.uri: failure for failure in known.failures}
@@ -134,12 +140,15 @@ def _present(discovered: Discovered) -> set[str]:
 
 
 def _gone(records: Iterable[VideoRecord], discovered: Discovered) -> list[IndexResult]:
-    """Records of sources that were asked for and are no longer there; an excluded one was not asked for."""
+    """Records of sources that were asked for and are no longer there; an excluded one was not asked for.
+
+    A file that was found by another path than the recorded one (through a link) is still there.
+    """
     present = _present(discovered)
     return [
         IndexResult(
             record.uri, "gone", record.video_id, reason="the file is no longer there; `tempo remove` forgets it"
         )
         for record in records
-        if record.uri not in present and discovered.covers(record.uri)
+        if record.uri not in present and discovered.covers(record.uri) and not may_be_there(record.uri)
     ]

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from urllib.parse import unquote_to_bytes
 
 from storage.records import Source
 from tempo_core.errors import SourceChanged, SourceError
+from tempo_core.local_paths import local_path
 
 DEFAULT_MAX_BYTES = 1 << 40
 _BLOCK = 1 << 20
@@ -70,11 +69,14 @@ def fetch(
     _expect_unchanged(before)
 
 
-def local_path(uri: str) -> Path:
-    """The absolute path of a local source; links are kept, they are part of the name."""
-    if uri.startswith("file://"):
-        uri = os.fsdecode(unquote_to_bytes(uri.removeprefix("file://")))
-    return Path(uri).expanduser().absolute()
+def may_be_there(uri: str) -> bool:
+    """Whether a file of this machine is there, or cannot be looked at; False for an S3 object, unasked."""
+    if uri.startswith("s3://"):
+        return False
+    try:
+        return local_path(uri).is_file()
+    except OSError:
+        return True
 
 
 def local_uri(path: Path) -> str:

@@ -12,6 +12,9 @@ from pathspec import GitIgnoreSpec
 from tempo_core.errors import UsageError
 
 ANY_DEPTH = "**"
+EVERYTHING_BELOW = (ANY_DEPTH, "*")  # what a folder or prefix stands for
+
+GlobPositions = frozenset[int]  # the parts of a glob up to which a path may be matched: several at once
 
 
 def split_glob(text: str) -> tuple[str, tuple[str, ...]]:
@@ -26,11 +29,26 @@ def matches_glob(path: str, glob_parts: Sequence[str]) -> bool:
 
     * ? [ ] stay within a part, ** is any number of parts, and none of them matches a name that begins with a dot.
     """
-    positions = _with_empty_any_depth({0}, glob_parts)  # in the glob, up to which the path is matched: several at once
+    positions = first_positions(glob_parts)
     for part in path.split("/"):
-        stay = {at for at in positions if at < len(glob_parts) and _is_any_depth(glob_parts[at], part)}
-        step = {at + 1 for at in positions if at < len(glob_parts) and _matches_part(part, glob_parts[at])}
-        positions = _with_empty_any_depth(stay | step, glob_parts)
+        positions = after_part(positions, part, glob_parts)
+    return is_whole(positions, glob_parts)
+
+
+def first_positions(glob_parts: Sequence[str]) -> GlobPositions:
+    """Where in a glob a path begins that has no part yet."""
+    return _with_empty_any_depth({0}, glob_parts)
+
+
+def after_part(positions: GlobPositions, part: str, glob_parts: Sequence[str]) -> GlobPositions:
+    """Where in the glob a path is after one more part; empty where neither it nor any path below it matches."""
+    stay = {at for at in positions if at < len(glob_parts) and _is_any_depth(glob_parts[at], part)}
+    step = {at + 1 for at in positions if at < len(glob_parts) and _matches_part(part, glob_parts[at])}
+    return _with_empty_any_depth(stay | step, glob_parts)
+
+
+def is_whole(positions: GlobPositions, glob_parts: Sequence[str]) -> bool:
+    """Whether a path that has come so far matches the whole glob."""
     return len(glob_parts) in positions
 
 
@@ -68,7 +86,7 @@ def _spec(patterns: Sequence[str]) -> GitIgnoreSpec:
         raise UsageError(f"{', '.join(patterns)}: not a valid pattern to include or exclude: {error}") from error
 
 
-def _with_empty_any_depth(positions: set[int], glob_parts: Sequence[str]) -> set[int]:
+def _with_empty_any_depth(positions: set[int], glob_parts: Sequence[str]) -> GlobPositions:
     """``positions`` and those behind each ** that follows them, because ** matches no part as well."""
     reached = set(positions)
     for position in sorted(positions):
@@ -76,7 +94,7 @@ def _with_empty_any_depth(positions: set[int], glob_parts: Sequence[str]) -> set
         while at < len(glob_parts) and glob_parts[at] == ANY_DEPTH:
             at += 1
             reached.add(at)
-    return reached
+    return frozenset(reached)
 
 
 def _is_any_depth(glob_part: str, part: str) -> bool:

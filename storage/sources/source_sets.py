@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import errno
 import glob
 import logging
 import os
 import re
-from collections.abc import Iterator
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 
 from storage.records import Source
-from storage.sources.fetch import local_path, local_uri
-from storage.sources.patterns import matches_glob, split_glob
+from storage.sources.fetch import local_uri
+from storage.sources.patterns import EVERYTHING_BELOW, matches_glob, split_glob
+from storage.sources.walk import FolderSearch
 from tempo_core.errors import SourceError
+from tempo_core.local_paths import local_path
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
 )
+_NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 log = logging.getLogger(__name__)
 
 
@@ -41,14 +45,15 @@ class SourceSet:
     """The videos that one name stands for: those there now (``videos``), and any there may be (``relative_path()``).
 
     ``named``: what was named, in the form of ``comparison_key``; None for a glob. ``root``: what all of the set but
-    ``named`` itself begins with, ending in /. ``glob_parts``: the glob below ``root``, split at /. ``unreadable``:
-    folders that could not be searched, ending in /. ``empty_reason``: why, where the name matches nothing.
+    ``named`` itself begins with, ending in /. ``glob_parts``: the glob below ``root``, split at /; that of a folder or
+    prefix is all that is not hidden. ``unreadable``: folders that could not be searched, ending in /.
+    ``empty_reason``: why, where the name matches nothing.
     """
 
     name: str
     named: str | None
     root: str
-    glob_parts: tuple[str, ...] = ()
+    glob_parts: tuple[str, ...] = EVERYTHING_BELOW
     videos: tuple[FoundVideo, ...] = ()
     unreadable: tuple[str, ...] = ()
     empty_reason: str | None = None
@@ -64,7 +69,7 @@ class SourceSet:
         if not key.startswith(self.root) or key.startswith(self.unreadable) or not is_video(key):
             return None
         path = key[len(self.root) :]
-        return path if not self.glob_parts or matches_glob(path, self.glob_parts) else None
+        return path if matches_glob(path, self.glob_parts) else None
 
 
 def expand(name: str) -> SourceSet:
@@ -77,19 +82,26 @@ def expand(name: str) -> SourceSet:
     if name.startswith("s3://"):
         return _s3_set(name)
     path = local_path(name)
-    if path.is_file():
+    try:
+        mode = path.stat().st_mode
+    except OSError as error:
+        return _not_there(name, path, error)
+    except ValueError:  # a zero byte in the name
+        return SourceSet(name, str(path), f"{path}/", empty_reason=f"{name!r}: no such file or folder")
+    if stat.S_ISDIR(mode):
+        return _folder(name, path)
+    if stat.S_ISREG(mode):
         video = FoundVideo(local_uri(path), path.name, by_search=False)
         return SourceSet(name, str(path), f"{path}/", videos=(video,))
-    if path.is_dir():
-        return _folder(name, path)
-    if glob.has_magic(str(path)):
-        return _local_glob(name, str(path))
-    return SourceSet(name, str(path), f"{path}/", empty_reason=f"{name}: no such file or folder")
+    return SourceSet(name, str(path), f"{path}/", empty_reason=f"{name}: neither a file nor a folder")
 
 
 def comparison_key(uri: str) -> str:
-    """The form in which URIs are compared with sets: paths as the system names them, S3 addresses as they are."""
-    return str(local_path(uri)) if uri.startswith("file://") else uri
+    """The form in which URIs are compared with sets: paths as ``local_path`` spells them, S3 addresses as they are.
+
+    Earlier versions kept ``..`` and two slashes at the beginning of a path.
+    """
+    return str(local_path(uri)) if uri.startswith(("file://", "//")) or ("/../" in uri and uri[0] == "/") else uri
 
 
 def is_video(name: str) -> bool:
@@ -98,28 +110,41 @@ def is_video(name: str) -> bool:
     return not file.startswith(".") and os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - or a URI
 
 
+def _not_there(name: str, path: Path, error: OSError) -> SourceSet:
+    """What a pattern matches, or why nothing is at ``path``; what cannot be looked at may well be there."""
+    if glob.has_magic(str(path)):
+        return _local_glob(name, str(path))
+    if error.errno in _NOT_THERE:
+        return SourceSet(name, str(path), f"{path}/", empty_reason=f"{name}: no such file or folder")
+    return SourceSet(name, None, str(path), unreadable=(str(path),), empty_reason=f"{name}: {error.strerror}")
+
+
 def _folder(name: str, path: Path) -> SourceSet:
+    root = f"{str(path).rstrip('/')}/"
+    videos, unreadable = _search(root, EVERYTHING_BELOW)
+    return SourceSet(name, str(path), root, EVERYTHING_BELOW, videos, unreadable)
+
+
+def _local_glob(name: str, text: str) -> SourceSet:
+    root, parts = split_glob(text)
+    videos, unreadable = _search(root, parts)
+    reason = None if videos else _no_video(name)
+    if not videos and unreadable:
+        reason = f"{name}: no video there that can be read; cannot be searched: {', '.join(unreadable)}"
+    return SourceSet(name, None, root, parts, videos, unreadable, reason)
+
+
+def _search(root: str, glob_parts: tuple[str, ...]) -> tuple[tuple[FoundVideo, ...], tuple[str, ...]]:
+    """(the videos below ``root`` that match the glob, the folders that could not be searched)."""
     unreadable: list[str] = []
 
     def note(error: OSError) -> None:
         log.warning("a folder cannot be searched: %s", error)
         unreadable.append(f"{str(error.filename).rstrip('/')}/")
 
-    root = f"{str(path).rstrip('/')}/"
-    files = (Path(parent, file) for parent, _, files in os.walk(path, onerror=note) for file in files if is_video(file))
-    videos = tuple(_found(files, root))
-    return SourceSet(name, str(path), root, videos=videos, unreadable=tuple(unreadable))
-
-
-def _local_glob(name: str, text: str) -> SourceSet:
-    root, parts = split_glob(text)
-    matches = [Path(match) for match in glob.iglob(text, recursive=True) if is_video(match)]  # noqa: PTH207 - absolute
-    videos = tuple(_found((match for match in matches if match.is_file()), root))
-    return SourceSet(name, None, root, parts, videos, empty_reason=None if videos else _no_video(name))
-
-
-def _found(files: Iterator[Path], root: str) -> Iterator[FoundVideo]:
-    return (FoundVideo(local_uri(file), str(file)[len(root) :], by_search=True) for file in files)
+    files = (file for file in FolderSearch(root, glob_parts, note).files() if is_video(file.name))
+    videos = tuple(FoundVideo(local_uri(file), str(file)[len(root) :], by_search=True) for file in files)
+    return videos, tuple(unreadable)
 
 
 def _s3_set(name: str) -> SourceSet:

@@ -160,7 +160,7 @@ def test_below_a_folder_that_cannot_be_read_nothing_is_known(archive: Path, monk
     scan = os.scandir
 
     def refuse(path: str) -> object:
-        if str(path).endswith("cam1"):
+        if str(path).endswith("cam1/"):
             raise PermissionError(13, "Permission denied", str(path))
         return scan(path)
 

@@ -58,6 +58,26 @@ def test_same_size_and_time_is_unchanged() -> None:
     assert planned([source("a")], [record(source("a"))], []) == ({"a": "unchanged"}, [])
 
 
+@pytest.mark.parametrize("spelling", ["/archive/deep/../a.mp4", "//archive/a.mp4", "file:///archive/./a.mp4"])
+def test_what_was_recorded_under_another_spelling_of_its_path_keeps_it(spelling: str) -> None:
+    before = record(dataclasses.replace(source("a"), uri=spelling))
+    assert planned([source("a")], [before], []) == ({"a": "unchanged"}, [])
+    now = dataclasses.replace(before.source, size=101)
+    assert planned([source("a", size=101)], [before], []) == ({}, [Task(now, None, before, "changed")])
+    assert planned([source("a")], [], [failure(before.source)]) == ({"a": "failed-before"}, [])
+    assert planned([], [before], []) == ({"a": "gone"}, [])
+
+
+def test_a_file_that_is_found_by_another_path_is_not_gone(tmp_path: Path) -> None:
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "again").symlink_to(".")
+    known = Source(f"{tmp_path}/again/a.mp4", 0, "")
+    places = SourceSet(str(tmp_path), str(tmp_path), f"{tmp_path}/")
+    discovered = Discovered((), (), (places,), PathFilter())
+    assert discovered.covers(known.uri)
+    assert make_plan(discovered, Known([record(known)], [], MINE.features)).settled == ()
+
+
 @pytest.mark.parametrize("now", [source("a", size=101), source("a", modified="2")])
 def test_another_size_or_time_is_to_be_read_again(now: Source) -> None:
     before = record(source("a"))

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from storage.sources.patterns import PathFilter, matches_glob, split_glob
+from storage.sources.walk import FolderSearch
 from tempo_core.errors import UsageError
 
 NAMES = st.sampled_from(["a", "b", "A", "cam1", "cam12", ".a", ".hid", "a.mp4", "b.mp4", "c[1].mp4", "ä\nb.mp4", "-x"])
@@ -41,6 +42,16 @@ def test_a_glob_fits_what_python_finds_on_a_disk(paths: list[str], pattern: list
         files = planted(Path(name), paths)
         found = set(glob.glob("/".join(pattern), root_dir=name, recursive=True)) & files  # noqa: PTH207 - its rules
         assert {path for path in files if matches_glob(path, pattern)} == found
+
+
+@given(st.lists(PATHS, max_size=8, unique=True), PATTERNS)
+def test_a_search_finds_what_fits_and_enters_nothing_else(paths: list[str], pattern: list[str]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        files = planted(Path(name), paths)
+        found = FolderSearch(f"{name}/", pattern, lambda error: pytest.fail(str(error))).files()
+        assert sorted(str(path.relative_to(name)) for path in found) == sorted(
+            path for path in files if matches_glob(path, pattern)
+        )
 
 
 @given(st.lists(PARTS, max_size=6))

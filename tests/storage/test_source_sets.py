@@ -60,21 +60,114 @@ def test_an_empty_folder_is_no_slip(folder: Path) -> None:
     assert (expand(str(folder / "empty")).videos, expand(str(folder / "empty")).empty_reason) == ((), None)
 
 
+@pytest.mark.parametrize("pattern", ["", "/**", "/**/*.*"])
 def test_a_folder_that_cannot_be_searched_is_told(
-    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, pattern: str
 ) -> None:
     real = os.scandir
 
     def refuse(path: str) -> Any:
-        if str(path).endswith("deep"):
+        if str(path).endswith("deep/"):
             raise PermissionError(13, "Permission denied", str(path))
         return real(path)
 
     monkeypatch.setattr(os, "scandir", refuse)  # who runs the tests may be root, whom no folder refuses
-    source_set = expand(str(folder))
+    source_set = expand(f"{folder}{pattern}")
     assert below(source_set) == ["A.MKV", "b.mp4", "odd [1] name;'.mov"]
     assert source_set.unreadable == (f"{folder}/deep/",)
+    assert source_set.relative_path(f"{folder}/deep/er/c.webm") is None, "nobody knows whether it is gone"
     assert "cannot be searched" in caplog.text
+
+
+def test_what_cannot_be_looked_at_is_not_gone(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = os.stat
+
+    def refuse(path: Any, **options: Any) -> os.stat_result:
+        if "deep" in str(path):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, **options)
+
+    monkeypatch.setattr(os, "stat", refuse)
+    for name in (f"{folder}/deep/er/c.webm", f"{folder}/deep/er", f"{folder}/deep/er/*.webm"):
+        source_set = expand(name)
+        assert source_set.relative_path(f"{folder}/deep/er/c.webm") is None
+        assert source_set.empty_reason is not None
+        assert "Permission denied" in source_set.empty_reason or "cannot be searched" in source_set.empty_reason
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.mp4", "/**", "/*/*.mp4"])
+def test_hidden_folders_are_searched_only_where_they_are_named(folder: Path, pattern: str) -> None:
+    for hidden in (".Trash-1000/files", ".stversions", "deep/.snapshot/daily"):
+        (folder / hidden).mkdir(parents=True)
+        (folder / hidden / "x.mp4").touch()
+    source_set = expand(f"{folder}{pattern}")
+    assert not any("x.mp4" in path for path in below(source_set))
+    assert source_set.relative_path(f"{folder}/.stversions/x.mp4") is None, "not asked for, so it is not gone"
+    assert below(expand(f"{folder}/.stversions{pattern.replace('/*/', '/')}")) == ["x.mp4"]
+    assert below(expand(f"{folder}/.Trash*/files/*.mp4")) == [".Trash-1000/files/x.mp4"]
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*", "/*/*.mkv"])
+def test_a_linked_folder_is_searched_by_its_link(tmp_path: Path, pattern: str) -> None:
+    for name in ("disk/x.mkv", "a/sub/y.mkv"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).touch()
+    (tmp_path / "a/linked").symlink_to("../disk")
+    source_set = expand(f"{tmp_path}/a{pattern}")
+    assert {video.uri for video in source_set.videos} == {f"{tmp_path}/a/linked/x.mkv", f"{tmp_path}/a/sub/y.mkv"}
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*.mp4", "/**"])
+def test_a_file_is_one_video_however_many_links_lead_to_its_folder(tmp_path: Path, pattern: str) -> None:
+    (tmp_path / "a/sub").mkdir(parents=True)
+    (tmp_path / "a/sub/x.mp4").touch()
+    (tmp_path / "outside.mp4").touch()
+    links = {"again": ".", "twice": ".", "up": "..", "alias": "sub", "sub/back": "../."}
+    for name, target in links.items():
+        (tmp_path / "a" / name).symlink_to(target)
+    (tmp_path / "a/self.mp4").symlink_to("self.mp4")
+    assert below(expand(f"{tmp_path}/a{pattern}")) == ["self.mp4", "sub/x.mp4"]
+    assert below(expand(f"{tmp_path}/a/again{pattern}")) == ["self.mp4", "sub/x.mp4"], "named itself"
+
+
+@pytest.mark.parametrize("spelling", ["{0}/deep/er/../../b.mp4", "/{0}/b.mp4", "{0}//./b.mp4", "../{1}/b.mp4", "b.mp4"])
+def test_a_file_has_one_uri_however_its_path_is_spelled(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, spelling: str
+) -> None:
+    monkeypatch.chdir(folder)
+    name = spelling.format(folder, folder.name)
+    (video,) = expand(name).videos
+    assert video.uri == f"{folder}/b.mp4"
+    assert expand(name.removesuffix("b.mp4") or ".").root == f"{folder}/"
+    assert comparison_key(str((folder / name).absolute())) == f"{folder}/b.mp4", "as an earlier version recorded it"
+
+
+def test_what_is_above_a_link_is_above_its_target(tmp_path: Path) -> None:
+    (tmp_path / "far/sub").mkdir(parents=True)
+    (tmp_path / "far/x.mp4").touch()
+    (tmp_path / "link").symlink_to("far/sub")
+    (video,) = expand(f"{tmp_path}/link/../x.mp4").videos
+    assert video.uri == f"{tmp_path}/far/x.mp4"
+
+
+def test_a_name_with_a_tilde_is_a_file_where_there_is_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", f"{tmp_path}/home")
+    for name in ("~clip.mp4", "~/x.mp4", "home/y.mp4"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    assert [video.uri for video in expand("~clip.mp4").videos] == [f"{tmp_path}/~clip.mp4"]
+    assert [video.uri for video in expand("~clip*").videos] == [f"{tmp_path}/~clip.mp4"]
+    assert [video.uri for video in expand("~/x.mp4").videos] == [f"{tmp_path}/~/x.mp4"]
+    (tmp_path / "~/x.mp4").unlink()
+    (tmp_path / "~").rmdir()
+    assert [video.uri for video in expand("~/y.mp4").videos] == [f"{tmp_path}/home/y.mp4"]
+
+
+def test_what_is_neither_a_file_nor_a_folder_says_so(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "x.mp4")
+    assert "neither a file nor a folder" in str(expand(f"{tmp_path}/x.mp4").empty_reason)
+    assert "no such file" in str(expand("a\0b").empty_reason)
 
 
 def test_a_place_tells_what_it_stands_for_there_or_not(folder: Path) -> None:
