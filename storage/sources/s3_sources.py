@@ -6,16 +6,18 @@ Endpoint and credentials come from the environment.
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from storage.records import Source
 from storage.stores.s3_client import (
-    TRANSFER_DEADLINE_S,
+    ObjectAddress,
     file_system,
     is_refused_condition,
+    list_objects,
     parse_uri,
     request,
     s3_errors,
@@ -24,6 +26,8 @@ from storage.stores.s3_read import read_object
 from storage.stores.scratch import scratch_folder
 from storage.stores.space import space_errors
 from tempo_core.errors import NoSpace, SourceChanged, SourceError
+
+MOST_NAME_BYTES = 255  # of a file, on every common file system
 
 
 def stat_object(uri: str) -> tuple[int, str]:
@@ -42,12 +46,11 @@ def list_below(uri: str) -> list[Source]:
 def list_beginning(uri: str) -> list[Source]:
     """All objects whose URI begins so, with size and ETag as listed; SourceError if the bucket cannot be listed."""
     address = parse_uri(uri)
-    folder, _, name = address.key.rpartition("/")
     with _source_errors(uri):
-        found = file_system({}).find(
-            f"{address.bucket}/{folder}", prefix=name, detail=True, timeout=TRANSFER_DEADLINE_S
-        )
-    return [Source(f"s3://{path}", int(one["size"]), _mark(one["ETag"])) for path, one in found.items()]
+        return [
+            Source(ObjectAddress(address.bucket, one["Key"]).uri, int(one["Size"]), _mark(one["ETag"]))
+            for one in list_objects(file_system({}), address.bucket, address.key)
+        ]
 
 
 @contextmanager
@@ -57,10 +60,19 @@ def fetched_object(source: Source, scratch: Path, deadline: float) -> Iterator[t
         free = shutil.disk_usage(folder).free
         if source.size > free:
             raise NoSpace(f"{source.uri} has {source.size} bytes, {scratch} only {free} free: free some or use another")
-        path = folder / parse_uri(source.uri).key.rsplit("/", 1)[-1]
+        path = folder / _scratch_name(parse_uri(source.uri).key)
         with _source_errors(source.uri):
             sha256 = _download(source, path, deadline)
         yield path, sha256
+
+
+def _scratch_name(key: str) -> str:
+    """The last part of a key, up to 1024 bytes; a short one of its suffix where no file can be named so."""
+    name = key.rpartition("/")[2]
+    if name in {"", ".", ".."} or "\0" in name or len(os.fsencode(name)) > MOST_NAME_BYTES:
+        suffix = PurePosixPath(name).suffix
+        return f"object{suffix}" if suffix.isascii() and suffix[1:].isalnum() and len(suffix) < 20 else "object"
+    return name
 
 
 def _mark(etag: object) -> str:

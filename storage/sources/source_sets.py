@@ -16,7 +16,7 @@ from storage.sources.fetch import local_uri
 from storage.sources.patterns import EVERYTHING_BELOW, matches_glob, split_glob
 from storage.sources.walk import FolderSearch
 from tempo_core.errors import SourceError
-from tempo_core.local_paths import local_path
+from tempo_core.local_paths import FILE_SCHEME, local_path
 
 VIDEO_SUFFIXES = frozenset(
     ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
@@ -81,6 +81,8 @@ def expand(name: str) -> SourceSet:
     """
     if name.startswith("s3://"):
         return _s3_set(name)
+    if not name.removeprefix(FILE_SCHEME).strip():
+        raise SourceError(f"{name!r} names no file and no folder; write . for the current folder")
     path = local_path(name)
     try:
         mode = path.stat().st_mode
@@ -151,19 +153,28 @@ def _s3_set(name: str) -> SourceSet:
     from storage.sources.s3_sources import list_below
     from storage.stores.s3_client import parse_uri
 
+    if not parse_uri(name).bucket:
+        raise SourceError(f"{name}: names no bucket; write s3://bucket/name")
     if glob.has_magic(parse_uri(name).bucket):
         raise SourceError(f"{name}: the name of a bucket takes no wildcards")
     is_prefix = name.endswith("/")
     root = name if is_prefix else f"{name}/"
-    sources = (one for one in list_below(name) if is_video(one.uri) or (one.uri == name and not is_prefix))
-    videos = tuple(
-        FoundVideo(one.uri, one.uri[len(root) :] or _file_name(name), by_search=one.uri != name, listed=one)
-        for one in sources
+    listed = list_below(name)
+    named = () if is_prefix else tuple(_named(one) for one in listed if one.uri == name)
+    below = tuple(
+        FoundVideo(one.uri, one.uri[len(root) :], by_search=True, listed=one)
+        for one in listed
+        if is_video(one.uri) and matches_glob(one.uri[len(root) :], EVERYTHING_BELOW) and one.uri != name
     )
+    videos = named + below
     if not videos and glob.has_magic(name):
         return _s3_glob(name)
-    named, reason = None if is_prefix else name, None if videos else _no_video(name)
-    return SourceSet(name, named, root, videos=videos, empty_reason=reason)
+    reason = None if videos else _no_video(name)
+    return SourceSet(name, None if is_prefix else name, root, videos=videos, empty_reason=reason)
+
+
+def _named(listed: Source) -> FoundVideo:
+    return FoundVideo(listed.uri, _file_name(listed.uri), by_search=False, listed=listed)
 
 
 def _s3_glob(name: str) -> SourceSet:

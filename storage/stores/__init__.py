@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from pathlib import Path
 
 from storage.stores.base import Store
 from tempo_core.errors import UsageError
+from tempo_core.local_paths import local_path
 
-LOCATION = r"^(s3://[^/]+/+[^/].*|file:///.+|(?![A-Za-z][A-Za-z0-9+.\-]*:/).+)$"
+_S3_PREFIX = r"s3://[^/]+(/(?!\.{1,2}(/|$))[^/]+)+/*"  # LanceDB takes no empty part, and would resolve . and ..
+LOCATION = rf"^({_S3_PREFIX}|file:///.+|(?=.*\S)(?![A-Za-z][A-Za-z0-9+.\-]*:/).+)$"
 
 
 def check_location(uri: str) -> str:
-    """``uri`` if a library can be there: a path, file:///path or s3://bucket/prefix; else UsageError.
+    """``uri`` if a library can be there: a path, file:///path or s3://bucket/prefix (no // in it); else UsageError.
 
     A mistyped or foreign scheme (s3:/x, http://x) would become a folder of that name, and the root of a bucket is
     shared with all else in it.
@@ -35,7 +36,7 @@ def open_store(uri: str, options: Mapping[str, str] | None = None) -> Store:
         return S3Store(uri, options or {})
     from storage.stores.local_store import LocalStore
 
-    return LocalStore(Path(uri.removeprefix("file://")))
+    return LocalStore(local_path(uri))
 
 
 def _is_text(uri: str) -> bool:

@@ -36,7 +36,7 @@ class LocalStore:
     exclusive = True  # the kernel holds the lock until the process ends
 
     def __init__(self, root: Path) -> None:
-        self.root = root.expanduser().absolute()
+        self.root = root
         self.uri = str(self.root)
         self.tables_uri = str(self.root / TABLES_FOLDER)
         self.table_options: Mapping[str, str] = {}

@@ -13,6 +13,7 @@ from typing import Any
 from botocore.exceptions import BotoCoreError
 from s3fs import S3FileSystem
 
+from storage.stores.aws_profile import endpoint, region
 from tempo_core.errors import TempoError
 
 CONNECT_TIMEOUT_S = 5
@@ -47,18 +48,14 @@ def parse_uri(uri: str) -> ObjectAddress:
     return ObjectAddress(bucket, key)
 
 
-def endpoint(options: Mapping[str, str]) -> str | None:
-    """The endpoint that is asked for, None for AWS itself."""
-    given = options.get("aws_endpoint") or options.get("endpoint")
-    return given or os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL")
-
-
 def file_system(options: Mapping[str, str]) -> Any:
-    """The S3FileSystem for these options (LanceDB's names); what is not given comes from the environment."""
+    """The S3FileSystem for these options (LanceDB's names).
+
+    What is not given comes from the environment, then from the user's profile of the AWS tools, as for them.
+    """
     names = ("aws_access_key_id", "aws_secret_access_key", "aws_session_token")
-    region = options.get("aws_region") or os.environ.get("AWS_REGION")
     given = tuple(options.get(name) for name in names)
-    return _file_system(os.getpid(), endpoint(options), region, given)
+    return _file_system(os.getpid(), endpoint(options), region(options), given)
 
 
 @lru_cache(maxsize=16)
@@ -90,6 +87,20 @@ def _file_system(process: int, url: str | None, region: str | None, given: tuple
 def request(files: Any, method: str, address: ObjectAddress, **parameters: Any) -> Any:
     """The answer to one request about an object; errors as s3fs raises them."""
     return files.call_s3(method, Bucket=address.bucket, Key=address.key, timeout=REQUEST_DEADLINE_S, **parameters)
+
+
+def list_objects(files: Any, bucket: str, prefix: str) -> Iterator[Any]:
+    """What S3 says of each object whose key begins with ``prefix``, page by page; errors as s3fs raises them.
+
+    s3fs's own listings take a key with an empty part (a//b) for another.
+    """
+    asked = {"Bucket": bucket, "Prefix": prefix}
+    while True:
+        page = files.call_s3("list_objects_v2", timeout=REQUEST_DEADLINE_S, **asked)
+        yield from page.get("Contents", ())
+        if not page.get("IsTruncated"):
+            return
+        asked["ContinuationToken"] = page["NextContinuationToken"]
 
 
 def transfer_deadline(size: int) -> float:

@@ -9,15 +9,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO
+from urllib.parse import quote
 
+from storage.stores.aws_profile import endpoint, keys, region
 from storage.stores.base import LEASE_FILE, STAGED_SUFFIX, TABLES_FOLDER, ByteRange, FileInfo
 from storage.stores.lease import Lease
 from storage.stores.s3_client import (
     REQUEST_DEADLINE_S,
-    TRANSFER_DEADLINE_S,
     ObjectAddress,
-    endpoint,
     file_system,
+    list_objects,
     parse_uri,
     request,
     s3_errors,
@@ -41,9 +42,10 @@ class S3Store:
 
     def __init__(self, uri: str, options: Mapping[str, str]) -> None:
         self.uri = uri.rstrip("/")
-        self.tables_uri = f"{self.uri}/{TABLES_FOLDER}"
-        self.table_options: Mapping[str, str] = _table_options(options)
         self._base = parse_uri(self.uri)
+        tables = ObjectAddress(self._base.bucket, quote(f"{self._base.key}/{TABLES_FOLDER}"))
+        self.tables_uri = tables.uri  # LanceDB reads it as a URL: unquoted, # and ? would cut it, and %20 be a space
+        self.table_options: Mapping[str, str] = _table_options(options)
         self._files = file_system(options)
         self._scratch: Path | None = None
         self._scratch_lock = threading.Lock()
@@ -108,12 +110,12 @@ class S3Store:
 
     def files(self, folder: str) -> Iterator[FileInfo]:
         """List the prefix."""
-        base = self._address("").path
+        base = self._address("").key
+        prefix = self._address(f"{folder}/" if folder else "").key
         with s3_errors(self.uri, LibraryError):
-            found = self._files.find(self._address(folder).path, detail=True, timeout=TRANSFER_DEADLINE_S)
-        for path, one in found.items():
-            if path.startswith(base):  # an empty prefix is taken for the object of its name
-                yield FileInfo(path.removeprefix(base), one["size"], one["LastModified"].timestamp())
+            for one in list_objects(self._files, self._base.bucket, prefix):
+                if not one["Key"].endswith("/"):  # the mark of a folder that consoles make
+                    yield FileInfo(one["Key"].removeprefix(base), one["Size"], one["LastModified"].timestamp())
 
     def delete(self, path: str) -> None:
         """One DELETE."""
@@ -159,6 +161,9 @@ class S3Store:
 
 
 def _table_options(options: Mapping[str, str]) -> dict[str, str]:
-    url = endpoint(options)
-    own = {"aws_endpoint": url, "allow_http": str(url.startswith("http://")).lower()} if url else {}
+    own = dict(keys(options))
+    if url := endpoint(options):
+        own |= {"aws_endpoint": url, "allow_http": str(url.startswith("http://")).lower()}
+    if name := region(options):
+        own["aws_region"] = name
     return {**_TABLE_DEFAULTS, **own, **options}

@@ -16,7 +16,7 @@ from storage import Library, open_library
 from storage.manifest import write_manifest
 from storage.schemas import CATALOG, FAILURES
 from storage.stores import s3_lease
-from storage.stores.s3_client import file_system, parse_uri
+from storage.stores.s3_client import file_system, list_objects, parse_uri
 from tempo_core.errors import CorruptPart, LibraryBusy, LibraryError, LibraryNotFound
 from tests.support.s3_server import Fault, Proxy
 from tests.support.storage_harness import contents, index, put, tiny_video, video_id
@@ -220,3 +220,15 @@ def test_no_scratch_stays_behind(library: Library, tmp_path: Path, monkeypatch: 
 def test_the_client_has_timeouts(proxy: Proxy) -> None:
     config = file_system({}).s3.meta.config
     assert (config.connect_timeout, config.read_timeout) == (5, 20)
+
+
+@pytest.mark.parametrize("name", ["lib#1", "lib?1", "lib%201", "lib 1", "100%"])
+def test_all_of_a_library_lies_below_its_address_however_that_reads_as_a_url(proxy: Proxy, name: str) -> None:
+    library = open_library(f"s3://{BUCKET}/odd/{name}", create=True)
+    index(library, {f"/{name}.mp4": 1})
+    assert [record.uri for record in open_library(library.uri).videos()] == [f"/{name}.mp4"]
+    all_keys = [one["Key"] for one in list_objects(file_system({}), BUCKET, "odd/")]
+    mine = [key.removeprefix(f"odd/{name}/") for key in all_keys if key.startswith(f"odd/{name}/")]
+    assert {key.split("/")[0] for key in mine} == {"library.json", "tables", "parts"}
+    others = {key.split("/")[1] for key in all_keys} - {name}
+    assert others <= {"lib#1", "lib?1", "lib%201", "lib 1", "100%"}, "nothing beside them"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import pytest
@@ -125,3 +126,56 @@ def test_a_wrong_pattern_or_bucket_is_told(proxy: Proxy) -> None:
         expand("s3://no-such-bucket/*.mp4")
     put("wrong/a.mp4")
     assert expand(f"s3://{BUCKET}/wrong/*.webm").empty_reason is not None
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("/parts/x.mp4", ["/parts/x.mp4"]),
+        ("/parts/", ["/parts/x.mp4"]),
+        ("/parts", ["/parts/x.mp4"]),
+        ("/parts/*.mp4", ["/parts/x.mp4"]),
+        ("parts//y.mp4", ["parts//y.mp4"]),
+        ("parts//deep//", ["parts//deep//z.mp4"]),
+        ("parts/**/*.mp4", ["parts//deep//z.mp4", "parts//y.mp4"]),
+        ("parts/", ["parts//deep//z.mp4", "parts//y.mp4"]),
+    ],
+)
+def test_a_key_with_an_empty_part_is_found_by_its_name(proxy: Proxy, name: str, keys: list[str]) -> None:
+    put("/parts/x.mp4", "parts//y.mp4", "parts//deep//z.mp4")
+    assert found(name) == keys
+    for video in expand(f"s3://{BUCKET}/{name}").videos:
+        assert stat_source(video.uri) == video.listed
+
+
+@pytest.mark.parametrize("name", ["odd/a#b?c%20d.mp4", "odd/a b+c&d.mp4", "odd/%2F.mp4", "odd/a?versionId=1.mp4"])
+def test_a_key_is_taken_as_it_is_written(proxy: Proxy, name: str) -> None:
+    put(name)
+    assert found(name) == [name]
+    assert name in found("odd/")
+    assert stat_source(f"s3://{BUCKET}/{name}").size == len(name)
+
+
+def test_hidden_keys_are_found_only_where_they_are_named(proxy: Proxy) -> None:
+    put("hidden/.tmp/x.mp4", "hidden/y.mp4", "hidden/.z.mp4")
+    assert found("hidden") == found("hidden/") == found("hidden/**/*.mp4") == ["hidden/y.mp4"]
+    assert found("hidden/.tmp/") == ["hidden/.tmp/x.mp4"]
+    assert expand(f"s3://{BUCKET}/hidden").relative_path(f"s3://{BUCKET}/hidden/.tmp/x.mp4") is None
+
+
+@pytest.mark.parametrize("name", ["s3://", "s3:///x.mp4"])
+def test_a_name_without_a_bucket_is_told(name: str) -> None:
+    with pytest.raises(SourceError, match="names no bucket"):
+        expand(name)
+
+
+def test_more_objects_than_a_page_holds_are_all_found(proxy: Proxy, monkeypatch: pytest.MonkeyPatch) -> None:
+    put(*(f"paged/{number}.mp4" for number in range(5)))
+    files = file_system({})
+    call = files.call_s3
+
+    def in_small_pages(method: str, **parameters: Any) -> Any:
+        return call(method, **parameters, **({"MaxKeys": 2} if method == "list_objects_v2" else {}))
+
+    monkeypatch.setattr(files, "call_s3", in_small_pages)
+    assert found("paged/") == [f"paged/{number}.mp4" for number in range(5)]

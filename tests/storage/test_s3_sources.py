@@ -161,3 +161,11 @@ def test_what_a_killed_process_left_is_swept_by_the_next(proxy: Proxy, tmp_path:
         files = [path for path in left_in(tmp_path) if not path.endswith(".lock")]
         assert sorted(files) == sorted([str(first.path), str(second.path)]), "a living process keeps its own"
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("name", [f"{'n' * 1000}.mp4", "a#b?c%20d.mp4", "//x.mp4", "dots/.."])
+def test_an_object_whose_name_no_file_can_have_is_fetched(proxy: Proxy, tmp_path: Path, name: str) -> None:
+    put(name, DATA)
+    with fetch(f"s3://{BUCKET}/{name}", tmp_path) as fetched:
+        assert fetched.path.read_bytes() == DATA
+        assert fetched.path.suffix == Path(name).suffix
