@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from flows.embedded import EMBEDDED_ID, EMBEDDED_NOTICE, embedded_folder
 from tempo_core.host import cpu_count
+from tempo_core.local_paths import local_path
 
 if TYPE_CHECKING:
     from storage import Library
@@ -69,5 +69,5 @@ def model_notice(model: str) -> str | None:
 
 def _absolute(model: str) -> str:
     """A folder by its absolute path: the library records it, and the next command may run elsewhere."""
-    folder = Path(model).expanduser()
-    return str(folder.absolute()) if folder.is_dir() else model
+    folder = local_path(model)
+    return str(folder) if folder.is_dir() else model

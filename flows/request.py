@@ -14,7 +14,6 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_type_hints
 from urllib.parse import quote
 
@@ -23,6 +22,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from flows.deadline import MOST_HOURS, TIME_OF_DAY, deadline, parse_time_of_day
 from flows.models import MODEL_HELP
 from tempo_core.errors import UsageError
+from tempo_core.local_paths import local_path
 from tempo_core.spec import NAMED_SPECS, named_spec
 
 Result = TypeVar("Result")
@@ -77,7 +77,7 @@ def _as_text(name: object) -> object:
     if not isinstance(name, str) or name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name):
         return name
     sign = "@" if name.startswith("@") else ""
-    path = Path(name.removeprefix(sign)).expanduser().absolute()
+    path = local_path(name.removeprefix(sign))
     return f"{sign}file://{quote(os.fsencode(path), safe='/*?[]')}"
 
 

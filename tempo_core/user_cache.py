@@ -7,20 +7,28 @@ import os
 from pathlib import Path
 from typing import Any
 
+from tempo_core.local_paths import home_folder
 
-def cache_folder() -> Path:
-    """The folder ``tempo`` in XDG_CACHE_HOME, else in ~/.cache."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "tempo"
+
+def cache_folder() -> Path | None:
+    """The folder ``tempo`` in XDG_CACHE_HOME, else in ~/.cache; None for a user without a home, who has no cache."""
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "tempo"
+    home = home_folder()
+    return home / ".cache" / "tempo" if home is not None else None
 
 
 def recall(name: str, key: str) -> Any:
     """The value remembered under ``key`` in the file ``name``; None if there is none, or it cannot be read."""
-    return _read(cache_folder() / name).get(key)
+    folder = cache_folder()
+    return _read(folder / name).get(key) if folder is not None else None
 
 
 def remember(name: str, key: str, value: Any) -> None:
     """Keep a JSON value. A cache that cannot be written costs time, not the answer."""
-    file = cache_folder() / name
+    if (folder := cache_folder()) is None:
+        return
+    file = folder / name
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}")

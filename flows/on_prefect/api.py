@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.environment import report_nothing
 from tempo_core.errors import TempoError, UsageError
+from tempo_core.local_paths import with_home
 
 if TYPE_CHECKING:
     from flows.reporter import Reporter
@@ -93,10 +94,10 @@ def check_answers(url: str) -> None:
 
 def _settings_files() -> dict[Path, str]:
     """Where Prefect looks for settings besides the environment, and what such a file says if there are any."""
-    home = Path(os.environ.get("PREFECT_HOME") or "~/.prefect").expanduser()
+    home = with_home(os.environ.get("PREFECT_HOME") or "~/.prefect")
     profiles = os.environ.get("PREFECT_PROFILES_PATH")
     return {
-        Path(profiles).expanduser() if profiles else home / "profiles.toml": "PREFECT_API_URL",
+        with_home(profiles) if profiles else home / "profiles.toml": "PREFECT_API_URL",
         Path(".env"): "PREFECT_",
         Path("prefect.toml"): "",
         Path("pyproject.toml"): "[tool.prefect",

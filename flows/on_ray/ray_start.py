@@ -17,7 +17,6 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import ray
@@ -27,6 +26,7 @@ from flows.on_ray.ray_private import keep_standard_output_free, stay_on_loopback
 from flows.request import check_ray_address
 from tempo_core.errors import TempoError
 from tempo_core.host import cpu_count
+from tempo_core.local_paths import home_folder
 
 STORE_BYTES = 2**30  # batches of frames as JPEG, two per video under way: a fraction of it
 REACH_DEADLINE_S, CONNECT_DEADLINE_S = 5.0, 60.0
@@ -95,8 +95,8 @@ def _expect_loopback() -> None:
 
 def _keep_token_private() -> None:
     """Ray makes the file readable by all, and whoever has the token can run code as this user."""
-    token = Path.home() / ".ray" / "auth_token"
-    if token.exists():
+    home = home_folder()
+    if home is not None and (token := home / ".ray" / "auth_token").exists():
         token.chmod(0o600)
 
 

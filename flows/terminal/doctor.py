@@ -132,7 +132,11 @@ def _memory() -> Check:
 
 
 def _disks() -> Iterator[Check]:
-    yield _disk("cache", cache_folder(), needed=False)  # without it weights are hashed again by each run
+    folder = cache_folder()  # without it weights are hashed again by each run
+    if folder is not None:
+        yield _disk("cache", folder, needed=False)
+    else:
+        yield Check("cache", False, "this user has no home folder", needed=False, advice="set XDG_CACHE_HOME")
     yield _disk("scratch", Path(tempfile.gettempdir()), needed=True)
 
 

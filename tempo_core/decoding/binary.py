@@ -7,9 +7,9 @@ import os
 import shutil
 import subprocess
 from functools import lru_cache
-from pathlib import Path
 
 from tempo_core.errors import TempoError
+from tempo_core.local_paths import with_home
 
 _VARIABLE = "TEMPO_FFMPEG"
 _CHECK_DEADLINE_S = 30.0
@@ -35,7 +35,7 @@ def check_ffmpeg() -> None:
 
 
 def _runnable(user_choice: str) -> str:
-    program = shutil.which(str(Path(user_choice).expanduser()))
+    program = shutil.which(str(with_home(user_choice)))
     if program is None:
         raise TempoError(f"{_VARIABLE} is {user_choice!r}, which is no program that can be run")
     return program

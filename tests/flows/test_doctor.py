@@ -59,6 +59,11 @@ def test_a_cache_that_cannot_be_written_is_said(monkeypatch: pytest.MonkeyPatch,
     assert "XDG_CACHE_HOME" in checks()["cache"]["advice"]
 
 
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.terminal.doctor.cache_folder", lambda: None)
+    assert checks()["cache"]["ok"] is False
+
+
 def test_a_package_without_its_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("flows.embedded.files", lambda _: tmp_path)
     assert "install the package again" in checks(code=1)["default model"]["advice"]
