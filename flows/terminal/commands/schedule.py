@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import os
 import re
@@ -15,6 +16,7 @@ from flows.request import IndexRequest
 from flows.terminal.options import takes_request
 from flows.terminal.output import notice
 from tempo_core.errors import LibraryNotFound, LibraryOutdated, UsageError
+from tempo_core.local_paths import local_path
 
 if TYPE_CHECKING:
     from prefect.deployments.runner import RunnerDeployment
@@ -60,14 +62,22 @@ def schedule(request: IndexRequest, cron: CronOption, timezone: ZoneOption = Non
 
 
 def deployment_name(library: str) -> str:
-    """The library's address as a name that Prefect accepts: /srv/lib is srv-lib."""
-    return re.sub(r"[^\w.]+", "-", library.removeprefix("file://")).strip("-.") or "library"
+    """The library's address as a name that Prefect accepts and no other library has: /srv/lib is srv-lib.
+
+    Where the name alone could be another address's too (/srv/my-lib), digits of the address's SHA-256 follow it.
+    """
+    address = library.rstrip("/") if library.startswith("s3://") else str(local_path(library))
+    name = re.sub(r"[^\w.]+", "-", address).strip("-.") or "library"
+    plain = f"/{name.replace('-', '/')}"
+    if address == (plain.replace("/s3/", "s3://", 1) if plain.startswith("/s3/") else plain):
+        return name
+    return f"{name}-{hashlib.sha256(os.fsencode(address)).hexdigest()[:8]}"
 
 
 def _absolute(request: IndexRequest) -> IndexRequest:
     """The request with absolute paths, since a run has another working directory."""
     model = request.model
-    is_folder = model is not None and Path(model).expanduser().is_dir()
+    is_folder = model is not None and local_path(model).is_dir()
     return request.model_copy(
         update={
             "sources": [_absolute_name(source) for source in request.sources],
@@ -80,7 +90,7 @@ def _absolute(request: IndexRequest) -> IndexRequest:
 def _absolute_name(name: str) -> str:
     if name.startswith("@"):  # a list of sources
         return f"@{_absolute_name(name[1:])}"
-    return name if "://" in name else os.path.abspath(Path(name).expanduser())
+    return name if "://" in name else str(local_path(name))
 
 
 def _expect_sources(names: list[str]) -> None:
