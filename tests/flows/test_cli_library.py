@@ -134,3 +134,18 @@ def test_a_busy_library_names_who_holds_it(library: Path, monkeypatch: pytest.Mo
     with open_library(str(library)).writer():
         assert "is being written by process" in tempo("prune", "--library", library, code=1).err
         assert uris(library)  # reading goes on
+
+
+def test_a_name_forges_no_line(tmp_path: Path) -> None:
+    forged = "failed  /etc/other.mp4"
+    path = tmp_path / f"a\n{forged}"
+    path.parent.mkdir(parents=True)
+    path.write_text("no video")
+    library = tmp_path / "library"
+    tempo("index", path, "--library", library, code=3)
+    shown = [
+        *tempo("status", "--library", library).out.splitlines(),
+        *tempo("remove", path, "--library", library).out.splitlines(),
+    ]
+    assert sum(forged.rsplit(maxsplit=1)[-1] in line for line in shown) == 2
+    assert not any(line.startswith(forged) for line in shown)

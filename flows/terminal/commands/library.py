@@ -19,6 +19,7 @@ _MOST_FAILURES = 20
 
 def status(library: LibraryOption, as_json: JsonOption = False) -> None:
     """Show what a library holds: videos, models, sizes, and what could not be indexed."""
+    from flows.text import one_line
     from storage import ALL_MODELS, open_library
 
     opened = open_library(library)
@@ -38,14 +39,14 @@ def status(library: LibraryOption, as_json: JsonOption = False) -> None:
         return
     _show_status(found)
     for one in failures[:_MOST_FAILURES]:
-        Page().line(f"failed  {one.source.uri}  {one.reason}", style="red")
+        Page().line(f"failed  {one_line(one.source.uri)}  {one_line(one.reason)}", style="red")
     if len(failures) > _MOST_FAILURES:
         Page().line(f"... and {len(failures) - _MOST_FAILURES} more failures (--json lists all)")
 
 
 def verify(library: LibraryOption, as_json: JsonOption = False) -> None:
     """Read everything in a library and compare it with its checksums. Exit code 1 if something is wrong."""
-    from flows.text import counted
+    from flows.text import counted, one_line
     from storage import open_library
 
     problems = open_library(library).verify()
@@ -53,7 +54,7 @@ def verify(library: LibraryOption, as_json: JsonOption = False) -> None:
         print_json({"ok": not problems, "problems": [asdict(problem) for problem in problems]})
     else:
         for problem in problems:
-            Page().line(f"{problem.subject}: {problem.reason}", style="red")
+            Page().line(f"{one_line(problem.subject)}: {one_line(problem.reason)}", style="red")
         Page().line(
             "everything is as it should be" if not problems else counted(len(problems), "problem"), style="bold"
         )
@@ -85,6 +86,7 @@ def remove(
     \b
     tempo remove talk.mp4 --library ./lib
     """
+    from flows.text import one_line
     from storage import open_library
 
     opened = open_library(library)
@@ -95,21 +97,21 @@ def remove(
         if as_json:
             print_json({"uri": uri, "status": "removed"})
         else:
-            Page().line(f"removed  {uri}")
+            Page().line(f"removed  {one_line(uri)}")
 
 
 def _show_status(found: LibraryStatus) -> None:
-    from flows.text import counted, size, span
+    from flows.text import counted, one_line, size, span
 
     page = Page()
-    page.line(f"{found.uri}  (schema {found.schema})", style="bold")
+    page.line(f"{one_line(found.uri)}  (schema {found.schema})", style="bold")
     page.line(f"{counted(found.videos, 'video')}, {span(found.hours * 3600)}")
     for model in found.models:
         served = "served by default" if model.is_default else "kept beside"
         contents = f"{counted(model.sources, 'source')} of {counted(model.videos, 'video')}"
         counts = f"{contents}, {counted(model.segments, 'segment')}"
         failed = f", {model.failures} failed" if model.failures else ""
-        page.line(f"  {model.model_id}, spec {model.spec.name}: {counts}{failed} ({served})")
+        page.line(f"  {one_line(model.model_id)}, spec {one_line(model.spec.name)}: {counts}{failed} ({served})")
     tables = f"tables {size(found.tables_bytes)} in {counted(found.fragments, 'fragment')}"
     page.line(f"states {size(found.states_bytes)}, frames {size(found.frames_bytes)}, {tables}")
     if found.pending:
