@@ -20,6 +20,9 @@ from storage.tables import Tables
 from tempo_core.errors import NoSpace
 
 DEFAULT_GRACE_S = 3600.0
+READ_S = 60.0  # longer than one read of a table takes
+S3_READ_S = 600.0
+MOST_APPENDS = 500  # fragments of a segments table before it is compacted within a run: it is large, and is indexed
 
 
 def sweep(catalog: Catalog, grace_s: float) -> int:
@@ -60,6 +63,20 @@ def optimize_tables(tables: Tables, keep_s: float, exclusive: bool) -> None:
             if name.startswith(SEGMENTS_PREFIX):
                 build_index(tables, name)
             tables.optimize(name, keep_s, delete_unverified=exclusive)
+
+
+def compact_tables(tables: Tables, exclusive: bool) -> None:
+    """Compact those tables that have many fragments, within a run: other processes go on staging and reading meanwhile.
+
+    Old versions go sooner than at its end, because each commit lists them all: what a reader takes from a table it
+    takes at once, whereas rows and parts of retired generations stay for the grace period.
+    """
+    keep_s = READ_S if exclusive else S3_READ_S
+    for name in tables.names():
+        most = MOST_APPENDS if name.startswith(SEGMENTS_PREFIX) else 1
+        with suppress(NoSpace):  # it can wait for room
+            if tables.fragments(name) > most:
+                tables.optimize(name, keep_s, delete_unverified=exclusive)
 
 
 def retired_times(tables: Tables) -> dict[str, float]:

@@ -18,7 +18,8 @@ KEYED = {CATALOG: CATALOG_SCHEMA, FAILURES: FAILURES_SCHEMA, RETIRED: RETIRED_SC
 _KEY_MARK = b"lance-schema:unenforced-primary-key"
 _NEVER = timedelta(days=36500)
 RESERVE_BYTES = 4 << 20  # left free by every commit: a row takes a few kilobytes
-_REOPEN_AFTER = 100  # appends through one handle: it was measured to grow by 0.4 MB each
+METADATA_CACHE_BYTES = 64 << 20  # LanceDB's default of a gigabyte fills with what each commit made of the table
+_REOPEN_AFTER = 100  # commits through one handle: it was measured to grow by 0.4 MB each
 
 
 class Tables:
@@ -33,7 +34,8 @@ class Tables:
         self.uri, self._store = store.tables_uri, store
         self._connection: Any = None
         self._handles: dict[str, Any] = {}
-        self._appends = 0
+        self._with_key: set[str] = set()  # tables whose declared key was seen
+        self._commits = 0
 
     def names(self) -> list[str]:
         """The tables there are."""
@@ -62,8 +64,10 @@ class Tables:
                 table = self._handles[name] = self._connect().create_table(
                     name, schema=KEYED.get(name, schema), exist_ok=True
                 )
-            if name in KEYED and not _has_key(table.schema):
-                table.set_unenforced_primary_key(KEY)
+            if name in KEYED and name not in self._with_key:
+                if not _has_key(table.schema):
+                    table.set_unenforced_primary_key(KEY)
+                self._with_key.add(name)
         return table
 
     def rows(self, name: str, where: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
@@ -77,6 +81,15 @@ class Tables:
             query = query.select(list(columns)) if columns else query
             return list(query.limit(None).to_arrow().to_pylist())
 
+    def columns(self, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
+        """All rows, with ``columns`` or all of them, as Arrow columns; None where there is no such table."""
+        table = self.open(name)
+        if table is None:
+            return None
+        with table_errors(self.uri):
+            query = table.search()
+            return (query.select(list(columns)) if columns else query).limit(None).to_arrow()
+
     def count(self, name: str, where: str | None = None) -> int:
         """Rows in a table, 0 where there is none."""
         table = self.open(name)
@@ -89,20 +102,21 @@ class Tables:
         with table_errors(self.uri):
             return None if table is None else int(table.version)
 
-    def upsert(self, name: str, rows: Iterable[Mapping[str, Any]]) -> None:
-        """Insert or replace by key, all rows in one commit."""
+    def upsert(self, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
+        """Insert or replace by key, all rows in one commit; the number of that commit."""
         data = pa.Table.from_pylist([dict(row) for row in rows], schema=KEYED[name])
         where = one_of(KEY, data[KEY].to_pylist())
         with self._commit(self.ensure(name), data.nbytes, where) as table:
-            table.merge_insert(KEY).when_matched_update_all().when_not_matched_insert_all().execute(data)
+            merge = table.merge_insert(KEY).when_matched_update_all().when_not_matched_insert_all()
+            version = int(merge.execute(data).version)
+        self._count_commit()
+        return version
 
     def add(self, name: str, data: pa.Table) -> None:
         """Append rows in one commit."""
         with self._commit(self.ensure(name, data.schema), data.nbytes) as table:
             table.add(data)
-        self._appends += 1
-        if self._appends % _REOPEN_AFTER == 0:
-            self._handles.clear()
+        self._count_commit()
 
     def delete(self, name: str, column: str, values: Iterable[str]) -> None:
         """Remove the rows whose ``column`` is one of ``values``, in one commit; nothing is committed for none."""
@@ -129,6 +143,7 @@ class Tables:
     def drop(self, name: str) -> None:
         """Remove a whole table."""
         self._handles.pop(name, None)
+        self._with_key.discard(name)
         with table_errors(self.uri):
             self._connect().drop_table(name, ignore_missing=True)
 
@@ -166,6 +181,11 @@ class Tables:
         with table_errors(self.uri):
             return 0 if table is None else int(table.stats()["fragment_stats"]["num_fragments"])
 
+    def _count_commit(self) -> None:
+        self._commits += 1
+        if self._commits % _REOPEN_AFTER == 0:
+            self._handles.clear()
+
     @contextmanager
     def _commit(self, table: Any, size: int, where: str | None = None) -> Iterator[Any]:
         """Around one commit of about ``size`` bytes: NoSpace before, or after it was undone.
@@ -190,6 +210,7 @@ class Tables:
 
             self._connection = lancedb.connect(
                 self.uri,
+                session=lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES),
                 storage_options=dict(self._store.table_options) or None,
                 read_consistency_interval=timedelta(0),
             )

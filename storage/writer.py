@@ -9,6 +9,7 @@ from types import TracebackType
 
 from storage.catalog import LOST_CATALOG, Catalog
 from storage.generations import part_generation
+from storage.held_catalog import HeldCatalog
 from storage.manifest import write_manifest
 from storage.pending import write_pending
 from storage.records import Content, FailureRecord, Source, StagedContent, VideoFacts, VideoRecord
@@ -16,7 +17,6 @@ from storage.schemas import (
     CATALOG,
     FAILURES,
     RETIRED,
-    failure_record,
     failure_row,
     segments_schema,
     segments_table,
@@ -24,10 +24,12 @@ from storage.schemas import (
     video_row,
 )
 from storage.stores.lease import Lease
-from storage.sweep import DEFAULT_GRACE_S, optimize_tables, sweep
-from storage.tables import one_of, quoted
+from storage.sweep import DEFAULT_GRACE_S, compact_tables, optimize_tables, sweep
+from storage.tables import one_of
 from tempo_core.errors import LibraryError, UsageError
 from tempo_core.fingerprints import Fingerprints
+
+COMPACT_AFTER = 200  # commits of one run
 
 
 class Writer:
@@ -36,11 +38,13 @@ class Writer:
     def __init__(self, catalog: Catalog, lease: Lease) -> None:
         self._catalog, self._lease = catalog, lease
         self._store, self._tables = catalog.store, catalog.tables
+        self._held = HeldCatalog(catalog.tables)
+        self._commits = 0
         self._default_is_set = False
 
     def find_content(self, video_id: str, fingerprints: Fingerprints) -> Content | None:
         """What is committed of this content that these fingerprints can use; None if nothing."""
-        records = self._catalog.rows(f"video_id = {quoted(video_id)}")
+        records = self._held.of_video(video_id)
         committed = (record for record in records if record.fingerprints == fingerprints)
         states = (record for record in records if record.fingerprints.states == fingerprints.states)
         frames = (record for record in records if record.fingerprints.frames == fingerprints.frames)
@@ -91,16 +95,19 @@ class Writer:
     def record_failure(self, source: Source, fingerprint: str, reason: str, step: str) -> FailureRecord:
         """Remember that this source cannot be indexed under a features fingerprint, and how often it was tried."""
         self._lease.check()
-        earlier = self._tables.rows(FAILURES, f"key = {quoted(source_key(source.uri, fingerprint))}")
-        attempts = 1 + (failure_record(earlier[0]).attempts if earlier else 0)
+        attempts = 1 + self._held.attempts(source.uri, fingerprint)
         record = FailureRecord(source, fingerprint, reason, step, attempts, time.time())
         self._tables.upsert(FAILURES, [failure_row(record)])
+        self._held.failed(source.uri, fingerprint, attempts)
+        self._count_commit()
         return record
 
     def forget_failure(self, uri: str, fingerprint: str) -> None:
         """Drop the failure of a source, if there is one; a commit of the source does so by itself."""
         self._lease.check()
-        self._tables.delete(FAILURES, "key", [source_key(uri, fingerprint)])
+        if self._held.attempts(uri, fingerprint):
+            self._tables.delete(FAILURES, "key", [source_key(uri, fingerprint)])
+            self._held.failed(uri, fingerprint, 0)
 
     def remove(self, uris: Sequence[str]) -> list[VideoRecord]:
         """Take sources out of the catalog under every model, with their failures; copies under other URIs stay.
@@ -117,6 +124,7 @@ class Writer:
         for uri in uris:
             if uri not in failed and all(record.uri != uri for record in records):
                 raise UsageError(f"{uri} is not in {self._store.uri}")
+        self._held.forget()
         self._retire(records)
         self._tables.delete(CATALOG, "uri", uris)
         self._tables.delete(FAILURES, "uri", uris)
@@ -125,7 +133,7 @@ class Writer:
     def set_default(self, fingerprint: str) -> None:
         """Serve this model from now on; UsageError unless the library holds videos of it."""
         self._lease.check()
-        if all(chain.features != fingerprint for chain in self._catalog.fingerprints()):
+        if fingerprint not in self._held.models():
             raise UsageError(f"{self._store.uri} holds no videos under {fingerprint}")
         write_manifest(self._store, replace(self._catalog.manifest(), default=fingerprint))
 
@@ -148,6 +156,7 @@ class Writer:
         """Compact the tables, and index the features where there are enough of them. Once after each run."""
         self._lease.check()
         optimize_tables(self._tables, DEFAULT_GRACE_S, self._store.exclusive)
+        self._held.compacted()
 
     def close(self) -> None:
         """Give the lease back."""
@@ -163,16 +172,24 @@ class Writer:
 
     def _upsert(self, record: VideoRecord) -> None:
         """THE commit. All before it is invisible, all after it is cleaning up."""
-        key, features = source_key(record.uri, record.fingerprints.features), record.fingerprints.features
-        replaced = self._catalog.rows(f"key = {quoted(key)}")
-        content = f"video_id = {quoted(record.video_id)} AND features_fingerprint = {quoted(features)}"
-        copies = self._catalog.rows(f"{content} AND key != {quoted(key)}")
-        moved = [copy for copy in copies if copy.generation != record.generation]
-        self._retire(old for old in [*replaced, *moved] if old.generation != record.generation)
+        features = record.fingerprints.features
+        given_up, copies = self._held.replaced_by(record)
+        self._retire(given_up)
         self._keep_default(features)
         self.forget_failure(record.uri, features)  # before, so that a kill in between only has it tried again
         self._lease.check()
-        self._tables.upsert(CATALOG, [video_row(record), *(video_row(_moved(copy, record)) for copy in moved)])
+        records = [record, *(_moved(copy, record) for copy in copies)]
+        version = self._tables.upsert(CATALOG, map(video_row, records))
+        self._held.committed(records, version)
+        self._count_commit()
+
+    def _count_commit(self) -> None:
+        """Compact every so many commits: each costs more the more fragments and versions the tables have."""
+        self._commits += 1
+        if self._commits % COMPACT_AFTER == 0:
+            self._lease.check()
+            compact_tables(self._tables, self._store.exclusive)
+            self._held.compacted()
 
     def _retire(self, records: Iterable[VideoRecord]) -> None:
         """Note when a generation is given up, before it is: readers may stand on it for a grace period after."""
@@ -189,10 +206,10 @@ class Writer:
         """The first model with a video becomes the default, before that video is visible."""
         if self._default_is_set:
             return
-        manifest, held = self._catalog.manifest(), [chain.features for chain in self._catalog.fingerprints()]
-        if manifest.default not in held:
+        manifest, models = self._catalog.manifest(), self._held.models()
+        if manifest.default not in models:
             self._tables.ensure(CATALOG)  # before a default is set: ``Catalog.is_lost`` relies on it
-            write_manifest(self._store, replace(manifest, default=next(iter(held), fingerprint)))
+            write_manifest(self._store, replace(manifest, default=next(iter(models), fingerprint)))
         self._default_is_set = True
 
 

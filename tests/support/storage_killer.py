@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 
-from storage import Library, Writer, open_library
+from storage import Library, Writer, open_library, sweep, writer
 from storage.part_file import HashingFile
 from tests.support.storage_harness import PRINTS, index, put, source_of, tiny_video
 
@@ -69,15 +69,21 @@ def run(uri: str, wanted: Mapping[str, int], removed: Sequence[str]) -> None:
     """What the killed run does, to its end: create the library, index what is not there yet, remove, prune."""
     library = open_library(uri, create=True)
     index(library, wanted, wait_s=10)
-    with library.writer(wait_s=10) as writer:
+    with library.writer(wait_s=10) as writing:
         there = {record.uri for record in library.videos()}
-        writer.remove([uri for uri in removed if uri in there])
-        writer.prune()
+        writing.remove([uri for uri in removed if uri in there])
+        writing.prune()
 
 
 def _work_until(writes: int, work: Callable[..., None], *args: Any) -> None:
+    _compact_often()
     _die_at(writes)
     work(*args)
+
+
+def _compact_often() -> None:
+    """A few commits are as a night of them: tables are compacted in between."""
+    writer.COMPACT_AFTER, sweep.MOST_APPENDS = 2, 1
 
 
 def _die_at(writes: int) -> None:
@@ -131,14 +137,15 @@ def _torn(real: Callable[..., int], count: Callable[[], None]) -> Callable[..., 
 
 def write_for_ever(uri: str, uris: Sequence[str], seed: int, protocol: str) -> None:
     """Change one source after the other, at random, until killed. The seed of a content is its source's version."""
+    _compact_often()
     library = open_library(uri)
     draw = random.Random(seed)
     while True:
-        with library.writer(wait_s=30) as writer:
+        with library.writer(wait_s=30) as writing:
             for _ in range(20):
-                _PROTOCOLS[protocol](library, writer, draw.choice(uris), draw.randrange(SEEDS))
-            writer.prune()
-            writer.optimize()
+                _PROTOCOLS[protocol](library, writing, draw.choice(uris), draw.randrange(SEEDS))
+            writing.prune()
+            writing.optimize()
 
 
 SEEDS = 40
