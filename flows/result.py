@@ -14,9 +14,15 @@ from storage.records import VideoRecord
 Status = Literal["indexed", "unchanged", "duplicate", "failed", "failed-before", "pending", "gone"]
 
 
+TRIED_AGAIN = " (not the file's fault: later runs try it again)"
+
+
 @dataclass(frozen=True)
 class IndexResult:
-    """One video of a run. ``reason`` says why it is not indexed; ``seconds`` is what this run spent on it."""
+    """One video of a run. ``reason`` says why it is not indexed; ``seconds`` is what this run spent on it.
+
+    ``tried_again``: it failed, and through no fault of the file's, so that later runs try it again by themselves.
+    """
 
     uri: str
     status: Status
@@ -28,12 +34,13 @@ class IndexResult:
     duration_s: float = 0.0
     state_bytes: int = 0
     seconds: float = 0.0
+    tried_again: bool = False
 
     @property
     def details(self) -> str:
         """The video's figures for people, or the reason why it is not indexed; one line."""
         if self.status not in {"indexed", "duplicate"}:
-            return one_line(self.reason or "")
+            return one_line((self.reason or "") + (TRIED_AGAIN if self.tried_again else ""))
         figures = [
             clock(self.duration_s),
             counted(self.segments, "segment"),
@@ -64,7 +71,7 @@ def committed(status: Status, record: VideoRecord, seconds: float = 0.0) -> Inde
 
 @dataclass(frozen=True)
 class RunSummary:
-    """A whole run, counted."""
+    """A whole run, counted. ``tried_again``: of those that failed now or before, how many later runs try again."""
 
     counts: dict[str, int]
     segments: int
@@ -72,6 +79,7 @@ class RunSummary:
     duration_s: float
     state_bytes: int
     seconds: float
+    tried_again: int = 0
 
     @property
     def failed_now(self) -> bool:
@@ -82,6 +90,7 @@ class RunSummary:
     def details(self) -> str:
         """The whole run in one line for people."""
         counts = ", ".join(f"{count:,} {status}" for status, count in self.counts.items() if count)
+        counts += f" ({self.tried_again:,} of the failed through no fault of the file)" if self.tried_again else ""
         return f"{counts or 'nothing to do'}; {counted(self.segments, 'segment')} in {span(self.seconds)}"
 
     def to_json(self) -> dict[str, object]:
@@ -115,4 +124,5 @@ def summarize(results: Iterable[IndexResult], seconds: float) -> RunSummary:
         duration_s=sum(result.duration_s for result in new),
         state_bytes=sum(result.state_bytes for result in new),
         seconds=seconds,
+        tried_again=sum(result.tried_again for result in every),
     )

@@ -5,13 +5,14 @@ TempoError
 │   └── BudgetError       a token budget or context that cannot hold what was asked
 ├── CheckpointError       a checkpoint that is missing, incomplete or not of the published layout
 │   └── GpuLost           CUDA failed: this process can compute nothing any more, a new one may
+├── ProgramError          a program that this one needs is missing or does not run: no video is the cause
 ├── NotFinite             the model computed numbers that are not finite for one input
 ├── AnswerInterrupted     another question took the model before this answer was complete
 ├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
 │   └── SourceChanged     a source that was written to while it was read: it waits for the next run
 ├── VideoError            a file that is not a usable video: becomes an index failure
 │   ├── DecodeTimeout     the decoder did not finish before its deadline
-│   └── DecoderDied       the process that read a video was killed or crashed
+│   └── DecoderDied       the process that read a video was killed, crashed or could not be started
 ├── WorkerDied            the process of an encoder was killed or crashed
 └── LibraryError          the library itself
     ├── LibraryNotFound   no library at that location
@@ -45,6 +46,10 @@ class GpuLost(CheckpointError):
     """CUDA failed, and fails from now on whatever it is asked: no video is the cause, and a new process may go on."""
 
 
+class ProgramError(TempoError):
+    """A program that this one needs is missing or does not run: whatever it was to read is not the cause."""
+
+
 class NotFinite(TempoError):
     """The model computed infinities or NaNs for one input; other inputs may be fine."""
 
@@ -70,7 +75,7 @@ class DecodeTimeout(VideoError):
 
 
 class DecoderDied(VideoError):
-    """The process that read a video was killed or crashed; when it happens twice, the video is taken for the cause."""
+    """The process that read a video was killed, crashed or could not be started: perhaps the file is not the cause."""
 
 
 class WorkerDied(TempoError):

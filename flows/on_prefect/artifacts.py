@@ -44,15 +44,20 @@ def failure_page(report: RunReport) -> str:
     found.sort(key=lambda result: ORDER.index(result.status))
     if not found:
         return "Nothing failed.\n"
-    lines = [
-        f"- {_code(result.uri)}{' (before, not tried again)' if result.status == 'failed-before' else ''}: "
-        f"{_text(result.reason or '')}"
-        for result in found[:MOST_ROWS]
-    ]
+    lines = [f"- {_code(result.uri)}{_when(result)}: {_text(result.reason or '')}" for result in found[:MOST_ROWS]]
     if len(found) > MOST_ROWS:
         lines.append(f"- and {len(found) - MOST_ROWS:,} more: `tempo status` lists all")
+    passing = sum(result.tried_again for result in found)
     way_out = "They are left out until they change; `tempo index --retry-failed` tries them again."
+    if passing:
+        way_out += f" Later runs try {passing:,} of them by themselves: the file was not at fault."
     return "\n".join([f"{counted(len(found), 'video')} could not be indexed. {way_out}", "", *lines, ""])
+
+
+def _when(result: IndexResult) -> str:
+    if result.tried_again:
+        return " (not the file's fault: tried again)"
+    return " (before, not tried again)" if result.status == "failed-before" else ""
 
 
 def video_table(report: RunReport) -> list[dict[str, str | int]]:

@@ -11,12 +11,12 @@ from typing import get_args
 
 from ray.util.metrics import Counter, Gauge, Histogram
 
-from flows.failure import CRASH, DECODE, ENCODE, FETCH, KEPT, MEMORY
+from flows.failure import CRASH, DECODE, ENCODE, FETCH, KEPT, MEMORY, TIMEOUT
 from flows.result import IndexResult, Status
 from flows.snapshot import Snapshot, Spent
 
 STEPS = tuple(Spent().by_step())
-REASONS = (FETCH, KEPT, DECODE, ENCODE, MEMORY, CRASH, "other")
+REASONS = (FETCH, KEPT, DECODE, ENCODE, MEMORY, CRASH, TIMEOUT, "other")
 STATUSES: tuple[str, ...] = get_args(Status)
 SECONDS_PER_VIDEO = [1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0]
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from flows.failure import FETCH, MEMORY
+from flows.failure import due_again, is_passing
 from flows.result import IndexResult, committed
 from flows.run.discovery import Discovered
 from storage.records import FailureRecord, Source, VideoRecord
@@ -91,21 +92,21 @@ def make_plan(discovered: Discovered, known: Known, retry_failed: bool = False) 
 def _settled(source: Source, record: VideoRecord | None, failure: FailureRecord | None) -> IndexResult | None:
     if record is not None and _same(source, record):
         return committed("unchanged", record)
-    if failure is not None and not _may_pass(failure) and _stamp(source) == _stamp(failure.source):
-        return IndexResult(source.uri, "failed-before", reason=failure.reason)
+    if failure is not None and not _is_due(failure) and _stamp(source) == _stamp(failure.source):
+        return IndexResult(source.uri, "failed-before", reason=failure.reason, tried_again=is_passing(failure.step))
     return None
 
 
-def _may_pass(failure: FailureRecord) -> bool:
-    """Whether it was not the file's fault: the source may be there again, or memory be free. It is tried each time."""
-    return failure.step in {FETCH, MEMORY}
+def _is_due(failure: FailureRecord) -> bool:
+    """Whether it was not the file's fault, and is to be tried now: the source may be there again, or memory be free."""
+    return due_again(failure.step, failure.attempts, failure.failed_at) <= time.time()
 
 
 def _task(source: Source, before: VideoRecord | None, failure: FailureRecord | None, other: VideoRecord | None) -> Task:
     """``other``: the record of the source under another model."""
     why: Why = "other model" if other is not None else "new"
     if failure is not None and _stamp(source) == _stamp(failure.source):
-        why = "tried again" if _may_pass(failure) else "asked again"
+        why = "tried again" if is_passing(failure.step) else "asked again"
     elif before is not None or failure is not None:
         why = "changed"
     return Task(source, _same(source, other), before, why)

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from flows.failure import CHANGED, Failure
+from flows.failure import CHANGED, Failure, is_passing
 from flows.result import IndexResult, committed
 from flows.run.plan import Task
 from flows.video.worker import Staged
@@ -41,7 +41,8 @@ class Settler:
         if failure.step == CHANGED:
             return IndexResult(source.uri, "pending", reason=failure.reason, seconds=seconds)
         self.writer.record_failure(source, self.fingerprints.features, failure.reason, failure.step)
-        return IndexResult(source.uri, "failed", reason=failure.reason, seconds=seconds)
+        again = is_passing(failure.step)
+        return IndexResult(source.uri, "failed", reason=failure.reason, seconds=seconds, tried_again=again)
 
     def discard(self, staged: Staged) -> None:
         """Remove what was staged and will not be committed."""

@@ -6,9 +6,10 @@ import importlib
 import os
 import shutil
 import subprocess
+from contextlib import suppress
 from functools import lru_cache
 
-from tempo_core.errors import TempoError
+from tempo_core.errors import DecodeTimeout, ProgramError
 from tempo_core.local_paths import with_home
 
 _VARIABLE = "TEMPO_FFMPEG"
@@ -18,26 +19,26 @@ _CHECK_DEADLINE_S = 30.0
 def find_ffmpeg() -> str:
     """The ffmpeg to run: from ``TEMPO_FFMPEG``, then PATH, then the imageio-ffmpeg wheel.
 
-    TempoError where there is none, or where the variable names something that cannot be run.
+    ProgramError where there is none, or where the variable names something that cannot be run.
     """
     user_choice = os.environ.get(_VARIABLE)
     if user_choice:
         return _runnable(user_choice)
     program = shutil.which("ffmpeg") or _from_wheel()
     if program is None:
-        raise TempoError(f"no ffmpeg found: set {_VARIABLE}, put ffmpeg on PATH, or `pip install imageio-ffmpeg`")
+        raise ProgramError(f"no ffmpeg found: set {_VARIABLE}, put ffmpeg on PATH, or `pip install imageio-ffmpeg`")
     return program
 
 
 def check_ffmpeg() -> None:
-    """TempoError unless there is an ffmpeg that runs. Called before a run, since without it every video would fail."""
+    """ProgramError unless there is an ffmpeg that runs. Called before a run: without it every video would fail."""
     filters_of(find_ffmpeg())
 
 
 def _runnable(user_choice: str) -> str:
     program = shutil.which(str(with_home(user_choice)))
     if program is None:
-        raise TempoError(f"{_VARIABLE} is {user_choice!r}, which is no program that can be run")
+        raise ProgramError(f"{_VARIABLE} is {user_choice!r}, which is no program that can be run")
     return program
 
 
@@ -49,19 +50,27 @@ def _from_wheel() -> str | None:
         return None
 
 
+def expect_running(ffmpeg: str) -> None:
+    """ProgramError where ffmpeg does not even tell its version: then no file is why it ended."""
+    with suppress(DecodeTimeout):  # too busy to tell
+        _listing(ffmpeg, "-version")
+
+
 @lru_cache(maxsize=8)
 def filters_of(ffmpeg: str) -> frozenset[str]:
-    """The names of the filters that this ffmpeg was built with. TempoError where it does not run."""
-    try:
-        listing = subprocess.run(
-            [ffmpeg, "-hide_banner", "-filters"],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=_CHECK_DEADLINE_S,
-            check=True,
-        )
-    except (OSError, subprocess.SubprocessError) as error:
-        raise TempoError(f"{ffmpeg} does not run: {error}") from error
-    rows = (line.split() for line in listing.stdout.splitlines())
+    """The names of the filters that this ffmpeg was built with. ProgramError where it does not run, DecodeTimeout where
+    the machine is too busy for it to start."""
+    rows = (line.split() for line in _listing(ffmpeg, "-filters").splitlines())
     return frozenset(row[1] for row in rows if len(row) >= 3 and "->" in row[2])
+
+
+def _listing(ffmpeg: str, option: str) -> str:
+    command = [ffmpeg, "-hide_banner", option]
+    try:
+        return subprocess.run(
+            command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=_CHECK_DEADLINE_S, check=True
+        ).stdout
+    except subprocess.TimeoutExpired as error:
+        raise DecodeTimeout(f"{ffmpeg} did not start within {_CHECK_DEADLINE_S:.0f} s: the machine is busy") from error
+    except (OSError, subprocess.SubprocessError) as error:
+        raise ProgramError(f"{ffmpeg} does not run: {error}") from error

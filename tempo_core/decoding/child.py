@@ -22,11 +22,13 @@ from types import TracebackType
 from typing import IO
 
 from tempo_core.decoding.spawn import spawn
-from tempo_core.errors import DecodeTimeout
+from tempo_core.errors import DecoderDied, DecodeTimeout
 
 _KEPT_LINES = 20
 _LINE_BYTES = 2000
 _CHUNK = 1 << 20
+# Exit statuses of a shell that could not execute the program (or its loader), and of an ffmpeg that was told to end.
+_NOT_ITS_OWN_END = (126, 127, 255)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,10 @@ class Child:
     def __init__(self, command: Sequence[str], deadline: Deadline, name: str) -> None:
         self._deadline, self._name = deadline, name
         self._waited_s, self._stopped = 0.0, False
-        self._process = spawn(command)
+        try:
+            self._process = spawn(command)
+        except OSError as error:
+            raise DecoderDied(f"{name} could not be started: {error}") from error
         assert self._process.stdout is not None and self._process.stderr is not None
         self._output = self._process.stdout.fileno()
         self._messages = _Messages(self._process.stderr)
@@ -80,15 +85,21 @@ class Child:
         return f"{self._name} gave nothing for {self._deadline.stall_s:.0f} s and was stopped"
 
     def finish(self) -> int:
-        """Wait for the end, once all output was read. The exit status, negative for a signal; DecodeTimeout."""
+        """Wait for the end, once all output was read. The exit status; DecodeTimeout.
+
+        DecoderDied where it did not end by itself: a signal, or a program that was not there or did not load.
+        """
         allowed = max(1.0, min(self._deadline.stall_s, self._deadline.total_s - self._waited_s))
         try:
-            return self._process.wait(timeout=allowed)
+            status = self._process.wait(timeout=allowed)
         except subprocess.TimeoutExpired:
             self.kill()
             raise DecodeTimeout(f"{self._name} did not end and was stopped") from None
         finally:
             self._messages.join()
+        if status < 0 or status in _NOT_ITS_OWN_END:
+            raise DecoderDied(self.complaint())
+        return status
 
     def complaint(self) -> str:
         """Why it failed, once it ended: a signal, the last line of a traceback, or the first message."""

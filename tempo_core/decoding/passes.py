@@ -20,12 +20,14 @@ from types import TracebackType
 
 import numpy as np
 
-from tempo_core.decoding.binary import find_ffmpeg
+from tempo_core.decoding.binary import expect_running, find_ffmpeg
+from tempo_core.decoding.blame import refuse_circumstances
 from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.due_frames import DueFrames, select_expression, select_ticks
 from tempo_core.decoding.frame_pipe import TimedFrame, timed_frames
 from tempo_core.decoding.graph import Pass, Source, command
 from tempo_core.decoding.video import TickArray, VideoInfo
+from tempo_core.errors import DecoderDied
 
 _START_FRAMES = 100  # what starting ffmpeg and seeking costs, in decoded frames
 _WORTH_SHARE = 0.5  # with more than this share of all frames to decode between key frames, one pass is as good
@@ -54,6 +56,7 @@ class Passes:
         self._open = ExitStack()
         self._waited_s = 0.0
         self._complaints: list[str] = []
+        self._messages: list[str] = []
 
     def frames(self, due: DueFrames, evenly: bool) -> Iterator[TimedFrame]:
         """Every due frame that can be decoded, in order, and some others. ``evenly``: how the samples are spread."""
@@ -64,6 +67,10 @@ class Passes:
             return self._of_whole_video(select_ticks(self._source.info, np.unique(due.sample_ticks)))
         keys = due.sample_ticks[self._source.info.keys[due.ranks]]
         return heapq.merge(self._key_frames(keys), self._between_key_frames(between), key=attrgetter("tick"))
+
+    def refuse_circumstances(self, nothing_came: bool) -> None:
+        """SourceError or DecoderDied where frames are missing through no fault of the file's bytes."""
+        refuse_circumstances(self._source.path, self._messages, nothing_came)
 
     def complaint(self) -> str:
         """Why frames are missing: the reason of the first run that gave one."""
@@ -126,11 +133,16 @@ class Passes:
         if child.messages():
             self.had_messages = True
             self._complaints.append(child.complaint())
+            self._messages += child.messages()
 
     def _read(self, child: Child) -> Generator[TimedFrame, None, None]:
         yield from timed_frames(child, self._source.info, self._source.size)
-        if child.finish():
-            self._complaints.append(child.complaint())
+        try:
+            if child.finish():
+                self._complaints.append(child.complaint())
+        except DecoderDied:
+            expect_running(self._ffmpeg)
+            raise
 
     def __enter__(self) -> Passes:
         return self

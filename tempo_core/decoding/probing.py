@@ -15,12 +15,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tempo_core.decoding.blame import refuse_circumstances
 from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, cropping, displayed_size, orientation
 from tempo_core.decoding.probe_worker import PACKET_FIELDS
 from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import ColorTags, VideoInfo
-from tempo_core.errors import SourceError, VideoError
+from tempo_core.errors import DecoderDied, SourceError, VideoError
 
 # Containers that hold their own pictures and times. Left out are playlists (hls, dash, concat), image patterns and
 # devices, which make FFmpeg read other files or the network, and raw streams, which have no times.
@@ -28,6 +29,7 @@ FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gif,yu
 
 _WORKER = Path(__file__).with_name("probe_worker.py")
 _LEAST_DEADLINE_S, _SLOWEST_BYTES_S = 120.0, 20e6
+_LACKS = re.compile(r"(MemoryError|OSError|\w*ImportError|ModuleNotFoundError)\b")  # of the scan's own Python
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _CLAIM_SLACK_S = 0.5
 _CLAIM_SLACK_SHARE = 0.01
@@ -42,8 +44,9 @@ _ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf")  # no duration in the header
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
     """Reads every packet of ``path`` (decodes only the first frame) and finds out its true times and size.
 
-    SourceError where the file cannot be opened; VideoError with the reason where it is not a usable video;
-    DecodeTimeout after two minutes, or more for files over 2.4 GB.
+    SourceError where the file cannot be opened or read; VideoError with the reason where it is not a usable video;
+    DecoderDied where the scan was ended or the machine short of something; DecodeTimeout after two minutes, or more
+    for files over 2.4 GB.
     """
     name = os.path.abspath(os.fspath(path))
     size = _checked_size(name)
@@ -55,9 +58,12 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
             output += chunk
         status = child.finish()
     header, _, rows = bytes(output).partition(b"\n")
+    if status and _LACKS.match(child.complaint()):
+        raise DecoderDied(f"the file's packets cannot be read: {child.complaint()}")
     if status or not header:
         raise VideoError(f"the file's packets cannot be read: {child.complaint()}")
     facts = json.loads(header)
+    refuse_circumstances(name, [facts.get("error") or facts.get("cut") or ""], nothing_came="error" in facts)
     if "error" in facts:
         raise VideoError(_open_reason(name, facts, child.messages()))
     return video_info(facts, np.frombuffer(rows, np.int64).reshape(-1, PACKET_FIELDS))

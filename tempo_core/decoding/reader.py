@@ -122,6 +122,7 @@ class SegmentReader:
                 yield self._segment((done - 1) // step, window)
                 window = []
         if not done:
+            passes.refuse_circumstances(nothing_came=True)
             raise VideoError(f"no frame could be decoded{self._way_out()}: {passes.complaint()}")
 
     def _segment(self, index: int, window: list[_Sample]) -> SegmentFrames:
@@ -135,6 +136,8 @@ class SegmentReader:
 
     def _judge(self, passes: Passes) -> Iterator[str]:
         total, missing = self.sampling.count, self.missing_samples
+        if missing:
+            passes.refuse_circumstances(nothing_came=2 * missing > total)
         if 2 * missing > total:
             raise VideoError(f"only {total - missing} of {total} samples could be decoded: {passes.complaint()}")
         yield from passes.warnings

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import math
+import time
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.failure import due_again
 from flows.reporter import Reporter
 from flows.request import IndexRequest
 from flows.result import IndexResult, summarize
@@ -97,9 +100,27 @@ def test_what_failed_is_left_out_while_it_is_the_same() -> None:
     assert planned([source("a")], [], known, retry=True)[1] == [Task(source("a"), why="asked again")]
 
 
-@pytest.mark.parametrize("stage", ["fetch", "memory"])
+@pytest.mark.parametrize("stage", ["fetch", "memory", "crash", "timeout", "unexpected"])
 def test_what_was_not_the_files_fault_is_tried_each_time(stage: str) -> None:
     assert planned([source("a")], [], [failure(source("a"), stage)])[1] == [Task(source("a"), why="tried again")]
+
+
+@pytest.mark.parametrize("stage", ["decode", "encode"])
+def test_what_was_the_files_fault_is_left_out_for_good(stage: str) -> None:
+    assert due_again(stage, 1, 0.0) == math.inf
+
+
+@pytest.mark.parametrize(("attempts", "nights"), [(1, 0), (3, 0), (4, 2), (5, 4), (6, 8), (7, 8), (5000, 8)])
+def test_what_fails_again_and_again_is_tried_in_fewer_nights(attempts: int, nights: int) -> None:
+    assert due_again("crash", attempts, 0.0) == (nights * 86400 - 43200 if nights else 0)
+
+
+def test_what_waits_for_a_later_night_is_told_from_what_is_left_out() -> None:
+    waits = dataclasses.replace(failure(source("a"), "crash"), attempts=5, failed_at=time.time())
+    plan = make_plan(seen(source("a")), Known([], [waits], MINE.features))
+    assert [(result.status, result.tried_again) for result in plan.settled] == [("failed-before", True)]
+    assert summarize(plan.settled, 1.0).tried_again == 1
+    assert planned([source("a")], [], [waits], retry=True)[1]
 
 
 def test_only_what_was_asked_for_can_be_gone() -> None:

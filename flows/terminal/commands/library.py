@@ -11,7 +11,7 @@ from flows.terminal.options import JsonOption, LibraryOption
 from flows.terminal.output import Page, print_json
 
 if TYPE_CHECKING:
-    from storage import LibraryStatus
+    from storage import FailureRecord, LibraryStatus
 
 LEASE_WAIT_S = 60.0
 _MOST_FAILURES = 20
@@ -19,6 +19,7 @@ _MOST_FAILURES = 20
 
 def status(library: LibraryOption, as_json: JsonOption = False) -> None:
     """Show what a library holds: videos, models, sizes, and what could not be indexed."""
+    from flows.failure import is_passing
     from flows.text import one_line
     from storage import ALL_MODELS, open_library
 
@@ -32,14 +33,15 @@ def status(library: LibraryOption, as_json: JsonOption = False) -> None:
             for video in videos
         ]  # fmt: skip
         failed = [
-            {"uri": one.source.uri, "fingerprint": one.fingerprint, "reason": one.reason, "attempts": one.attempts}
+            {"uri": one.source.uri, "fingerprint": one.fingerprint, "reason": one.reason, "attempts": one.attempts,
+             "step": one.step, "tried_again": is_passing(one.step)}
             for one in failures
-        ]
+        ]  # fmt: skip
         print_json({**asdict(found), "sources": sources, "failures": failed})
         return
     _show_status(found)
     for one in failures[:_MOST_FAILURES]:
-        Page().line(f"failed  {one_line(one.source.uri)}  {one_line(one.reason)}", style="red")
+        Page().line(f"failed  {one_line(one.source.uri)}  {one_line(one.reason)}{_tries(one)}", style="red")
     if len(failures) > _MOST_FAILURES:
         Page().line(f"... and {len(failures) - _MOST_FAILURES} more failures (--json lists all)")
 
@@ -98,6 +100,16 @@ def remove(
             print_json({"uri": uri, "status": "removed"})
         else:
             Page().line(f"removed  {one_line(uri)}")
+
+
+def _tries(failure: FailureRecord) -> str:
+    """What is added to the reason where it was not the file's fault."""
+    from flows.failure import is_passing
+
+    if not is_passing(failure.step):
+        return ""
+    tries = "try" if failure.attempts == 1 else "tries"
+    return f" (not the file's fault: tried again by later runs; {failure.attempts:,} {tries} so far)"
 
 
 def _show_status(found: LibraryStatus) -> None:
