@@ -82,6 +82,8 @@ def _check_part(store: Store, part: Part, video_id: str) -> list[Problem]:
             digest.update(block)
     except FileNotFoundError:
         return [Problem(part.path, f"the part is missing{way_out}")]
+    except LibraryError as error:  # a link, a pipe
+        return [Problem(part.path, f"{error}{way_out}")]
     if digest.hexdigest() == part.sha256:
         return []
     return [Problem(part.path, f"the part's bytes are not those that were written (SHA-256 differs){way_out}")]

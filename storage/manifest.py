@@ -33,7 +33,7 @@ def read_manifest(store: Store) -> Manifest:
         raise LibraryNotFound(
             f"no library at {store.uri}; `tempo index SOURCE --library {store.uri}` makes one"
         ) from None
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise SchemaError(f"{store.uri}/{LIBRARY_FILE} is no library manifest: {error!r}") from error
 
 

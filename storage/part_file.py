@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from storage.stores.space import space_errors
 
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC  # a link there is not what was staged
 _ONE_PAGE = 1 << 30  # bytes and rows of a page: above any row group, so that a segment is one page
 
 PLAIN_PARQUET: Mapping[str, Any] = {
@@ -33,7 +34,7 @@ class HashingFile:
         self._hash = hashlib.sha256()
         self._path = path
         with space_errors(str(path)):
-            self._file = path.open("wb", buffering=0)
+            self._file = os.fdopen(os.open(path, _NEW, 0o666), "wb", buffering=0)
 
     def write(self, data: Any) -> int:
         """All of ``data``; nothing once closed, so that an aborted Parquet writer can end."""

@@ -20,7 +20,7 @@ def read_pending(store: Store) -> list[str]:
         data = json.loads(store.read_bytes(PENDING_FILE))
     except FileNotFoundError:
         return []
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         return _damaged(store, str(error))
     uris = data.get("uris") if isinstance(data, dict) else None
     if not isinstance(uris, list) or not all(isinstance(uri, str) for uri in uris):

@@ -208,6 +208,7 @@ class Tables:
         if self._connection is None:
             import lancedb  # a second of imports, which only a reader of tables pays
 
+            self._store.check_tables()
             self._connection = lancedb.connect(
                 self.uri,
                 session=lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES),

@@ -74,6 +74,9 @@ class Store(Protocol):
     def delete(self, path: str) -> None:
         """Remove a file; one that is not there is fine."""
 
+    def check_tables(self) -> None:
+        """LibraryError where something below tables/ leads out of the library."""
+
     def discard_uploads(self, oldest: float) -> None:
         """Drop uploads that were begun before that time of the Unix epoch and never ended."""
 

@@ -9,6 +9,7 @@ import os
 import time
 from pathlib import Path
 
+from storage.stores.confined import open_file
 from storage.stores.lease import busy, holder
 from tempo_core.errors import LibraryBusy
 
@@ -18,15 +19,15 @@ POLL_S = 0.1
 class LocalLease:
     """flock on a file, in which the holder names itself."""
 
-    def __init__(self, path: Path, library: str, poll_s: float = POLL_S) -> None:
-        self._path, self._poll_s = path, poll_s
+    def __init__(self, root: Path, path: str, library: str, poll_s: float = POLL_S) -> None:
+        self._root, self._path, self._poll_s = root, path, poll_s
         self._library = library
         self._descriptor: int | None = None
 
     def acquire(self, wait_s: float) -> None:
-        """Poll for the lock; LibraryBusy after ``wait_s``."""
+        """Poll for the lock; LibraryBusy after ``wait_s``, LibraryError where the file is a link."""
         deadline = time.monotonic() + wait_s
-        descriptor = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = open_file(self._root, self._path, os.O_RDWR | os.O_CREAT)
         while not _try_lock(descriptor):
             if time.monotonic() >= deadline:
                 written = os.pread(descriptor, 4096, 0).decode(errors="replace")

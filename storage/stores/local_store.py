@@ -7,10 +7,11 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from storage.stores import confined
 from storage.stores.base import (
     COMMIT_LOCK,
     LEASE_FILE,
@@ -43,22 +44,25 @@ class LocalStore:
 
     def exists(self, path: str) -> bool:
         """Whether the file is there."""
-        return (self.root / path).exists()
+        return confined.exists(self.root, path)
 
     def read_bytes(self, path: str) -> bytes:
         """A small file, whole."""
-        return (self.root / path).read_bytes()
+        with self.open(path) as file:
+            return file.read()
 
     def write_bytes(self, path: str, data: bytes) -> None:
         """Written beside, synced, renamed."""
         with space_errors(self.uri):
+            confined.exists(self.root, PARTS_FOLDER)  # or it is a link
             _make_folders(self.root / PARTS_FOLDER)  # where prune looks for what a killed writer left
-            staged = self.root / PARTS_FOLDER / f"{secrets.token_hex(8)}{STAGED_SUFFIX}"
-            with staged.open("xb") as file:  # no mkstemp: whoever may read the folder may read the file
+            staged = f"{PARTS_FOLDER}/{secrets.token_hex(8)}{STAGED_SUFFIX}"
+            # no mkstemp: whoever may read the folder may read the file
+            with os.fdopen(confined.open_file(self.root, staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
-            self.publish(staged, path)
+            self.publish(self.root / staged, path)
 
     def staging(self, path: str) -> Path:
         """Beside the final file, so that publishing is one rename; made empty, so that its folder stays."""
@@ -66,22 +70,23 @@ class LocalStore:
         with space_errors(self.uri):
             while True:
                 try:
+                    confined.exists(self.root, path)  # or a folder on the way is a link, in which none is to be made
                     _make_folders(staged.parent)
-                    staged.touch()
+                    os.close(confined.open_file(self.root, path + STAGED_SUFFIX, os.O_WRONLY | os.O_CREAT))
                     return staged
                 except FileNotFoundError:  # another process removed the folder, which was empty until now
                     continue
 
     def publish(self, staged: Path, path: str) -> None:
         """Rename, then sync the folder: without it a power cut can take the name back."""
-        target = self.root / path
-        staged.replace(target)
-        _sync_folder(target.parent)
+        with confined.folder_of(self.root, path) as (folder, name):
+            os.replace(staged, name, dst_dir_fd=folder)
+            os.fsync(folder)
 
     def read_ranges(self, path: str, ranges: Sequence[ByteRange]) -> None:
         """pread in pieces over a few threads, straight into the targets."""
         pieces = [piece for byte_range in ranges for piece in _pieces(byte_range)]
-        descriptor = os.open(self.root / path, os.O_RDONLY)
+        descriptor = confined.open_file(self.root, path)
         try:
             _read_pieces(descriptor, pieces)
         finally:
@@ -89,25 +94,23 @@ class LocalStore:
 
     def blocks(self, path: str) -> Iterator[bytes]:
         """A megabyte at a time."""
-        with (self.root / path).open("rb", buffering=0) as file:
+        with os.fdopen(confined.open_file(self.root, path), "rb", buffering=0) as file:
             while block := file.read(1 << 20):
                 yield block
 
     def open(self, path: str) -> BinaryIO:
         """The plain file."""
-        return (self.root / path).open("rb")
+        return os.fdopen(confined.open_file(self.root, path), "rb")
 
     def files(self, folder: str) -> Iterator[FileInfo]:
-        """Walk the folder; a file that vanishes meanwhile is not listed."""
-        for parent, _, names in os.walk(self.root / folder):
-            for name in names:
-                yield from self._file(Path(parent, name))
+        """Walk the folder; a file that vanishes meanwhile is not listed, nor is a link or what it leads to."""
+        return confined.plain_files(self.root, folder)
 
     def delete(self, path: str) -> None:
         """Unlink, and drop the folders below parts/ that are left empty."""
-        target = self.root / path
-        target.unlink(missing_ok=True)
-        for folder in target.parents:
+        with suppress(FileNotFoundError), confined.folder_of(self.root, path) as (descriptor, name):
+            os.unlink(name, dir_fd=descriptor)
+        for folder in (self.root / path).parents:
             if self.root / PARTS_FOLDER not in folder.parents:
                 return
             try:
@@ -123,12 +126,12 @@ class LocalStore:
     def lease(self) -> Lease:
         """A lock on the lease file."""
         _make_folders(self.root)
-        return LocalLease(self.root / LEASE_FILE, self.uri)
+        return LocalLease(self.root, LEASE_FILE, self.uri)
 
     @contextmanager
     def commit_lock(self) -> Iterator[None]:
         """A lock on a file of its own: the processes of one run commit segment rows at the same time."""
-        lock = LocalLease(self.root / COMMIT_LOCK, self.uri, poll_s=0.005)
+        lock = LocalLease(self.root, COMMIT_LOCK, self.uri, poll_s=0.005)
         lock.acquire(COMMIT_WAIT_S)
         try:
             yield
@@ -140,12 +143,9 @@ class LocalStore:
         existing = next(folder for folder in (self.root, *self.root.parents) if folder.exists())
         return shutil.disk_usage(existing).free
 
-    def _file(self, file: Path) -> Iterator[FileInfo]:
-        try:
-            status = file.stat()
-        except FileNotFoundError:
-            return
-        yield FileInfo(file.relative_to(self.root).as_posix(), status.st_size, status.st_mtime)
+    def check_tables(self) -> None:
+        """LanceDB opens the files by itself, and follows links."""
+        confined.refuse_links(self.root, TABLES_FOLDER)
 
 
 def _pieces(byte_range: ByteRange) -> Iterator[ByteRange]:

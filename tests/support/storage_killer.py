@@ -100,8 +100,8 @@ def _die_at(writes: int) -> None:
         left[0] -= 1
 
     for owner, names in (
-        (Path, ("mkdir", "touch", "replace", "unlink", "rmdir")),
-        (os, ("fsync", "pwrite", "ftruncate")),
+        (Path, ("mkdir", "rmdir")),
+        (os, ("replace", "unlink", "fsync", "pwrite", "ftruncate")),
         (LanceTable, ("add", "delete", "optimize", "set_unenforced_primary_key", "restore")),
         (LanceTable, ("drop_columns", "alter_columns")),
         (LanceMergeInsertBuilder, ("execute",)),
