@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from storage.manifest import Manifest, read_manifest
 from storage.records import VideoRecord
+from storage.row_checks import Row
 from storage.schemas import CATALOG, video_record
 from storage.stores.base import Store
 from storage.tables import Tables
+from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 
 LOST_CATALOG = (
@@ -83,7 +85,13 @@ class Catalog:
 
     def rows(self, where: str) -> list[VideoRecord]:
         """The rows that fit a filter, as of now."""
-        return [video_record(row) for row in self.tables.rows(CATALOG, where)]
+        return self._checked(self.tables.rows(CATALOG, where))
+
+    def _checked(self, rows: Iterable[Row]) -> list[VideoRecord]:
+        try:
+            return [video_record(row) for row in rows]
+        except LibraryError as error:
+            raise LibraryError(f"{self.store.uri}: {error}") from error
 
     def _default_first(self, chains: Sequence[Fingerprints]) -> list[Fingerprints]:
         default = self.manifest().default
@@ -92,7 +100,7 @@ class Catalog:
     def _newest(self) -> _Commit:
         version = self.tables.version(CATALOG)
         if version is None or version != self._seen.version:
-            records = [video_record(row) for row in self.tables.rows(CATALOG)]
+            records = self._checked(self.tables.rows(CATALOG))
             records.sort(key=_by_uri)
             self._seen = _Commit(version, records)  # its version was asked first: never taken for newer than it is
         return self._seen

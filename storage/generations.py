@@ -18,8 +18,8 @@ def new_generation() -> str:
 
 
 def generation_time(generation: str) -> float:
-    """When a generation was begun, in seconds of the Unix epoch."""
-    return int(generation[:12], 16) / 1000
+    """When a generation was begun, in seconds of the Unix epoch; 0 for what is not the name of one."""
+    return int(generation[:12], 16) / 1000 if re.fullmatch(r"[0-9a-f]{20}", generation) else 0.0
 
 
 def part_path(kind: str, video_id: str, fingerprint: str, generation: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, fields
 from typing import Any
 
@@ -20,11 +20,9 @@ from storage.records import (
     VideoFacts,
     VideoRecord,
 )
+from storage.row_checks import Row, check_segment_row, check_video_row, parsed_spec
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.sampling import SegmentSpan
-from tempo_core.spec import IndexSpec
-
-Row = Mapping[str, Any]
 
 CATALOG = "videos"
 FAILURES = "failures"
@@ -141,7 +139,8 @@ def video_row(record: VideoRecord) -> dict[str, Any]:
 
 
 def video_record(row: Row) -> VideoRecord:
-    """The record of a catalog row."""
+    """The record of a catalog row; LibraryError where it is not one that this program writes."""
+    check_video_row(row)
     return VideoRecord(
         source=_source(row),
         video_id=row["video_id"],
@@ -167,7 +166,8 @@ def segment_rows(segments: Sequence[SegmentRecord], vectors: FeatureArray) -> pa
 
 
 def segment_record(row: Row) -> SegmentRecord:
-    """The record of a segment row."""
+    """The record of a segment row; LibraryError where it is damaged."""
+    check_segment_row(row)
     span = SegmentSpan(
         **{field.name: row[field.name] for field in fields(SegmentSpan) if field.name != "pair_times_s"},
         pair_times_s=tuple(row["pair_times_s"]),
@@ -246,5 +246,5 @@ def _facts(row: Row) -> VideoFacts:
         height=row["height"],
         warnings=tuple(row["warnings"]),
         model_id=row["model_id"],
-        spec=IndexSpec(**json.loads(row["spec"])),
+        spec=parsed_spec(row),
     )

@@ -1,0 +1,120 @@
+"""What a row must be before its values are used: a library may have been made by anybody, or be damaged.
+
+Checked once, where rows become records. So no path leads out of the library, no name of a table or a file is more than
+a name, and no number asks for more memory than there are bytes.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import fields
+from functools import lru_cache
+from typing import Any, get_args
+
+from storage.stores.base import PARTS_FOLDER
+from tempo_core.errors import LibraryError, UsageError
+from tempo_core.spec import PAPER, Decoder, IndexSpec, SamplingRule, StateDtype
+
+Row = Mapping[str, Any]
+
+_VIDEO_ID, _SHA256 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
+_GENERATION, _FINGERPRINT = re.compile(r"[0-9a-f]{20}"), re.compile(r"[0-9a-f]{16}")
+_FORMS = {
+    "video_id": _VIDEO_ID,
+    "generation": _GENERATION,
+    "frames_fingerprint": _FINGERPRINT,
+    "states_fingerprint": _FINGERPRINT,
+    "features_fingerprint": _FINGERPRINT,
+    "frames_sha256": _SHA256,
+    "states_sha256": _SHA256,
+}
+_COUNTS = ("size", "frames_bytes", "states_bytes", "segments", "frames", "width", "height")
+_TIMES = ("duration_s", "start_s", "indexed_at")
+_LONGEST_SPEC = 1 << 16
+_CHOICES = {"state_dtype": get_args(StateDtype), "sampling": get_args(SamplingRule), "decoder": get_args(Decoder)}
+
+
+def check_video_row(row: Row) -> None:
+    """LibraryError that names the column where a row of the catalog is not one that this program writes."""
+    for column, form in _FORMS.items():
+        _require(form.fullmatch(row[column]) is not None, row, column)
+    for kind in ("frames", "states"):
+        _require(_is_part_path(kind, row), row, f"{kind}_path")
+    for column in _COUNTS:
+        _require(row[column] >= 0, row, column)
+    for column in _TIMES:
+        _require(math.isfinite(row[column]), row, column)
+
+
+def check_segment_row(row: Row) -> None:
+    """LibraryError where a segment's state cannot be what the row says."""
+    shape = (row["levels"], row["tokens"], row["row_bytes"])
+    is_sound = (
+        min(shape) > 0
+        and row["state_offset"] >= 0
+        and row["state_length"] == math.prod(shape)
+        and len(row["grid_thw"]) == 3
+    )
+    if not is_sound:
+        raise LibraryError(
+            f"segment {row['index']} of generation {row['generation']}: its row is damaged; `tempo verify` tells what "
+            "else is, and indexing the video again makes it anew"
+        )
+
+
+def parsed_spec(row: Row) -> IndexSpec:
+    """The index spec of a catalog row; LibraryError where the column holds anything else."""
+    try:
+        return _spec(row["spec"])
+    except (ValueError, TypeError, RecursionError, UsageError) as error:
+        raise damaged(row, "spec", str(error)) from error
+
+
+def damaged(row: Row, column: str, reason: str = "") -> LibraryError:
+    """The error that names the row by its source and what is wrong in it."""
+    value = reason or repr(row[column])
+    return LibraryError(
+        f"the catalog's row of {row['uri']} is damaged or was not written by tempo: {column} is not valid "
+        f"({value[:200]}); put the library back from a copy, or index the sources into a new one"
+    )
+
+
+@lru_cache(maxsize=64)
+def _spec(text: str) -> IndexSpec:
+    if len(text) > _LONGEST_SPEC:
+        raise ValueError(f"{len(text)} characters")
+    values = json.loads(text)
+    if not isinstance(values, dict):
+        raise ValueError("it is not a JSON object")
+    known = {field.name for field in fields(IndexSpec)}
+    if unknown := sorted(values.keys() - known):
+        raise ValueError(f"unknown key {unknown[0]!r}")
+    for name, value in values.items():
+        if not _fits(name, value):
+            raise ValueError(f"{name} is {value!r}"[:100])
+    return IndexSpec(**values)
+
+
+def _fits(name: str, value: object) -> bool:
+    if name in _CHOICES:
+        return value in _CHOICES[name] if isinstance(value, str) else False
+    if name == "max_frames" and value is None:
+        return True
+    if isinstance(value, bool):
+        return False
+    default = 1 if name == "max_frames" else getattr(PAPER, name)
+    return isinstance(value, int | float) if isinstance(default, float) else isinstance(value, type(default))
+
+
+def _is_part_path(kind: str, row: Row) -> bool:
+    video_id = row["video_id"]
+    folder = re.escape(f"{PARTS_FOLDER}/{video_id[:2]}/{video_id}/{kind}-")
+    return re.fullmatch(folder + r"[0-9a-f]{16}-[0-9a-f]{20}\.parquet", row[f"{kind}_path"]) is not None
+
+
+def _require(is_valid: bool, row: Row, column: str) -> None:
+    if not is_valid:
+        raise damaged(row, column)
