@@ -62,6 +62,7 @@ def overlap(one: dict[str, int], other: dict[str, int]) -> bool:
 
 def test_every_step_that_fails_has_its_tag() -> None:
     steps = {failure.FETCH, failure.KEPT, failure.DECODE, failure.ENCODE, failure.MEMORY, failure.CRASH}
+    steps |= {failure.TIMEOUT}
     assert {*REASONS} == {*steps, "other"}
 
 
