@@ -79,7 +79,7 @@ class EncodeActor:
     """A model and frames in a process of its own, as a run's actor has them."""
 
     def __init__(self, model: str, spec: IndexSpec) -> None:
-        self._checkpoint, self._spec = open_model(model), spec
+        self._checkpoint, self._spec = open_model(model, may_fetch=True), spec
         self._pixels = frames_in_memory(BATCH_SEGMENTS, FRAMES, spec.segment_frames)
 
     def work(self, batches: int) -> float:

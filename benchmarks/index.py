@@ -122,7 +122,7 @@ def main() -> None:
         if options.out:
             _write(Path(options.out), rows, options)
 
-    bench = Bench(work, model, open_model(model), NAMED_SPECS[options.spec], options.batches, emit)
+    bench = Bench(work, model, open_model(model, may_fetch=True), NAMED_SPECS[options.spec], options.batches, emit)
     if options.encoder or options.encoder_only:
         for row in encoder_rows(bench.checkpoint, model, bench.spec, options.batches):
             emit({"case": "encoder", **row})

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import shlex
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flows.embedded import EMBEDDED_ID, EMBEDDED_NOTICE, embedded_folder
+from tempo_core.errors import NotFetched, UsageError
 from tempo_core.host import cpu_count
 from tempo_core.local_paths import local_path
 
@@ -29,15 +32,19 @@ def choose_model(option: str | None, library: Library | None) -> str:
     return option or (record.facts.model_id if record is not None else EMBEDDED_ID)
 
 
-def load_model(model: str, notice: Callable[[str], None]) -> Checkpoint:
+def load_model(model: str, notice: Callable[[str], None], may_fetch: bool = False) -> Checkpoint:
     """``open_model``, after a ``notice`` of what the user has to know of this model."""
     if text := model_notice(model):
         notice(text)
-    return open_model(model)
+    return open_model(model, may_fetch)
 
 
-def open_model(model: str) -> Checkpoint:
-    """The checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32."""
+def open_model(model: str, may_fetch: bool = False) -> Checkpoint:
+    """The checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32.
+
+    ``may_fetch``: the user named it. A library may come from anybody, so what only a library names is not fetched from
+    the hub: UsageError that says what to type.
+    """
     import torch
 
     from tempo_core import load_checkpoint
@@ -46,18 +53,31 @@ def open_model(model: str) -> Checkpoint:
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cpu_count())  # torch counts the machine's, not those that a container allows
     if model != EMBEDDED_ID:
-        return load_checkpoint(_absolute(model), device=device, dtype=dtype)
+        with _asked_for(model):
+            return load_checkpoint(_absolute(model), device=device, dtype=dtype, may_fetch=may_fetch)
     checkpoint = load_checkpoint(embedded_folder(), device=device, dtype="float32")
     return replace(checkpoint, id=EMBEDDED_ID)  # the package's path would name one machine
 
 
-def identify_model(model: str) -> ModelIdentity:
+def identify_model(model: str, may_fetch: bool = False) -> ModelIdentity:
     """What identifies the checkpoint that ``open_model`` would load, without loading it."""
     from tempo_core.checkpoint import identify_checkpoint
 
     if model != EMBEDDED_ID:
-        return identify_checkpoint(_absolute(model))
+        with _asked_for(model):
+            return identify_checkpoint(_absolute(model), may_fetch=may_fetch)
     return replace(identify_checkpoint(embedded_folder()), id=EMBEDDED_ID)
+
+
+@contextmanager
+def _asked_for(model: str) -> Iterator[None]:
+    try:
+        yield
+    except NotFetched as error:
+        raise UsageError(
+            f"the library's model is {model}, and not all of it is on this machine ({error}); if you trust it, "
+            f"give --model {shlex.quote(model)} (or TEMPO_MODEL), and it is fetched"
+        ) from error
 
 
 def model_notice(model: str) -> str | None:

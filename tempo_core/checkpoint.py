@@ -89,15 +89,13 @@ class Checkpoint(ModelIdentity):
 
 
 def identify_checkpoint(
-    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None = None
+    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None = None, may_fetch: bool = True
 ) -> ModelIdentity:
     """What ``load_checkpoint`` would give, less the model: its files are hashed (once), no module is built.
 
     CheckpointError where config or weights cannot be read.
     """
-    folder = find_folder(path_or_hub_id)
-    config = read_config(folder)
-    base_folder = find_folder(base) if base is not None else find_folder(base_name(config, folder), folder)
+    folder, config, base_folder = _folders(path_or_hub_id, base, may_fetch)
     return _identity(str(path_or_hub_id), WeightFiles(folder), config, svlm_config(base_folder))
 
 
@@ -106,15 +104,15 @@ def load_checkpoint(
     base: str | os.PathLike[str] | None = None,
     device: str = "cpu",
     dtype: str = "float32",
+    may_fetch: bool = True,
 ) -> Checkpoint:
     """Loads a checkpoint from a folder or hub id; its base SVLM is ``base`` or the one its config names.
 
     ``dtype``: float32 or bfloat16, of weights and computation. Raises CheckpointError naming the missing or extra
-    tensor, file or config key. Only safetensors are read and no code of the checkpoint is run.
+    tensor, file or config key; NotFetched where it or its base would have to come from the hub and not ``may_fetch``.
+    Only safetensors are read and no code of the checkpoint is run.
     """
-    folder = find_folder(path_or_hub_id)
-    config = read_config(folder)
-    base_folder = find_folder(base) if base is not None else find_folder(base_name(config, folder), folder)
+    folder, config, base_folder = _folders(path_or_hub_id, base, may_fetch)
     weights, target = WeightFiles(folder), (torch_dtype(dtype), _device(device))
     svlm, llm = svlm_config(base_folder), llm_config(config, folder)
     _refuse_unknown(weights, llm)
@@ -125,6 +123,16 @@ def load_checkpoint(
     identity = _identity(str(path_or_hub_id), weights, config, svlm)
     kept = min(min_tokens(config, folder), compressor.max_memory_tokens)
     return Checkpoint(**vars(identity), compressor=compressor, answerer=answerer, min_tokens=kept)
+
+
+def _folders(
+    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None, may_fetch: bool
+) -> tuple[Path, dict[str, Any], Path]:
+    """The checkpoint's folder and config, and the folder of its base."""
+    folder = find_folder(path_or_hub_id, may_fetch=may_fetch)
+    config = read_config(folder)
+    name, beside = (base, None) if base is not None else (base_name(config, folder), folder)
+    return folder, config, find_folder(name, beside, may_fetch)
 
 
 def _identity(name: str, weights: WeightFiles, config: dict[str, Any], svlm: Any) -> ModelIdentity:

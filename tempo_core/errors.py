@@ -4,6 +4,7 @@ TempoError
 ├── UsageError            a wrong argument: the command line exits with 2
 │   └── BudgetError       a token budget or context that cannot hold what was asked
 ├── CheckpointError       a checkpoint that is missing, incomplete or not of the published layout
+│   ├── NotFetched        a model of the hub that is not on this machine, and that nobody asked to fetch
 │   └── GpuLost           CUDA failed: this process can compute nothing any more, a new one may
 ├── ProgramError          a program that this one needs is missing or does not run: no video is the cause
 ├── NotFinite             the model computed numbers that are not finite for one input
@@ -40,6 +41,10 @@ class BudgetError(UsageError):
 
 class CheckpointError(TempoError):
     """The checkpoint cannot be loaded; the message names the file or tensor."""
+
+
+class NotFetched(CheckpointError):
+    """The checkpoint is one of the hub and not on this machine, and it may not be fetched unasked."""
 
 
 class GpuLost(CheckpointError):

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import torch
 from safetensors import SafetensorError, safe_open
 
-from tempo_core.errors import CheckpointError
+from tempo_core.errors import CheckpointError, NotFetched
 
 # Weights and texts only: never pickles, never code.
 _HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
@@ -28,19 +28,22 @@ def torch_dtype(name: str) -> torch.dtype:
         raise CheckpointError(f"dtype {name!r} is not supported; choose float32 or bfloat16") from None
 
 
-def find_folder(name: str | os.PathLike[str], beside: Path | None = None) -> Path:
-    """A folder by path, beside another checkpoint, or from the hub (its cache first; offline mode is respected)."""
+def find_folder(name: str | os.PathLike[str], beside: Path | None = None, may_fetch: bool = True) -> Path:
+    """A folder by path, beside another checkpoint, or from the hub (its cache first; offline mode is respected).
+
+    Without ``may_fetch`` the hub is not asked: NotFetched where its cache has no such checkpoint.
+    """
     path = Path(name)
     try:
         for candidate in [*([beside / path, beside.parent / path] if beside else []), path]:
             if (candidate / "config.json").is_file():
                 return candidate
         is_local = path.is_absolute() or path.exists() or str(name).startswith((".", "~"))
-    except OSError as error:
-        raise CheckpointError(f"no checkpoint at {name}: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a zero byte
+        raise CheckpointError(f"no checkpoint at {name}: {getattr(error, 'strerror', None) or error}") from error
     if is_local or str(name).count("/") != 1:
         raise CheckpointError(f"no checkpoint at {name}: give a folder with a config.json, or a hub id owner/name")
-    return _download(str(name))
+    return _download(str(name)) if may_fetch else _cached(str(name))
 
 
 def _download(hub_id: str) -> Path:
@@ -54,11 +57,21 @@ def _download(hub_id: str) -> Path:
         raise CheckpointError(f"cannot fetch {hub_id} from the Hugging Face hub: {reason}") from error
 
 
+def _cached(hub_id: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=_HUB_PATTERNS, local_files_only=True))
+    except (HFValidationError, OSError) as error:
+        raise NotFetched(f"{hub_id} is not on this machine, and is not fetched from the hub unasked") from error
+
+
 def read_config(folder: Path) -> dict[str, object]:
     """The folder's config.json; CheckpointError if it is missing or no JSON object."""
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {error}") from error
     if not isinstance(config, dict):
         raise CheckpointError(f"{folder / 'config.json'}: not a JSON object")

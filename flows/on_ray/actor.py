@@ -48,12 +48,16 @@ NVDEC_SHARE, ENCODER_SHARE = 0.06, 0.52
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What an actor is made of; ``fingerprints`` are those that its model must turn out to have."""
+    """What an actor is made of; ``fingerprints`` are those that its model must turn out to have.
+
+    ``may_fetch``: the user named the model, so that a node may fetch it from the hub.
+    """
 
     model: str
     library: str
     spec: IndexSpec
     fingerprints: Fingerprints
+    may_fetch: bool = False
 
 
 def decode(uri: str, settings: DecodeSettings) -> Generator[Item | None, None, None]:
@@ -81,7 +85,7 @@ class EncodingActor:
         check_decoder(setup.spec)
         if not torch.cuda.is_available():
             torch.set_num_threads(cpu_count())  # Ray leaves one to an actor
-        checkpoint = open_model(setup.model)
+        checkpoint = open_model(setup.model, setup.may_fetch)
         if checkpoint.fingerprints(setup.spec) != setup.fingerprints:
             raise CheckpointError(f"{setup.model} on node {os.uname().nodename} has other weights than on the driver's")
         self._stopping = threading.Event()

@@ -92,7 +92,7 @@ class IndexRun:
         library = self._existing_library()
         discovered = self._discover(library)
         spec = self._spec(library)
-        checkpoint = load_model(choose_model(self._request.model, library), self._reporter.notice)
+        checkpoint = load_model(choose_model(self._request.model, library), self._reporter.notice, self._may_fetch)
         plan = self._make_plan(discovered, library, checkpoint.fingerprints(spec))
         cost = timed_cost(checkpoint, spec) if plan.tasks else model_cost(checkpoint, spec)
         return plan, estimate(plan.tasks, spec, checkpoint.geometry, cost)
@@ -127,11 +127,16 @@ class IndexRun:
     def _identify(self, existing: Library | None) -> _Target:
         """Everything that may be wrong with the request is known before the library is made."""
         name, spec = choose_model(self._request.model, existing), self._spec(existing)
-        model = self._checkpoint or identify_model(name)
+        model = self._checkpoint or identify_model(name, self._may_fetch)
         if self._checkpoint is None and name != self._model and (text := model_notice(name)):
             self._reporter.notice(text)
         self._model = name
         return _Target(existing or open_library(self._request.library, create=True), model, spec)
+
+    @property
+    def _may_fetch(self) -> bool:
+        """Whether the model is the user's choice, and not only what the library names."""
+        return bool(self._request.model)
 
     def _spec(self, library: Library | None) -> IndexSpec:
         """The index spec asked for, else that of the library's default videos, else ``paper``."""
@@ -196,14 +201,16 @@ class IndexRun:
             from flows.on_ray.actor import WorkerSetup
             from flows.on_ray.cluster import open_actors
 
-            setup = WorkerSetup(target.model.id, target.library.uri, target.spec, target.fingerprints)
+            setup = WorkerSetup(target.model.id, target.library.uri, target.spec, target.fingerprints, self._may_fetch)
             sources = [task.source.uri for task in plan.tasks]
             return open_actors(None if ray in {"auto", "local"} else ray, setup, videos, sources)
         return closing(InProcess(lambda: self._worker(target)))
 
     def _worker(self, target: _Target) -> Worker:
         check_decoder(target.spec)
-        return Worker(target.library, self._checkpoint or open_model(target.model.id), target.spec, decode_source)
+        return Worker(
+            target.library, self._checkpoint or open_model(target.model.id, self._may_fetch), target.spec, decode_source
+        )
 
 
 def wants_ray(ray: str, videos: int) -> bool:

@@ -38,7 +38,7 @@ def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
     with _folder(keep) as folder:
         library = str(folder / "library")
         paths = make_demo_videos(folder / "videos", videos)
-        checkpoint = load_model(choose_model(model, None), notice)
+        checkpoint = load_model(choose_model(model, None), notice, may_fetch=True)
         _index(library, paths, checkpoint, as_json)
         opened = open_library(library)
         engine = Engine(opened, checkpoint)

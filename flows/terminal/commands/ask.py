@@ -87,7 +87,7 @@ def open_engine(library: Library, model: str | None) -> Engine:
     from flows.models import choose_model, load_model
     from serving.engine import Engine
 
-    return Engine(library, load_model(choose_model(model, library), notice))
+    return Engine(library, load_model(choose_model(model, library), notice, may_fetch=bool(model)))
 
 
 def _read_aloud(events: Iterator[str | Answer]) -> None:
