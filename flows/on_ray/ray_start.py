@@ -14,9 +14,11 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -24,11 +26,14 @@ import ray
 from flows.environment import QUIET
 from flows.on_ray.ray_private import keep_standard_output_free, stay_on_loopback
 from flows.request import check_ray_address
+from storage.stores.scratch import scratch_folder
 from tempo_core.errors import TempoError
 from tempo_core.host import cpu_count
 from tempo_core.local_paths import home_folder
 
 STORE_BYTES = 2**30  # batches of frames as JPEG, two per video under way: a fraction of it
+USERS_FOLDER = "RAY_TMPDIR"
+LONGEST_BASE = 14  # bytes: with the names of scratch folder, session and socket below it, an address may have 103
 REACH_DEADLINE_S, CONNECT_DEADLINE_S = 5.0, 60.0
 _ray: Any = ray  # some of its functions have no types
 
@@ -46,10 +51,25 @@ def start_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> Itera
     cpus = cpu_count() if num_cpus is None else num_cpus  # Ray's own count is 0 in a container with half a CPU
     options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": num_gpus, "object_store_memory": STORE_BYTES}
     options |= {"address": "local", "dashboard_host": "127.0.0.1"}
-    with _initialized("Ray did not start on this machine", **options) as url:
+    with _ray_folder() as folder, _initialized("Ray did not start on this machine", **options, **folder) as url:
         _expect_loopback()
         _keep_token_private()
         yield url
+
+
+@contextmanager
+def _ray_folder() -> Iterator[dict[str, str]]:
+    """Where Ray puts its sockets and logs, as an option of ``ray.init``: below a folder that only this user can enter,
+    which is gone at the end. Ray's own would let every user of the machine put a socket in the place of the raylet's.
+
+    A folder that the user gives as RAY_TMPDIR is his to keep, and to keep others out of.
+    """
+    if os.environ.get(USERS_FOLDER):
+        yield {}
+        return
+    base = tempfile.gettempdir()
+    with scratch_folder(Path(base if len(os.fsencode(base)) <= LONGEST_BASE else "/tmp")) as folder:
+        yield {"_temp_dir": str(folder / "r")}  # Ray opens this one to all
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from flows.on_ray.ray_start import connect_ray, start_ray
+from flows.on_ray.ray_start import _ray_folder, connect_ray, start_ray
 from tempo_core.errors import TempoError, UsageError
 from tests.support import ROOT
 from tests.support.ray_processes import alive, descendants, listening, titles
@@ -76,6 +76,7 @@ def test_ray_of_this_machine_listens_on_loopback_only_and_ends_with_a_killed_dri
     processes = descendants(started.pid)
     addresses = listening({started.pid, *processes})
     assert dashboard.removeprefix("http://") in addresses
+    assert_entered_by_its_user_alone({started.pid, *processes})
     assert len(addresses) > 8
     assert [address for address in addresses if not address.startswith(("127.0.0.1:", "::1:"))] == []
     os.kill(started.pid, signal.SIGKILL)
@@ -87,6 +88,56 @@ def test_ray_of_this_machine_listens_on_loopback_only_and_ends_with_a_killed_dri
     assert wait_until(lambda: not alive(works), within_s=20), titles(alive(works))
     for pid in alive(agents):  # they try for 60 s to tell the dead driver that its Ray is dead
         os.kill(pid, signal.SIGKILL)
+
+
+def assert_entered_by_its_user_alone(pids: set[int]) -> None:
+    """Each socket that these processes made lies below a folder of mode 0700."""
+    sockets = [row.split()[-1] for row in Path("/proc/net/unix").read_text().splitlines() if "/sockets/" in row]
+    folders = {folder for path in sockets if in_arguments(folder := Path(path).parents[3], pids)}
+    assert folders
+    for folder in folders:
+        assert folder.name.startswith("tempo-scratch-")
+        assert (folder.stat().st_mode & 0o777, folder.stat().st_uid) == (0o700, os.getuid())
+
+
+def in_arguments(folder: Path, pids: set[int]) -> bool:
+    return any(str(folder).encode() in text for pid in pids if (text := arguments(pid)))
+
+
+def arguments(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""
+
+
+def test_the_folder_of_ray_is_short_enough_for_its_sockets_and_gone_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    with _ray_folder() as option:
+        folder = Path(option["_temp_dir"])
+        assert folder.parent.stat().st_mode & 0o777 == 0o700
+        assert len(f"{folder}/session_2026-11-27_22-36-52_199477_4194304/sockets/plasma_store") <= 103
+        (folder / "session").mkdir(parents=True)
+    assert not folder.parent.exists()
+
+
+def test_another_user_cannot_reach_what_is_in_the_folder_of_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    if os.getuid() != 0:
+        pytest.skip("only root can act as another user")
+    monkeypatch.delenv("RAY_TMPDIR", raising=False)
+    with _ray_folder() as option:
+        sockets = Path(option["_temp_dir"], "sockets")
+        sockets.mkdir(mode=0o777, parents=True)
+        (sockets / "raylet").touch(mode=0o777)
+        script = "import os, sys; os.setuid(65534); os.rename(sys.argv[1], sys.argv[1] + '-moved')"
+        moved = subprocess.run(
+            [sys.executable, "-c", script, str(sockets / "raylet")], capture_output=True, check=False
+        )
+        assert b"PermissionError" in moved.stderr
+        assert (sockets / "raylet").exists()
 
 
 def test_ray_of_this_machine_may_use_the_cpus_that_its_container_allows(monkeypatch: pytest.MonkeyPatch) -> None:
