@@ -74,7 +74,7 @@ def fill(library: Library, sources: list[Source], model: Fingerprints, facts: Vi
         records = [record_of(source, new_generation(), model, facts) for source in sources[first : first + BULK]]
         segments = [segment for record in records for segment in segments_of(record.video_id, record.generation)]
         vectors = rng.normal(size=(len(segments), FEATURES)).astype(np.float32)
-        library.tables.add(segments_table(model.features), segment_rows(segments, vectors))
+        library.tables.add(segments_table(model.features), segment_rows(segments, vectors, FACTS.start_s))
         rows = pa.Table.from_pylist([video_row(record) for record in records], schema=CATALOG_SCHEMA)
         library.tables.add(CATALOG, rows)
     if sources:
@@ -106,7 +106,7 @@ def commit_videos(library: Library, count: int, block: int) -> Iterator[list[str
         def commit(number: int) -> None:
             record = record_of(Source(f"/new/{number}.mp4", number, "1"), new_generation(), MODEL, FACTS)
             writer.find_content(record.video_id, MODEL)
-            rows = segment_rows(segments_of(record.video_id, record.generation), vectors)
+            rows = segment_rows(segments_of(record.video_id, record.generation), vectors, FACTS.start_s)
             library.tables.add(segments_table(MODEL.features), rows)
             writer.commit(staged(record), record.source, FACTS)
             writer.find_content(record.video_id, MODEL)
@@ -119,7 +119,13 @@ def staged(record: VideoRecord) -> StagedContent:
     """The same video as its worker hands it over."""
     parts = record.frames_part, record.states_part
     return StagedContent(
-        record.video_id, record.generation, record.fingerprints, *parts, record.segment_count, record.frame_count
+        record.video_id,
+        record.generation,
+        record.fingerprints,
+        *parts,
+        record.segment_count,
+        record.frame_count,
+        FACTS.start_s,
     )
 
 

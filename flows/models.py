@@ -28,8 +28,10 @@ MODEL_HELP = (
 
 def choose_model(option: str | None, library: Library | None) -> str:
     """--model or TEMPO_MODEL, else the model of the library's default videos, else the embedded one."""
-    record = next(iter(library.videos()), None) if library is not None and not option else None
-    return option or (record.facts.model_id if record is not None else EMBEDDED_ID)
+    if option:
+        return option
+    model = library.default_model() if library is not None else None
+    return EMBEDDED_ID if model is None else model.model_id
 
 
 def load_model(model: str, notice: Callable[[str], None], may_fetch: bool = False) -> Checkpoint:

@@ -21,9 +21,9 @@ from serving.answer import Answer, AskedSegment, SearchHit, Usage, absence, cite
 from serving.budget import BudgetFit, PromptRoom, fit_budget
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
-from serving.selection import Scope, SelectedSegment, left_out, nearest, require_videos, select_segments, titles
+from serving.selection import Scope, SelectedSegment, asked_videos, select_segments, titles
 from serving.stopwatch import Stopwatch
-from storage import ALL_MODELS, Library, VideoRecord, one_per_content
+from storage import Library, one_per_content
 from tempo_core.allocation import allocate
 from tempo_core.checkpoint import Checkpoint
 from tempo_core.errors import UsageError
@@ -133,37 +133,27 @@ class Engine:
         if limit < 1:
             raise UsageError("limit must be at least 1")
         scope = scope or Scope()
-        videos = {video.video_id: video for video in self._videos(scope)}
-        hits = nearest(self._library, videos, scope, limit, self._compressor.question_feature(question))
+        videos = asked_videos(self._library, self._checkpoint, scope)
+        feature = self._compressor.question_feature(question)
+        hits = self._library.search(feature, videos.features, limit, videos.named, scope.times)
         return [
             SearchHit(
-                video_id=hit.video_id,
-                uri=videos[hit.video_id].uri,
-                title=videos[hit.video_id].title,
-                index=hit.index,
-                start_s=hit.start_s + videos[hit.video_id].facts.start_s,
-                end_s=hit.end_s + videos[hit.video_id].facts.start_s,
+                video_id=hit.video.video_id,
+                uri=hit.video.uri,
+                title=hit.video.title,
+                index=hit.segment.index,
+                start_s=hit.segment.start_s + hit.video.facts.start_s,
+                end_s=hit.segment.end_s + hit.video.facts.start_s,
                 score=hit.score,
             )
             for hit in hits
         ]
 
-    def _videos(self, scope: Scope) -> list[VideoRecord]:
-        """The scope's videos that this model has indexed, under one index spec (the library's default if it can)."""
-        given = self._library.videos(ALL_MODELS) if scope.videos is None else list(scope.videos)
-        chains = {spec: self._checkpoint.fingerprints(spec) for spec in {video.facts.spec for video in given}}
-        own = [video for video in given if chains[video.facts.spec] == video.fingerprints]
-        require_videos(own, self._checkpoint.id)
-        default = self._library.default_fingerprint()
-        features = [video.fingerprints.features for video in own]
-        chosen = default if default in features else features[0]
-        return one_per_content([video for video in own if video.fingerprints.features == chosen])
-
     def _prompt(
         self, question: str, scope: Scope, token_budget: int | None, max_new_tokens: int, watch: Stopwatch
     ) -> _Prompt:
         with watch.step("load"):
-            videos = self._videos(scope)
+            videos = asked_videos(self._library, self._checkpoint, scope)
             segments = select_segments(
                 self._library, videos, scope, lambda: self._compressor.question_feature(question)
             )
@@ -173,7 +163,7 @@ class Engine:
         scores = routed.scores
         kept, tokens = self._allocate(scores, fit)
         memory = self._compress(routed, tokens, watch)
-        warnings = (*fit.warnings, *left_out(scope, videos))
+        warnings = (*fit.warnings, *videos.left_out(scope))
         return _Prompt(question, [segments[i] for i in kept], scores[kept], [memory[i] for i in kept], fit, warnings)
 
     def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> _RoutedQuestion:

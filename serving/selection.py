@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from serving.kv_tiers import SegmentKey
-from storage import Library, SegmentHit, SegmentRecord, VideoRecord
+from storage import Library, ModelRecord, SegmentRecord, TimeRange, VideoRecord, one_per_content
+from tempo_core.checkpoint import Checkpoint
 from tempo_core.errors import LibraryError, UsageError
-from tempo_core.sampling import SegmentSpan
 from tempo_core.values import FloatArray
 
 DEFAULT_CANDIDATES = 64  # segments that the vector search hands to the exact relevance score, over a whole library
@@ -46,9 +46,51 @@ class Scope:
     to_s: float | None = None
     candidates: int | None = None
 
+    @property
+    def times(self) -> TimeRange:
+        return TimeRange(self.from_s, self.to_s)
+
+
+@dataclass(frozen=True)
+class AskedVideos:
+    """The videos of a scope that one model has indexed under one index spec.
+
+    ``features``: its fingerprint. ``named``: one record of each content, None for all that are committed under it.
+    """
+
+    features: str
+    named: tuple[VideoRecord, ...] | None = None
+
+    def left_out(self, scope: Scope) -> list[str]:
+        """Warnings about videos that the scope names and that are not among these."""
+        asked = {video.video_id for video in self.named or ()}
+        titles = {video.video_id: video.title for video in scope.videos or () if video.video_id not in asked}
+        return [f"{title} was left out: it is indexed with another model or index spec" for title in titles.values()]
+
+
+def asked_videos(library: Library, checkpoint: Checkpoint, scope: Scope) -> AskedVideos:
+    """What of the scope this model has indexed, under the library's default index spec if it can be.
+
+    LibraryError where that is nothing. No row of the catalog is read.
+    """
+    own = [model.features for model in library.models() if _is_own(model, checkpoint)]
+    if scope.videos is not None:
+        held = {video.fingerprints.features for video in scope.videos}
+        features = next((features for features in own if features in held), None)
+        videos = [video for video in scope.videos if video.fingerprints.features == features]
+        named = tuple(one_per_content(videos))
+    else:
+        features, named = next(filter(library.has_videos, own), None), None
+    if features is None:
+        raise LibraryError(
+            f"the library holds no video indexed with the model {checkpoint.id}; index it with "
+            f"`tempo index SOURCE --model {checkpoint.id}`, or name the model it was indexed with"
+        )
+    return AskedVideos(features, named)
+
 
 def select_segments(
-    library: Library, videos: Sequence[VideoRecord], scope: Scope, feature: Callable[[], FloatArray]
+    library: Library, videos: AskedVideos, scope: Scope, feature: Callable[[], FloatArray]
 ) -> list[SelectedSegment]:
     """The segments in the order of the prompt: by video, then by time.
 
@@ -56,25 +98,18 @@ def select_segments(
     there are more segments; ``feature`` is called only then. UsageError where nothing is left.
     """
     limit = scope.candidates
-    if limit is None and scope.videos is None:
+    if limit is None and videos.named is None:
         limit = DEFAULT_CANDIDATES
     if limit is not None and limit < 1:
         raise UsageError("candidates must be at least 1")
-    if limit is not None and sum(video.segment_count for video in videos) > limit:
+    if limit is not None and _segment_count(library, videos) > limit:
         chosen = _candidates(library, videos, scope, limit, feature())
     else:
         every = _all(library, videos)
-        chosen = [segment for segment in every if _within(segment.video, segment.record.span, scope)]
+        chosen = [segment for segment in every if scope.times.meets(segment.video, segment.record.span)]
     if not chosen:
         raise UsageError("no segment lies in that range of time; see the videos' durations with `tempo status`")
     return chosen
-
-
-def left_out(scope: Scope, videos: Sequence[VideoRecord]) -> list[str]:
-    """Warnings about videos that the scope names and that are not among ``videos``."""
-    asked = {video.video_id for video in videos}
-    titles = {video.video_id: video.title for video in scope.videos or () if video.video_id not in asked}
-    return [f"{title} was left out: it is indexed with another model or index spec" for title in titles.values()]
 
 
 def titles(segments: Sequence[SelectedSegment]) -> dict[int, str]:
@@ -87,51 +122,29 @@ def titles(segments: Sequence[SelectedSegment]) -> dict[int, str]:
     return {position: segments[position].video.title for position in first.values()}
 
 
-def _all(library: Library, videos: Sequence[VideoRecord]) -> list[SelectedSegment]:
-    of_each = zip(videos, library.segments_of(videos), strict=True)
-    return [SelectedSegment(video, record) for video, records in of_each for record in records]
+def _is_own(model: ModelRecord, checkpoint: Checkpoint) -> bool:
+    return checkpoint.fingerprints(model.spec) == model.fingerprints
+
+
+def _segment_count(library: Library, videos: AskedVideos) -> int:
+    if videos.named is None:
+        return library.segment_count(videos.features)
+    return sum(video.segment_count for video in videos.named)
+
+
+def _all(library: Library, videos: AskedVideos) -> list[SelectedSegment]:
+    records = one_per_content(library.videos(videos.features)) if videos.named is None else videos.named
+    of_each = zip(records, library.segments_of(records), strict=True)
+    return [SelectedSegment(video, record) for video, segments in of_each for record in segments]
 
 
 def _candidates(
-    library: Library, videos: Sequence[VideoRecord], scope: Scope, limit: int, feature: FloatArray
+    library: Library, videos: AskedVideos, scope: Scope, limit: int, feature: FloatArray
 ) -> list[SelectedSegment]:
-    by_id = {video.video_id: video for video in videos}
-    hits = {(hit.video_id, hit.index) for hit in nearest(library, by_id, scope, limit, feature)}
-    hit_videos = {video_id for video_id, _ in hits}
-    segments = _all(library, [video for video in videos if video.video_id in hit_videos])
-    return [segment for segment in segments if (segment.video.video_id, segment.record.index) in hits]
-
-
-def nearest(
-    library: Library, by_id: Mapping[str, VideoRecord], scope: Scope, limit: int, feature: FloatArray
-) -> list[SegmentHit]:
-    """The ``limit`` nearest within the scope's range of time, best first; fewer only where there are no more.
-
-    ``by_id``: the videos, of one features fingerprint. The library's search knows no range of time, so it is asked for
-    more until enough lie within. Where the scope names no videos it is not filtered by them: a filter of all videos
-    takes eight times as long over 10,000. A video committed since ``by_id`` was made may then be among the hits.
-    """
-    videos, asked = list(by_id.values()), limit
-    named = None if scope.videos is None else videos
-    while True:
-        hits = library.search(feature, videos[0].fingerprints.features, asked, videos=named)
-        within = [hit for hit in hits if hit.video_id in by_id and _within(by_id[hit.video_id], hit, scope)]
-        if len(within) >= limit or len(hits) < asked:
-            return within[:limit]
-        asked *= 4
-
-
-def _within(video: VideoRecord, span: SegmentHit | SegmentSpan, scope: Scope) -> bool:
-    """Whether a span, in seconds from the video's first frame, lies in the scope's range of player's time."""
-    start_s = video.facts.start_s
-    after = scope.from_s is None or start_s + span.end_s > scope.from_s
-    return after and (scope.to_s is None or start_s + span.start_s < scope.to_s)
-
-
-def require_videos(videos: Sequence[VideoRecord], model: str) -> None:
-    """LibraryError where this model has nothing to answer from."""
-    if not videos:
-        raise LibraryError(
-            f"the library holds no video indexed with the model {model}; "
-            f"index it with `tempo index SOURCE --model {model}`, or name the model it was indexed with"
-        )
+    """The nearest segments. Videos come in the order named, else by URI."""
+    hits = library.search(feature, videos.features, limit, videos.named, scope.times)
+    found = sorted({hit.video.uri: hit.video for hit in hits}.items())
+    ordered = [video for _, video in found] if videos.named is None else videos.named
+    position = {video.video_id: position for position, video in enumerate(ordered)}
+    segments = [SelectedSegment(hit.video, hit.segment) for hit in hits]
+    return sorted(segments, key=lambda segment: (position[segment.video.video_id], segment.record.index))

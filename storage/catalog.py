@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
 from storage.manifest import Manifest, read_manifest
-from storage.records import VideoRecord
+from storage.records import ModelRecord, VideoRecord
 from storage.row_checks import Row
 from storage.schemas import CATALOG, video_record
 from storage.stores.base import Store
-from storage.tables import Tables
+from storage.tables import Tables, one_of, quoted
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 
@@ -29,16 +30,11 @@ class _Commit:
     records: list[VideoRecord]
 
     @cached_property
-    def chains(self) -> list[Fingerprints]:
-        by_time = sorted(self.records, key=lambda record: record.indexed_at)
-        return list(dict.fromkeys(record.fingerprints for record in by_time))
-
-    @cached_property
     def generations(self) -> dict[str, set[str]]:
-        generations: dict[str, set[str]] = {chain.features: set() for chain in self.chains}
+        generations: dict[str, set[str]] = defaultdict(set)
         for record in self.records:
             generations[record.fingerprints.features].add(record.generation)
-        return generations
+        return dict(generations)
 
 
 class Catalog:
@@ -59,18 +55,41 @@ class Catalog:
 
     def videos(self, fingerprint: str | None) -> list[VideoRecord]:
         """The rows under a features fingerprint, None for the default one, ordered by URI."""
-        commit = self._newest()
-        if fingerprint is None:
-            fingerprint = next((chain.features for chain in self._default_first(commit.chains)), None)
-        return [record for record in commit.records if record.fingerprints.features == fingerprint]
+        fingerprint = fingerprint or self.default_fingerprint()
+        return [] if fingerprint is None else self.rows(_under(fingerprint))
+
+    def models(self) -> list[ModelRecord]:
+        """The models that the manifest lists: the default first, then by first commit."""
+        manifest = self.manifest()
+        return sorted(manifest.models, key=lambda model: model.features != manifest.default)
+
+    def has_videos(self, fingerprint: str) -> bool:
+        """Whether a video is committed under a features fingerprint."""
+        return self.tables.has(CATALOG, _under(fingerprint))
 
     def fingerprints(self) -> list[Fingerprints]:
         """The chains that videos are committed under: the default first, then by first commit."""
-        return self._default_first(self._newest().chains)
+        return [model.fingerprints for model in self.models() if self.has_videos(model.features)]
+
+    def default_model(self) -> ModelRecord | None:
+        """The model that is served unless another is asked for; None for an empty library."""
+        return next((model for model in self.models() if self.has_videos(model.features)), None)
 
     def default_fingerprint(self) -> str | None:
-        """The features fingerprint that is served unless another is asked for; None for an empty library."""
-        return next((chain.features for chain in self.fingerprints()), None)
+        """The features fingerprint of the default model; None for an empty library."""
+        model = self.default_model()
+        return None if model is None else model.features
+
+    def committed(self, generations: Iterable[str]) -> dict[str, VideoRecord]:
+        """Those of ``generations`` that are committed, each with its content's first source by URI.
+
+        They are looked up in one commit, so of the generations of a content there is at most one.
+        """
+        names = sorted(set(generations))
+        first: dict[str, VideoRecord] = {}
+        for record in self.rows(one_of("generation", names)) if names else []:
+            first.setdefault(record.generation, record)
+        return first
 
     def generations(self, fingerprint: str) -> set[str]:
         """The committed generations under a features fingerprint; the set must not be changed."""
@@ -84,24 +103,19 @@ class Catalog:
         return self.manifest().default is not None and self.tables.open(CATALOG) is None
 
     def rows(self, where: str) -> list[VideoRecord]:
-        """The rows that fit a filter, as of now."""
+        """The rows that fit a filter, as of now, ordered by URI."""
         return self._checked(self.tables.rows(CATALOG, where))
 
     def _checked(self, rows: Iterable[Row]) -> list[VideoRecord]:
         try:
-            return [video_record(row) for row in rows]
+            return sorted((video_record(row) for row in rows), key=_by_uri)
         except LibraryError as error:
             raise LibraryError(f"{self.store.uri}: {error}") from error
-
-    def _default_first(self, chains: Sequence[Fingerprints]) -> list[Fingerprints]:
-        default = self.manifest().default
-        return sorted(chains, key=lambda chain: chain.features != default)
 
     def _newest(self) -> _Commit:
         version = self.tables.version(CATALOG)
         if version is None or version != self._seen.version:
             records = self._checked(self.tables.rows(CATALOG))
-            records.sort(key=_by_uri)
             self._seen = _Commit(version, records)  # its version was asked first: never taken for newer than it is
         return self._seen
 
@@ -109,6 +123,10 @@ class Catalog:
 def part_paths(records: Sequence[VideoRecord]) -> set[str]:
     """The paths of all parts that ``records`` refer to."""
     return {part.path for record in records for part in (record.frames_part, record.states_part)}
+
+
+def _under(fingerprint: str) -> str:
+    return f"features_fingerprint = {quoted(fingerprint)}"
 
 
 def _by_uri(record: VideoRecord) -> tuple[str, str]:

@@ -10,18 +10,20 @@ from storage.catalog import LOST_CATALOG, Catalog
 from storage.checks import library_status, verify_library
 from storage.frame_part import read_frames
 from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
-from storage.name_resolution import select_sources, select_videos
+from storage.name_resolution import named_videos, select_sources
 from storage.pending import read_pending
 from storage.records import (
     FailureRecord,
     FeatureArray,
     LibraryStatus,
+    ModelRecord,
     Problem,
     SegmentHit,
     SegmentRecord,
+    TimeRange,
     VideoRecord,
 )
-from storage.schemas import CATALOG, FAILURES, failure_record
+from storage.schemas import CATALOG, FAILURES, failure_record, segments_table
 from storage.search import search_segments
 from storage.segment_states import read_states, segment_records, segment_records_of, segments_at
 from storage.stores import open_store
@@ -35,6 +37,7 @@ from tempo_core.fingerprints import Fingerprints
 from tempo_core.values import SegmentState
 
 ALL_MODELS = "*"
+EVER = TimeRange()
 
 
 class Library:
@@ -67,15 +70,35 @@ class Library:
         """The features fingerprint that is served unless another is asked for; None for an empty library."""
         return self._catalog.default_fingerprint()
 
+    def models(self) -> list[ModelRecord]:
+        """The models that videos were committed under: the default first, then by first commit.
+
+        All videos of one may have been removed since (``has_videos``). The catalog is not read for it.
+        """
+        return self._catalog.models()
+
+    def default_model(self) -> ModelRecord | None:
+        """The model that is served unless another is asked for; None for an empty library."""
+        return self._catalog.default_model()
+
+    def has_videos(self, fingerprint: str) -> bool:
+        """Whether a video is committed under a features fingerprint."""
+        return self._catalog.has_videos(fingerprint)
+
+    def segment_count(self, fingerprint: str) -> int:
+        """At most so many segments are committed under a features fingerprint: the table's rows, counted at no cost."""
+        return self.tables.count(segments_table(fingerprint))
+
     def videos(self, fingerprint: str | None = None, select: Sequence[str] = ()) -> list[VideoRecord]:
         """The catalog of one model (None: the default, ``ALL_MODELS``: every one), ordered by URI.
 
         ``select`` keeps what is named by URI, by the beginning of the video id (6 hex digits or more), by title or by
         file name, in the order named; UsageError for a name that fits nothing, or different videos.
         """
-        every_model = fingerprint == ALL_MODELS
-        records = list(self._catalog.records()) if every_model else self._catalog.videos(fingerprint)
-        return select_videos(records, select, self.uri) if select else records
+        if select:
+            model = None if fingerprint == ALL_MODELS else fingerprint or self.default_fingerprint() or ""
+            return named_videos(self._catalog, model, select)
+        return list(self._catalog.records()) if fingerprint == ALL_MODELS else self._catalog.videos(fingerprint)
 
     def sources(self, names: Sequence[str]) -> list[str]:
         """The URIs of the sources that ``names`` mean, under any model, those that only ever failed among them.
@@ -138,18 +161,17 @@ class Library:
         fingerprint: str | None = None,
         limit: int = 32,
         videos: Sequence[VideoRecord] | None = None,
+        times: TimeRange = EVER,
     ) -> list[SegmentHit]:
         """The ``limit`` segments nearest to ``vector`` (float32 [D]) by cosine, best first.
 
-        Among all videos of the fingerprint (None: the default), or among ``videos`` of it: name them only where not
-        all are meant, because a filter costs more the more videos it lists. Only committed segments; fewer than
-        ``limit`` only where there are no more.
+        Among all videos of the fingerprint (None: the default), or among ``videos`` of it, and within ``times``. Only
+        committed segments; fewer than ``limit`` only where there are no more.
         """
         fingerprint = fingerprint or self.default_fingerprint()
         if fingerprint is None:
             return []
-        committed = self._catalog.generations(fingerprint) if videos is None else {video.generation for video in videos}
-        return search_segments(self.tables, fingerprint, vector, limit, committed, filtered=videos is not None)
+        return search_segments(self._catalog, fingerprint, vector, limit, videos, times)
 
     def stage(self, video_id: str, fingerprints: Fingerprints) -> VideoWriter:
         """A writer of one video, which needs no lease: ``finish()`` it, and let a ``Writer`` commit the result."""

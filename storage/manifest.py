@@ -4,36 +4,46 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 from storage import migrations
 from storage.migrations import schema_version
+from storage.records import ModelRecord
 from storage.stores.base import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, LibraryOutdated, SchemaError, UsageError
+from tempo_core.fingerprints import Fingerprints
+from tempo_core.spec import IndexSpec
 
 CREATE_WAIT_S = 30.0
 
 
 @dataclass(frozen=True)
 class Manifest:
-    """``default`` is the features fingerprint that is served unless another is asked for, None before the first."""
+    """``default`` is the features fingerprint that is served unless another is asked for, None before the first.
+
+    ``models``: all that videos were committed under, by first commit; every video of one may be gone again.
+    """
 
     schema: int
     created: float
     default: str | None = None
+    models: tuple[ModelRecord, ...] = ()
 
 
 def read_manifest(store: Store) -> Manifest:
     """The library's manifest; LibraryNotFound where there is none, SchemaError where it is not valid."""
     try:
         data = json.loads(store.read_bytes(LIBRARY_FILE))
-        return Manifest(int(data["schema"]), float(data["created"]), data["default"])
+        models = tuple(_model(model) for model in data.get("models", ()))  # schemas 1 and 2 had none
+        return Manifest(int(data["schema"]), float(data["created"]), data["default"], models)
     except FileNotFoundError:
         raise LibraryNotFound(
             f"no library at {store.uri}; `tempo index SOURCE --library {store.uri}` makes one"
         ) from None
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise SchemaError(f"{store.uri}/{LIBRARY_FILE} is no library manifest: {error!r}") from error
 
 
@@ -75,8 +85,12 @@ def _upgrade(store: Store) -> None:
     tables = Tables(store)
     for migrate in migrations.MIGRATIONS[max(0, manifest.schema - 1) :]:
         migrate(store, tables)
-        manifest = replace(manifest, schema=manifest.schema + 1)
+        manifest = replace(read_manifest(store), schema=manifest.schema + 1)
         write_manifest(store, manifest)
+
+
+def _model(data: Mapping[str, Any]) -> ModelRecord:
+    return ModelRecord(Fingerprints(**data["fingerprints"]), data["model_id"], IndexSpec(**data["spec"]))
 
 
 def _refuse_foreign_folder(store: Store) -> None:

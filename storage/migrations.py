@@ -6,13 +6,19 @@ must be repeatable. Readers of an older library are told to upgrade; they change
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Mapping
+from operator import itemgetter
+from typing import Any
 
-from storage.schemas import CATALOG, FAILURES
-from storage.stores.base import Store
+import pyarrow as pa
+
+from storage.schemas import CATALOG, FAILURES, SEGMENTS_PREFIX, segments_schema
+from storage.stores.base import LIBRARY_FILE, Store
 from storage.tables import Tables
 
 Migration = Callable[[Store, Tables], None]
+KINDS = ("frames", "states", "features")
 
 
 def drop_tags_and_titles(_: Store, tables: Tables) -> None:
@@ -22,7 +28,35 @@ def drop_tags_and_titles(_: Store, tables: Tables) -> None:
     tables.rename_column(FAILURES, "stage", "step")
 
 
-MIGRATIONS: tuple[Migration, ...] = (drop_tags_and_titles,)  # schema 1 is the first
+def list_models_and_starts(store: Store, tables: Tables) -> None:
+    """Schema 3: the manifest lists the models, a segment has its video's ``start_s``: no question reads the catalog."""
+    columns = ["generation", "start_s", "indexed_at", "model_id", "spec", *(f"{kind}_fingerprint" for kind in KINDS)]
+    videos = sorted(tables.rows(CATALOG, columns=columns), key=itemgetter("indexed_at"))
+    models = {video["features_fingerprint"]: _model(video) for video in videos}
+    manifest = json.loads(store.read_bytes(LIBRARY_FILE))
+    store.write_bytes(LIBRARY_FILE, json.dumps({**manifest, "models": list(models.values())}, sort_keys=True).encode())
+    starts = {video["generation"]: video["start_s"] for video in videos if video["start_s"]}
+    for name in tables.names():
+        if name.startswith(SEGMENTS_PREFIX):
+            tables.add_column(name, "video_start_s", "CAST(0 AS DOUBLE)")
+            _fill_starts(tables, name, starts)
+
+
+def _model(video: dict[str, Any]) -> dict[str, Any]:
+    chain = {kind: video[f"{kind}_fingerprint"] for kind in KINDS}
+    return {"fingerprints": chain, "model_id": video["model_id"], "spec": json.loads(video["spec"])}
+
+
+def _fill_starts(tables: Tables, name: str, starts: Mapping[str, float]) -> None:
+    rows = tables.rows(name, columns=["generation", "index"]) if starts else []
+    filled = [row | {"video_start_s": starts[row["generation"]]} for row in rows if row["generation"] in starts]
+    if filled:
+        columns = segments_schema(1)
+        schema = pa.schema([columns.field(column) for column in ("generation", "index", "video_start_s")])
+        tables.replace_values(name, ["generation", "index"], pa.Table.from_pylist(filled, schema=schema))
+
+
+MIGRATIONS: tuple[Migration, ...] = (drop_tags_and_titles, list_models_and_starts)  # schema 1 is the first
 
 
 def schema_version() -> int:

@@ -3,26 +3,35 @@
 from __future__ import annotations
 
 import re
+from bisect import bisect_left
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 from pathlib import PurePosixPath
 
+from storage.catalog import Catalog
 from storage.records import FailureRecord, VideoRecord, one_per_content
-from storage.sources.source_sets import comparison_key
+from storage.sources.fetch import local_uri
+from storage.tables import one_of, quoted
 from tempo_core.errors import UsageError
 from tempo_core.local_paths import local_path
 
 SHORTEST_ID = 6
+LONGEST_ID = 64
+_REVERSED_NAME = "split_part(reverse(rtrim(uri, '/')), '/', 1)"  # of the file; SQL splits from the front only
+_REVERSED_STEM = f"regexp_replace({_REVERSED_NAME}, '^[^.]*[.]', '')"
 
 
-def select_videos(records: Sequence[VideoRecord], names: Sequence[str], library: str) -> list[VideoRecord]:
-    """The records each name stands for, in the order named and once each.
+def named_videos(catalog: Catalog, fingerprint: str | None, names: Sequence[str]) -> list[VideoRecord]:
+    """The records each name stands for, in the order named and once each; of one model, or (None) of every one.
 
     A name that is a URI means that source alone; any other means a content with all its copies. UsageError for a name
-    that fits nothing, or different videos; ``library``: its URI, for the message.
+    that fits nothing, or different videos. Only rows that fit a name are read.
     """
+    named = _Named(_candidates(catalog, fingerprint, names), catalog.store.uri)
     selected: dict[tuple[str, str], VideoRecord] = {}
     for name in names:
-        for record in _named_records(records, name, library):
+        for record in named.records(name):
             selected[record.uri, record.fingerprints.features] = record
     return list(selected.values())
 
@@ -30,58 +39,101 @@ def select_videos(records: Sequence[VideoRecord], names: Sequence[str], library:
 def select_sources(
     records: Sequence[VideoRecord], failures: Iterable[FailureRecord], names: Sequence[str], library: str
 ) -> list[str]:
-    """The URIs each name stands for, in the order named and once each: as ``select_videos``, and of failures too.
+    """The URIs each name stands for, in the order named and once each: as ``named_videos``, and of failures too.
 
-    A source that only ever failed has no id; it is named by its URI or its file's name.
+    A source that only ever failed has no id; it is named by its URI or its file's name. ``library``: its URI, for
+    messages.
     """
-    indexed = {record.uri for record in records}
-    failed = sorted({failure.source.uri for failure in failures} - indexed)
+    named = _Named(records, library)
+    failed = sorted({failure.source.uri for failure in failures} - named.by_uri.keys())
     uris: dict[str, None] = {}
     for name in names:
-        uris |= dict.fromkeys(_named_sources(records, failed, name, library))
+        uris |= dict.fromkeys(_named_sources(named, failed, name))
     return list(uris)
 
 
-def _named_sources(records: Sequence[VideoRecord], failed: Sequence[str], name: str, library: str) -> list[str]:
-    if by_uri := _spelled(name, (*failed, *(record.uri for record in records))):
+class _Named:
+    """Records by what they may be named by; in each list, the order of ``records``."""
+
+    def __init__(self, records: Sequence[VideoRecord], library: str) -> None:
+        self.library = library
+        self.by_uri: dict[str, list[VideoRecord]] = defaultdict(list)
+        self._by_name: dict[str, list[VideoRecord]] = defaultdict(list)
+        self._by_id: dict[str, list[VideoRecord]] = defaultdict(list)
+        for record in records:
+            self.by_uri[record.uri].append(record)
+            self._by_id[record.video_id].append(record)
+            for name in {record.title, *_file_names(record.uri)}:
+                self._by_name[name].append(record)
+        self._ids = sorted(self._by_id)
+
+    def records(self, name: str) -> list[VideoRecord]:
+        """What the name means; UsageError where that is nothing, or different videos."""
+        if by_uri := [record for uri in sorted(_as_uris(name)) for record in self.by_uri.get(uri, ())]:
+            return by_uri
+        matching = self.fitting(name)
+        if not matching:
+            raise UsageError(
+                f"no video {name!r} in {self.library}; `tempo status` counts them, name one by its URI, id or title"
+            )
+        if len({record.video_id for record in matching}) > 1:
+            several = ", ".join(f"{record.video_id[:12]} ({record.uri})" for record in one_per_content(matching)[:5])
+            raise UsageError(f"{name!r} fits several videos in {self.library}: {several}; name one by its id")
+        return matching
+
+    def fitting(self, name: str) -> list[VideoRecord]:
+        """The records whose id begins with the name, or whose file it names."""
+        matching = list(self._by_name.get(name, ()))
+        if _is_id(name):
+            ids = takewhile(lambda video_id: video_id.startswith(name), self._ids[bisect_left(self._ids, name) :])
+            matching += [record for video_id in ids for record in self._by_id[video_id]]
+        once = {(record.uri, record.fingerprints.features): record for record in matching}
+        return [once[key] for key in sorted(once)]
+
+
+def _candidates(catalog: Catalog, fingerprint: str | None, names: Sequence[str]) -> list[VideoRecord]:
+    """The rows that any of ``names`` may mean, ordered by URI; files are looked up by name only where no URI fits."""
+    model = "" if fingerprint is None else f" AND features_fingerprint = {quoted(fingerprint)}"
+    uris = {name: _as_uris(name) for name in names}
+    by_uri = catalog.rows(one_of("uri", sorted(set().union(*uris.values()))) + model)
+    known = {record.uri for record in by_uri}
+    others = [name for name in uris if not uris[name] & known]
+    return [*by_uri, *catalog.rows(f"({_fits_any(others)}){model}")] if others else by_uri
+
+
+def _fits_any(names: Sequence[str]) -> str:
+    backwards = [name[::-1] for name in names]
+    conditions = [one_of(_REVERSED_NAME, backwards), one_of(_REVERSED_STEM, backwards)]
+    ids: dict[int, list[str]] = defaultdict(list)
+    for name in filter(_is_id, names):
+        ids[len(name)].append(name)
+    for length, beginnings in sorted(ids.items()):
+        conditions.append(one_of("video_id" if length == LONGEST_ID else f"left(video_id, {length})", beginnings))
+    return " OR ".join(conditions)
+
+
+def _named_sources(named: _Named, failed: Sequence[str], name: str) -> list[str]:
+    if by_uri := _as_uris(name) & {*failed, *named.by_uri}:
         return sorted(by_uri)
-    matching = [uri for uri in failed if _is_file_name(name, uri)]
+    matching = [uri for uri in failed if name in _file_names(uri)]
     if not matching:
-        return [record.uri for record in _named_records(records, name, library)]
-    others = [record.uri for record in one_per_content(records) if _fits(record, name)]
+        return [record.uri for record in named.records(name)]
+    others = [record.uri for record in one_per_content(named.fitting(name))]
     if len(matching) + len(others) > 1:
         several = ", ".join([*matching, *others][:5])
-        raise UsageError(f"{name!r} fits several sources in {library}: {several}; name one by its URI")
+        raise UsageError(f"{name!r} fits several sources in {named.library}: {several}; name one by its URI")
     return matching
 
 
-def _named_records(records: Sequence[VideoRecord], name: str, library: str) -> list[VideoRecord]:
-    uris = _spelled(name, (record.uri for record in records))
-    if by_uri := [record for record in records if record.uri in uris]:
-        return by_uri
-    matching = [record for record in records if _fits(record, name)]
-    if not matching:
-        raise UsageError(
-            f"no video {name!r} in {library}; `tempo status` counts them, name one by its URI, id or title"
-        )
-    if len({record.video_id for record in matching}) > 1:
-        several = ", ".join(f"{record.video_id[:12]} ({record.uri})" for record in one_per_content(matching)[:5])
-        raise UsageError(f"{name!r} fits several videos in {library}: {several}; name one by its id")
-    return matching
+def _as_uris(name: str) -> set[str]:
+    return {name, local_uri(local_path(name))}
 
 
-def _spelled(name: str, uris: Iterable[str]) -> set[str]:
-    """Those of ``uris`` that are ``name``, in any spelling of its path."""
-    key = str(local_path(name))
-    return {uri for uri in uris if uri == name or comparison_key(uri) == key}
+def _is_id(name: str) -> bool:
+    return re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},{LONGEST_ID}}}", name) is not None
 
 
-def _fits(record: VideoRecord, name: str) -> bool:
-    if re.fullmatch(rf"[0-9a-f]{{{SHORTEST_ID},64}}", name) and record.video_id.startswith(name):
-        return True
-    return name == record.title or _is_file_name(name, record.uri)
-
-
-def _is_file_name(name: str, uri: str) -> bool:
+def _file_names(uri: str) -> set[str]:
+    """With the suffix and without."""
     file = PurePosixPath(uri)
-    return name in {file.name, file.stem}
+    return {file.name, file.stem}

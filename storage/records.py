@@ -90,17 +90,6 @@ class SegmentRecord:
 
 
 @dataclass(frozen=True)
-class SegmentHit:
-    """A candidate of a search; ``score`` is the cosine of the two features, 1 is best."""
-
-    video_id: str
-    index: int
-    start_s: float
-    end_s: float
-    score: float
-
-
-@dataclass(frozen=True)
 class VideoRecord:
     """One row of the catalog: one source under one model. Copies of a content share ``video_id`` and generation."""
 
@@ -123,6 +112,29 @@ class VideoRecord:
     def title(self) -> str:
         """The file's name."""
         return self.uri.rstrip("/").rsplit("/", 1)[-1]
+
+
+@dataclass(frozen=True)
+class TimeRange:
+    """A range of a player's time, open where None."""
+
+    from_s: float | None = None
+    to_s: float | None = None
+
+    def meets(self, video: VideoRecord, span: SegmentSpan) -> bool:
+        """Whether a span of the video, in seconds from its first frame, lies in the range at least in part."""
+        start_s = video.facts.start_s
+        after = self.from_s is None or start_s + span.end_s > self.from_s
+        return after and (self.to_s is None or start_s + span.start_s < self.to_s)
+
+
+@dataclass(frozen=True)
+class SegmentHit:
+    """A candidate of a search; ``score`` is the cosine of the two features, 1 is best."""
+
+    video: VideoRecord
+    segment: SegmentRecord
+    score: float
 
 
 @dataclass(frozen=True)
@@ -158,7 +170,8 @@ class Content:
 class StagedContent:
     """Parts published and segment rows added, but not visible: only a commit of it makes them so.
 
-    Small and picklable, so that an actor can hand it to the process that holds the lease.
+    Small and picklable, so that an actor can hand it to the process that holds the lease. ``start_s``: what the segment
+    rows have as the video's.
     """
 
     video_id: str
@@ -168,6 +181,21 @@ class StagedContent:
     states_part: Part
     segment_count: int
     frame_count: int
+    start_s: float
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A model and index spec that videos were committed under. ``model_id``: its name at the last commit."""
+
+    fingerprints: Fingerprints
+    model_id: str
+    spec: IndexSpec
+
+    @property
+    def features(self) -> str:
+        """The fingerprint that stands for the model."""
+        return self.fingerprints.features
 
 
 @dataclass(frozen=True)

@@ -76,7 +76,10 @@ RETIRED_SCHEMA = _schema(key=pa.string(), retired_at=pa.float64())
 
 
 def segments_schema(size: int) -> pa.Schema:
-    """Segment rows with features of ``size`` float32 numbers (float32: an index builds five times faster on it)."""
+    """Segment rows with features of ``size`` float32 numbers (float32: an index builds five times faster on it).
+
+    ``video_start_s`` is the catalog's ``start_s``, here so that a search can be filtered by the player's time.
+    """
     return _schema(
         video_id=pa.string(),
         generation=pa.string(),
@@ -95,10 +98,11 @@ def segments_schema(size: int) -> pa.Schema:
         row_bytes=pa.int32(),
         grid_thw=pa.list_(pa.int32()),
         vector=pa.list_(pa.field("item", pa.float32()), size),
+        video_start_s=pa.float64(),
     )
 
 
-SEGMENT_COLUMNS = [name for name in segments_schema(1).names if name != "vector"]
+SEGMENT_COLUMNS = [name for name in segments_schema(1).names if name not in {"vector", "video_start_s"}]
 
 
 def source_key(uri: str, fingerprint: str) -> str:
@@ -155,14 +159,14 @@ def video_record(row: Row) -> VideoRecord:
     )
 
 
-def segment_rows(segments: Sequence[SegmentRecord], vectors: FeatureArray) -> pa.Table:
-    """Rows of one generation; ``vectors``: float32 [segments, features]."""
+def segment_rows(segments: Sequence[SegmentRecord], vectors: FeatureArray, start_s: float) -> pa.Table:
+    """Rows of one generation; ``vectors``: float32 [segments, features]; ``start_s``: the video's."""
     schema = segments_schema(vectors.shape[1])
-    columns = pa.Table.from_pylist(
-        [_segment_row(segment) for segment in segments], schema=schema.remove(len(schema) - 1)
-    )
+    position = schema.get_field_index("vector")
+    rows = [{**_segment_row(segment), "video_start_s": start_s} for segment in segments]
+    columns = pa.Table.from_pylist(rows, schema=schema.remove(position))
     vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    return columns.append_column(schema.field("vector"), vector.cast(schema.field("vector").type))
+    return columns.add_column(position, schema.field(position), vector.cast(schema.field(position).type))
 
 
 def segment_record(row: Row) -> SegmentRecord:

@@ -14,7 +14,7 @@ from contextlib import suppress
 from storage.catalog import Catalog, part_paths
 from storage.generations import generation_time, part_generation
 from storage.schemas import RETIRED, SEGMENTS_PREFIX, segments_table
-from storage.search import build_index
+from storage.search import build_indexes
 from storage.stores.base import PARTS_FOLDER, FileInfo
 from storage.tables import Tables
 from tempo_core.errors import NoSpace
@@ -61,7 +61,7 @@ def optimize_tables(tables: Tables, keep_s: float, exclusive: bool) -> None:
     for name in tables.names():
         with suppress(NoSpace):  # it can wait for room
             if name.startswith(SEGMENTS_PREFIX):
-                build_index(tables, name)
+                build_indexes(tables, name)
             tables.optimize(name, keep_s, delete_unverified=exclusive)
 
 

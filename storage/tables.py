@@ -90,6 +90,12 @@ class Tables:
             query = table.search()
             return (query.select(list(columns)) if columns else query).limit(None).to_arrow()
 
+    def has(self, name: str, where: str) -> bool:
+        """Whether any row fits a filter; the table is read up to the first that does."""
+        table = self.open(name)
+        with table_errors(self.uri):
+            return table is not None and len(table.search().where(where).select([KEY]).limit(1).to_arrow()) > 0
+
     def count(self, name: str, where: str | None = None) -> int:
         """Rows in a table, 0 where there is none."""
         table = self.open(name)
@@ -133,6 +139,18 @@ class Tables:
             with self._store.commit_lock(), table_errors(self.uri):
                 table.drop_columns(present)
 
+    def add_column(self, name: str, column: str, value: str) -> None:
+        """Add a column with one value, an SQL expression, in all rows, unless it is there; nothing is rewritten."""
+        table = self.open(name)
+        if table is not None and column not in table.schema.names:
+            with self._store.commit_lock(), table_errors(self.uri):
+                table.add_columns({column: value})
+
+    def replace_values(self, name: str, keys: Sequence[str], data: pa.Table) -> None:
+        """Replace columns in the rows whose ``keys`` are those of ``data``, in one commit; no other row is touched."""
+        with self._commit(self.ensure(name), data.nbytes) as table:
+            table.merge_insert(list(keys)).when_matched_update_all().execute(data)
+
     def rename_column(self, name: str, column: str, new_name: str) -> None:
         """Rename a column where the table has it; nothing is rewritten."""
         table = self.open(name)
@@ -161,19 +179,28 @@ class Tables:
             keep = timedelta(seconds=max(keep_s, 0.001))
             table.optimize(cleanup_older_than=keep, delete_unverified=delete_unverified)
 
-    def is_indexed(self, name: str) -> bool:
-        """Whether any column of the table has an index."""
+    def indexed_columns(self, name: str) -> set[str]:
+        """The columns of the table that have an index."""
         table = self.open(name)
         with table_errors(self.uri):
-            return table is not None and bool(table.list_indices())
+            return set() if table is None else {column for index in table.list_indices() for column in index.columns}
 
-    def build_index(self, name: str, column: str) -> None:
+    def build_vector_index(self, name: str, column: str) -> None:
         """An approximate index by cosine: 1 bit a number, re-ranked by the exact vectors when asked."""
         from lancedb.index import IvfRq
 
+        self._build_index(name, column, IvfRq(distance_type="cosine"))
+
+    def build_value_index(self, name: str, column: str) -> None:
+        """A sorted index for filters by value. Never on a declared key: merges would insert duplicates again."""
+        from lancedb.index import BTree
+
+        self._build_index(name, column, BTree())
+
+    def _build_index(self, name: str, column: str, config: Any) -> None:
         table = self.ensure(name)
         with self._commit(table, int(table.stats()["total_bytes"])):
-            table.create_index(column, config=IvfRq(distance_type="cosine"))
+            table.create_index(column, config=config)
 
     def fragments(self, name: str) -> int:
         """Fragments of a table: what compaction brings down."""

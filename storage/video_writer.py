@@ -71,8 +71,10 @@ class VideoWriter:
         self._expect(record.fingerprints.states, self.fingerprints.states, record)
         self._reused_states = record
 
-    def finish(self) -> StagedContent:
+    def finish(self, start_s: float = 0.0) -> StagedContent:
         """Publish the parts, then add the segment rows. ValueError if counts or times do not agree.
+
+        ``start_s``: that of the facts the video will be committed with.
 
         From then on they wait for a commit: nothing is aborted any more, and what is never committed ``prune`` sweeps.
         """
@@ -84,7 +86,7 @@ class VideoWriter:
                 self._published.append(part.path)
                 self._store.publish(self._store.staging(part.path), part.path)
         assert self._features is not None
-        self._tables.add(segments_table(self.fingerprints.features), segment_rows(segments, self._features))
+        self._tables.add(segments_table(self.fingerprints.features), segment_rows(segments, self._features, start_s))
         self._is_open = False
         return StagedContent(
             video_id=self.video_id,
@@ -94,6 +96,7 @@ class VideoWriter:
             states_part=states_part,
             segment_count=len(segments),
             frame_count=frame_count,
+            start_s=start_s,
         )
 
     def abort(self) -> None:

@@ -12,7 +12,7 @@ from storage.generations import part_generation
 from storage.held_catalog import HeldCatalog
 from storage.manifest import write_manifest
 from storage.pending import write_pending
-from storage.records import Content, FailureRecord, Source, StagedContent, VideoFacts, VideoRecord
+from storage.records import Content, FailureRecord, ModelRecord, Source, StagedContent, VideoFacts, VideoRecord
 from storage.schemas import (
     CATALOG,
     FAILURES,
@@ -40,7 +40,7 @@ class Writer:
         self._store, self._tables = catalog.store, catalog.tables
         self._held = HeldCatalog(catalog.tables)
         self._commits = 0
-        self._default_is_set = False
+        self._listed: set[ModelRecord] = set()
 
     def find_content(self, video_id: str, fingerprints: Fingerprints) -> Content | None:
         """What is committed of this content that these fingerprints can use; None if nothing."""
@@ -61,6 +61,8 @@ class Writer:
 
     def commit(self, staged: StagedContent, source: Source, facts: VideoFacts) -> VideoRecord:
         """Make a staged content visible under its source, and move all copies of the content to it, in one commit."""
+        if staged.start_s != facts.start_s:
+            raise ValueError(f"{source.uri} starts at {facts.start_s} s, its segments were staged for {staged.start_s}")
         record = VideoRecord(
             source=source,
             video_id=staged.video_id,
@@ -73,6 +75,7 @@ class Writer:
             frame_count=staged.frame_count,
             indexed_at=time.time(),
         )
+        self._keep_model(ModelRecord(record.fingerprints, facts.model_id, facts.spec))
         self._upsert(record)
         return record
 
@@ -175,7 +178,6 @@ class Writer:
         features = record.fingerprints.features
         given_up, copies = self._held.replaced_by(record)
         self._retire(given_up)
-        self._keep_default(features)
         self.forget_failure(record.uri, features)  # before, so that a kill in between only has it tried again
         self._lease.check()
         records = [record, *(_moved(copy, record) for copy in copies)]
@@ -202,15 +204,16 @@ class Writer:
         if names:
             self._tables.upsert(RETIRED, [{"key": name, "retired_at": time.time()} for name in sorted(names)])
 
-    def _keep_default(self, fingerprint: str) -> None:
-        """The first model with a video becomes the default, before that video is visible."""
-        if self._default_is_set:
+    def _keep_model(self, model: ModelRecord) -> None:
+        """The manifest lists a model, and the first with a video becomes the default, before that video is visible."""
+        if model in self._listed:
             return
         manifest, models = self._catalog.manifest(), self._held.models()
-        if manifest.default not in models:
-            self._tables.ensure(CATALOG)  # before a default is set: ``Catalog.is_lost`` relies on it
-            write_manifest(self._store, replace(manifest, default=next(iter(models), fingerprint)))
-        self._default_is_set = True
+        self._tables.ensure(CATALOG)  # before a default is set: ``Catalog.is_lost`` relies on it
+        default = manifest.default if manifest.default in models else next(iter(models), model.features)
+        listed = {known.features: known for known in manifest.models} | {model.features: model}
+        write_manifest(self._store, replace(manifest, default=default, models=tuple(listed.values())))
+        self._listed.add(model)
 
 
 def _moved(copy: VideoRecord, record: VideoRecord) -> VideoRecord:

@@ -75,7 +75,7 @@ def test_what_is_stored_is_what_the_model_sees_of_the_frames_at_their_times(libr
     assert all((one.rows == made.rows).all() for one, made in zip(stored, states, strict=True))
     features = checkpoint.compressor.features(checkpoint.compressor.prefill(states))
     best = [opened.search(feature, limit=1)[0] for feature in features]
-    assert [(hit.index, round(hit.score, 4)) for hit in best] == [(0, 1.0), (1, 1.0)]
+    assert [(hit.segment.index, round(hit.score, 4)) for hit in best] == [(0, 1.0), (1, 1.0)]
 
 
 def test_an_unchanged_file_is_not_opened(library: Path, archive: Path) -> None:

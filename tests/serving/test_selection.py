@@ -11,6 +11,7 @@ import pytest
 from serving.engine import Engine
 from serving.selection import Scope
 from storage import ALL_MODELS, Library, open_library
+from storage.schemas import CATALOG
 from tempo_core.checkpoint import Checkpoint
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, IndexSpec
@@ -69,38 +70,44 @@ def test_a_video_indexed_twice_is_not_said_to_be_left_out(tmp_path: Path) -> Non
 
 
 @pytest.fixture
-def searches(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
-    """The ``videos`` that each search of the library is filtered by, while it searches."""
-    given: list[Any] = []
-    search = library.search
+def catalog_rows(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The URI of each row of the catalog that is read."""
+    read: list[str] = []
+    rows = library.tables.rows
 
-    def noting(*arguments: Any, **options: Any) -> Any:
-        given.append(options.get("videos"))
-        return search(*arguments, **options)
+    def noting(table: str, *given: Any) -> Any:
+        answer = rows(table, *given)
+        read.extend(row["uri"] for row in answer if table == CATALOG)
+        return answer
 
-    monkeypatch.setattr(library, "search", noting)
-    return given
-
-
-def test_a_search_of_the_whole_library_is_not_filtered_by_its_videos(engine: Engine, searches: list[Any]) -> None:
-    engine.search(QUESTION, limit=2)
-    engine.ask(QUESTION, Scope(candidates=2), max_new_tokens=1)
-    assert searches == [None, None]
+    monkeypatch.setattr(library.tables, "rows", noting)
+    return read
 
 
-def test_a_search_of_named_videos_is_filtered_by_them(library: Library, engine: Engine, searches: list[Any]) -> None:
-    lecture = library.videos(select=["lecture.mp4"])
-    hits = engine.search(QUESTION, Scope(tuple(lecture)), limit=20)
-    assert searches == [lecture]
-    assert len(hits) == 9 and {hit.video_id for hit in hits} == {lecture[0].video_id}
+def test_a_question_reads_the_catalog_rows_of_its_hits_only(engine: Engine, catalog_rows: list[str]) -> None:
+    (hit,) = engine.search(QUESTION, limit=1)
+    assert catalog_rows == [hit.uri]
+    catalog_rows.clear()
+    (segment,) = engine.ask(QUESTION, Scope(candidates=1, from_s=100.0), max_new_tokens=1).segments
+    assert catalog_rows == [segment.uri]
 
 
-def test_a_video_committed_while_the_question_is_read_is_left_out(
-    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+def test_a_question_about_named_videos_reads_nothing_else_of_the_catalog(
+    library: Library, engine: Engine, catalog_rows: list[str]
 ) -> None:
-    videos, before = library.videos, library.videos(select=["storm.mp4"])
-    monkeypatch.setattr(library, "videos", lambda models=None: before if models == ALL_MODELS else videos(models))
-    assert {hit.uri for hit in engine.search(QUESTION, limit=20)} == {"/archive/storm.mp4"}
+    lecture = tuple(library.videos(ALL_MODELS, select=["lecture.mp4"]))
+    hits = engine.search(QUESTION, Scope(lecture), limit=20)
+    assert len(hits) == 9 and {hit.video_id for hit in hits} == {lecture[0].video_id}
+    engine.ask(QUESTION, Scope(lecture), max_new_tokens=1)
+    assert catalog_rows == [lecture[0].uri]
+
+
+def test_candidates_come_in_the_order_in_which_their_videos_were_named(library: Library, engine: Engine) -> None:
+    named = tuple(library.videos(select=["storm.mp4", "lecture.mp4"]))
+    segments = engine.ask(QUESTION, Scope(named, candidates=14), max_new_tokens=1).segments
+    asked = [(segment.uri, segment.index) for segment in segments]
+    assert len(asked) == 14 and asked == sorted(asked, key=lambda one: (one[0] != named[0].uri, one[1]))
+    assert asked[0][0] == named[0].uri and asked[-1][0] == named[1].uri
 
 
 def test_many_videos_are_looked_up_together(library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

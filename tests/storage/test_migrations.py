@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import lancedb
 import pyarrow as pa
 import pytest
 
-from storage import Library, migrations, open_library
-from storage.schemas import CATALOG, FAILURES
+from storage import Library, TimeRange, migrations, open_library
+from storage.schemas import CATALOG, FAILURES, segments_table
 from storage.stores.base import Store
 from storage.tables import Tables
 from tempo_core.errors import SchemaError
-from tests.support.storage_harness import PRINTS, contents, index
+from tests.support.storage_harness import PRINTS, contents, facts_of, index, source_of, stage, tiny_video
 from tests.support.storage_killer import survives
 
 VIDEOS = {"/a.mp4": 1, "/b.mp4": 1, "/c.mp4": 2, "/d.mp4": -1}
@@ -25,6 +26,7 @@ TITLE = pa.field("title", pa.string(), nullable=False)
 
 def write_as_schema_1(library: Library) -> None:
     """Its tables and manifest as the first version wrote them, with tags and titles that somebody filled."""
+    write_as_schema_2(library)
     database = lancedb.connect(library.store.tables_uri)
     for name in (CATALOG, FAILURES):
         rows = database.open_table(name).to_arrow()
@@ -38,9 +40,17 @@ def write_as_schema_1(library: Library) -> None:
     write_schema(library, 1)
 
 
+def write_as_schema_2(library: Library) -> None:
+    """Segments that do not know when their video starts, and no list of models."""
+    library.tables.drop_columns(segments_table(PRINTS.features), ["video_start_s"])
+    write_schema(library, 2)
+
+
 def write_schema(library: Library, version: int) -> None:
     path = Path(library.uri, "library.json")
-    path.write_text(json.dumps({**json.loads(path.read_text()), "schema": version}))
+    manifest = json.loads(path.read_text())
+    manifest.pop("models", None)
+    path.write_text(json.dumps({**manifest, "schema": version}))
 
 
 def schema(uri: str) -> int:
@@ -68,7 +78,7 @@ def old(fresh: Library, tmp_path: Path) -> Library:
 
 
 def test_a_reader_says_that_an_upgrade_is_due_and_changes_nothing(old: Library) -> None:
-    with pytest.raises(SchemaError, match="has schema 1, not yet 2: `tempo index` brings it up to date"):
+    with pytest.raises(SchemaError, match="has schema 1, not yet 3: `tempo index` brings it up to date"):
         open_library(old.uri)
     assert schema(old.uri) == 1
     assert "tags" in old.tables.ensure(CATALOG).schema.names
@@ -76,10 +86,30 @@ def test_a_reader_says_that_an_upgrade_is_due_and_changes_nothing(old: Library) 
 
 def test_an_upgraded_library_holds_what_one_written_today_holds(old: Library, fresh: Library) -> None:
     upgraded = open_library(old.uri, create=True)
-    assert schema(old.uri) == 2
+    assert schema(old.uri) == 3
     assert contents(upgraded) == contents(fresh)
     for name in (CATALOG, FAILURES):
         assert upgraded.tables.ensure(name).schema == fresh.tables.ensure(name).schema
+
+
+def test_an_upgraded_library_lists_its_models_and_its_segments_know_the_start_of_their_video(
+    fresh: Library, tmp_path: Path
+) -> None:
+    """By a range of time as a player shows it, which the table of segments could not be asked for before."""
+    late, table = tiny_video(9), segments_table(PRINTS.features)
+    with fresh.writer() as writer:
+        staged = stage(fresh, late, start_s=0.1 + 0.2)
+        writer.commit(staged, source_of("/late.mp4", 9), replace(facts_of(late), start_s=0.1 + 0.2))
+    shutil.copytree(fresh.uri, tmp_path / "old")
+    write_as_schema_2(open_library(str(tmp_path / "old")))
+    upgraded = open_library(str(tmp_path / "old"), create=True)
+    assert upgraded.models() == fresh.models() and upgraded.default_model() == fresh.default_model()
+    assert contents(upgraded) == contents(fresh)
+    assert upgraded.tables.ensure(table).schema == fresh.tables.ensure(table).schema
+    ranges = [TimeRange(from_s=5.0), TimeRange(to_s=0.2)]
+    for times in ranges:
+        hits = upgraded.search(late.features[0], times=times)
+        assert hits and hits == fresh.search(late.features[0], times=times)
 
 
 def test_an_upgraded_library_is_written_on(old: Library) -> None:
@@ -96,17 +126,17 @@ def test_an_old_library_without_videos_or_failures_is_upgraded(tmp_path: Path) -
     empty = open_library(str(tmp_path / "empty"), create=True)
     write_schema(empty, 1)
     upgrade(empty.uri)
-    assert schema(empty.uri) == 2
+    assert schema(empty.uri) == 3
 
 
 def test_several_steps_run_in_their_order(old: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     def next_step(store: Store, tables: Tables) -> None:
-        assert schema(old.uri) == 2
+        assert schema(old.uri) == 3
         assert "tags" not in tables.ensure(CATALOG).schema.names
 
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, next_step))
     upgrade(old.uri)
-    assert schema(old.uri) == 3
+    assert schema(old.uri) == 4
 
 
 @pytest.mark.slow

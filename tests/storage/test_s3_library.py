@@ -54,7 +54,9 @@ def test_the_core_of_a_library_holds_on_s3(library: Library, tmp_path: Path) -> 
     got = library.read_states(record, verify=True)
     assert [state.rows.tobytes() for state in got] == [state.rows.tobytes() for state in made.states]
     assert [jpegs for _, jpegs, _ in library.read_frames(record)] == made.jpegs
-    assert {hit.video_id for hit in library.search(made.features[0], limit=9)} == {video_id(seed) for seed in (1, 3, 4)}
+    assert {hit.video.video_id for hit in library.search(made.features[0], limit=9)} == {
+        video_id(seed) for seed in (1, 3, 4)
+    }
 
 
 def test_an_older_library_is_upgraded_on_s3(library: Library) -> None:

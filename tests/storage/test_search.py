@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,14 @@ import pytest
 from lancedb.index import IvfRq
 from lancedb.query import LanceVectorQueryBuilder
 
-from storage import Library, VideoRecord, open_library, search
+from storage import Library, TimeRange, VideoRecord, open_library, search
+from storage.catalog import Catalog
+from storage.library import EVER
+from storage.schemas import CATALOG
 from tests.support.storage_harness import FEATURES, PRINTS, facts_of, source_of, stage, tiny_video
 
 VIDEOS, SEGMENTS, PARTITIONS = 12, 30, 64
+LATE_S = 1000.1  # where a player starts every third video
 
 
 @pytest.fixture(scope="module")
@@ -23,8 +28,13 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
     with library.writer() as writer:
         for seed in range(VIDEOS):
             video = tiny_video(seed, duration_s=2 * SEGMENTS, tokens=1)
-            writer.commit(stage(library, video), source_of(f"/{seed:02}.mp4", seed), facts_of(video))
+            facts = replace(facts_of(video), start_s=start_s(seed))
+            writer.commit(stage(library, video, start_s=start_s(seed)), source_of(f"/{seed:02}.mp4", seed), facts)
     return library
+
+
+def start_s(seed: int) -> float:
+    return LATE_S if seed % 3 == 2 else 0.0
 
 
 @pytest.fixture
@@ -36,18 +46,26 @@ def indexed(library: Library, monkeypatch: pytest.MonkeyPatch) -> Library:
     return library
 
 
-def nearest(seeds: range, vector: np.ndarray[Any, Any], limit: int) -> list[tuple[str, int]]:
+def nearest(
+    seeds: Sequence[int], vector: np.ndarray[Any, Any], limit: int, times: TimeRange = EVER
+) -> list[tuple[str, int]]:
     """Brute force over all that was written."""
     scored = []
     for seed in seeds:
         video = tiny_video(seed, duration_s=2 * SEGMENTS, tokens=1)
         cosines = video.features @ vector / np.linalg.norm(video.features, axis=1) / np.linalg.norm(vector)
-        scored += [(float(cosine), video.video_id, index) for index, cosine in enumerate(cosines)]
+        for index, span in enumerate(video.spans):
+            after = times.from_s is None or start_s(seed) + span.end_s > times.from_s
+            if after and (times.to_s is None or start_s(seed) + span.start_s < times.to_s):
+                scored.append((float(cosines[index]), video.video_id, index))
     return [(video_id, index) for _, video_id, index in sorted(scored, reverse=True)[:limit]]
 
 
-def found(library: Library, vector: Any, limit: int, videos: list[VideoRecord] | None = None) -> list[tuple[str, int]]:
-    return [(hit.video_id, hit.index) for hit in library.search(vector, limit=limit, videos=videos)]
+def found(
+    library: Library, vector: Any, limit: int, videos: list[VideoRecord] | None = None, times: TimeRange = EVER
+) -> list[tuple[str, int]]:
+    hits = library.search(vector, limit=limit, videos=videos, times=times)
+    return [(hit.video.video_id, hit.segment.index) for hit in hits]
 
 
 def question(seed: int) -> np.ndarray[Any, np.dtype[np.float32]]:
@@ -71,6 +89,86 @@ def test_a_selection_is_searched_alone_and_never_short(library: Library) -> None
     for seed in range(VIDEOS):
         chosen = library.videos(select=[f"/{seed:02}.mp4"])
         assert found(library, question(seed), 25, chosen) == nearest(range(seed, seed + 1), question(seed), 25)
+
+
+@pytest.mark.parametrize("trial", range(12))
+def test_whatever_limits_are_given_together_the_hits_are_those_of_brute_force(library: Library, trial: int) -> None:
+    rng = np.random.default_rng(trial)
+    bounds = sorted(float(bound) for bound in rng.choice([-1.0, 0.0, 2.0, 3.5, 58.0, 60.0, LATE_S, LATE_S + 2, 2e3], 2))
+    times = TimeRange(*(None if rng.random() < 0.3 else bound for bound in bounds))
+    seeds = range(VIDEOS) if trial % 3 == 0 else sorted(rng.choice(VIDEOS, int(rng.integers(1, 5)), replace=False))
+    chosen = None if trial % 3 == 0 else library.videos(select=[f"/{seed:02}.mp4" for seed in seeds])
+    for limit in (1, 7, VIDEOS * SEGMENTS):
+        expected = nearest(seeds, question(trial), limit, times)
+        assert found(library, question(trial), limit, chosen, times) == expected
+
+
+@pytest.mark.parametrize("from_s", [58.0, 5000.0])
+def test_a_range_of_time_is_one_query_however_little_lies_in_it(
+    indexed: Library, monkeypatch: pytest.MonkeyPatch, from_s: float
+) -> None:
+    queries: list[int] = []
+    nearest_rows = search._nearest
+
+    def noting(*given: Any) -> Any:
+        queries.append(given[3])
+        return nearest_rows(*given)
+
+    monkeypatch.setattr(search, "_nearest", noting)
+    times = TimeRange(from_s=from_s)
+    assert set(found(indexed, question(6), 100, None, times)) == set(nearest(range(VIDEOS), question(6), 100, times))
+    assert queries == [100]
+
+
+def test_a_search_reads_the_catalog_rows_of_its_hits_only(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[str] = []
+    rows = library.tables.rows
+
+    def noting(name: str, *given: Any) -> Any:
+        answer = rows(name, *given)
+        read.extend(row["uri"] for row in answer if name == CATALOG)
+        return answer
+
+    monkeypatch.setattr(library.tables, "rows", noting)
+    hits = library.search(question(7), limit=3)
+    assert sorted(read) == sorted({hit.video.uri for hit in hits}) and len(read) <= 3
+    read.clear()
+    chosen = library.videos(select=["/04.mp4", "05"])
+    library.search(question(7), videos=chosen, limit=3)
+    assert read == ["/04.mp4", "/05.mp4"]
+
+
+def test_what_is_staged_and_not_committed_is_left_out_without_falling_short(library: Library, tmp_path: Path) -> None:
+    library = open_library(str(tmp_path / "library"), create=True)
+    with library.writer() as writer:
+        for seed in (1, 2):
+            writer.commit(stage(library, tiny_video(seed)), source_of(f"/{seed}.mp4", seed), facts_of(tiny_video(seed)))
+    near = tiny_video(3)
+    stage(library, near)
+    hits = library.search(near.features[0], limit=4)
+    assert len(hits) == 4 and {hit.video.uri for hit in hits} == {"/1.mp4", "/2.mp4"}
+
+
+def test_a_video_that_is_replaced_between_the_query_and_the_look_up_is_still_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = open_library(str(tmp_path / "library"), create=True)
+    videos = [tiny_video(seed) for seed in (1, 2)]
+    look_up = Catalog.committed
+
+    def replacing(catalog: Catalog, generations: Any) -> Any:
+        monkeypatch.setattr(Catalog, "committed", look_up)
+        generations = list(generations)
+        writer.commit(stage(library, videos[0]), source_of("/1.mp4", 9), facts_of(videos[0]))
+        return look_up(catalog, generations)
+
+    with library.writer() as writer:
+        for video in videos:
+            writer.commit(stage(library, video), source_of(f"/{video.seed}.mp4", video.seed), facts_of(video))
+        monkeypatch.setattr(Catalog, "committed", replacing)
+        hits = library.search(videos[0].features[0], limit=3)
+    assert len(hits) == 3
+    assert (hits[0].video.uri, hits[0].video.source.size, hits[0].segment.index) == ("/1.mp4", 1009, 0)
 
 
 def test_rows_of_replaced_generations_are_left_out_without_falling_short(library: Library, tmp_path: Path) -> None:

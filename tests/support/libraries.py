@@ -54,4 +54,4 @@ def add_video(
                 start_s=start_s,
                 warnings=warnings,
             )
-            return writer.commit(video.finish(), Source(f"/archive/{name}.mp4", 1000, "1"), facts)
+            return writer.commit(video.finish(start_s), Source(f"/archive/{name}.mp4", 1000, "1"), facts)

@@ -89,11 +89,11 @@ def fill(writing: VideoWriter, video: TinyVideo) -> None:
     writing.add_features(video.features, video.spans)
 
 
-def stage(library: Library, video: TinyVideo, prints: Fingerprints = PRINTS) -> StagedContent:
+def stage(library: Library, video: TinyVideo, prints: Fingerprints = PRINTS, start_s: float = 0.0) -> StagedContent:
     """A video that only waits for its commit."""
     with library.stage(video.video_id, prints) as writing:
         fill(writing, video)
-        return writing.finish()
+        return writing.finish(start_s)
 
 
 def put(library: Library, writer: Writer, uri: str, seed: int) -> VideoRecord:
