@@ -1,0 +1,105 @@
+"""Large made libraries to ask: a sample written by the product's own writer, the rest in bulk through the same rows."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import replace
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pyarrow as pa
+
+from storage import Library, SegmentRecord, Source, VideoFacts, VideoRecord, open_library
+from storage.generations import new_generation
+from storage.schemas import CATALOG, CATALOG_SCHEMA, segment_rows, segments_table, video_row
+from tempo_core.fingerprints import fingerprints
+from tempo_core.sampling import sample_frames, segment_spans
+from tempo_core.spec import PAPER, FrameGeometry
+from tempo_core.values import SegmentState
+
+PRINTS = fingerprints(PAPER, FrameGeometry(), "vision", "text", "suffix")
+SEGMENTS, SECONDS = 10, 40
+SAMPLE = 10  # videos through the writer
+FOLDER_VIDEOS = 1000
+LATE_S = 100.0  # what a player adds to the times of every tenth video
+_BLOCK = 10_000  # videos added in one commit
+_TOPICS = 1000
+
+Vectors = npt.NDArray[np.float32]
+
+
+def made_library(folder: Path, videos: int, size: int) -> Library:
+    """A library of so many videos with features of ``size`` numbers, compacted and indexed; made if it is not there."""
+    done, address = folder / f"{videos}x{size}.done", str(folder / f"{videos}x{size}")
+    library = open_library(address, create=True)
+    if not done.exists():
+        samples = _write_samples(library, size)
+        for first in range(SAMPLE, videos, _BLOCK):
+            _add(library, samples, range(first, min(first + _BLOCK, videos)), size)
+        with library.writer() as writer:
+            writer.optimize()
+        done.touch()
+    return library
+
+
+def questions(count: int, size: int) -> Vectors:
+    """Vectors drawn as the segments' are, of videos that are not in the library."""
+    return np.concatenate([_vectors(10_000_000 + number, size)[:1] for number in range(count)])
+
+
+def uri(number: int) -> str:
+    """The source of a video."""
+    return f"/archive/{number // FOLDER_VIDEOS:03}/video-{number:06}.mp4"
+
+
+def video_id(number: int) -> str:
+    """The id of a video."""
+    return hashlib.sha256(str(number).encode()).hexdigest()
+
+
+def _write_samples(library: Library, size: int) -> list[tuple[VideoRecord, list[SegmentRecord]]]:
+    spans = segment_spans(sample_frames(Fraction(SECONDS), PAPER), PAPER)
+    samples = []
+    with library.writer() as writer:
+        for number in range(SAMPLE):
+            with library.stage(video_id(number), PRINTS) as video:
+                for span in spans:
+                    pairs = len(span.pair_times_s)
+                    video.add_frames(span.index, [b"jpeg"] * span.count, [0.0] * span.count)
+                    rows = np.zeros((1, pairs, 16), np.uint8)
+                    video.add_state(SegmentState(rows, "bfloat16", (pairs, 2, 2), span.pair_times_s))
+                video.add_features(_vectors(number, size), spans)
+                staged = video.finish(_start_s(number))
+            facts = VideoFacts(SECONDS, 640, 360, "made", PAPER, _start_s(number))
+            record = writer.commit(staged, Source(uri(number), 1000, "1"), facts)
+            samples.append((record, library.segments(record)))
+    return samples
+
+
+def _add(
+    library: Library, samples: Sequence[tuple[VideoRecord, list[SegmentRecord]]], numbers: range, size: int
+) -> None:
+    """Copies of the samples under other ids, with their own features."""
+    videos, parts = [], []
+    for number in numbers:
+        sample, segments = samples[number % SAMPLE]
+        source, generation = Source(uri(number), 1000, "1"), new_generation()
+        videos.append(replace(sample, source=source, video_id=video_id(number), generation=generation))
+        own = [replace(segment, video_id=video_id(number), generation=generation) for segment in segments]
+        parts.append(segment_rows(own, _vectors(number, size), sample.facts.start_s))
+    library.tables.add(segments_table(PRINTS.features), pa.concat_tables(parts).combine_chunks())
+    library.tables.add(CATALOG, pa.Table.from_pylist([video_row(video) for video in videos], schema=CATALOG_SCHEMA))
+
+
+def _vectors(number: int, size: int) -> Vectors:
+    """Ten segments about one of a thousand topics: topic, video and segment weigh the same."""
+    topic = np.random.default_rng(20_000_000 + number % _TOPICS).standard_normal(size, np.float32)
+    rng = np.random.default_rng(number)
+    return topic + rng.standard_normal(size, np.float32) + rng.standard_normal((SEGMENTS, size), np.float32)
+
+
+def _start_s(number: int) -> float:
+    return LATE_S if number % SAMPLE == 1 else 0.0
