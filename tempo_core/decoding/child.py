@@ -16,7 +16,7 @@ import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
@@ -101,8 +101,9 @@ class Child:
             raise DecoderDied(self.complaint())
         return status
 
-    def complaint(self) -> str:
-        """Why it failed, once it ended: a signal, the last line of a traceback, or the first message."""
+    def complaint(self, concerns: Callable[[str], bool] = bool) -> str:
+        """Why it failed, once it ended: a signal, the last line of a traceback, or the first message that ``concerns``
+        is true of (or else the first of all)."""
         status = self._process.poll()
         if status is not None and status < 0 and not self._stopped:
             return f"{self._name} crashed ({signal.Signals(-status).name})"
@@ -110,7 +111,7 @@ class Child:
         if not messages:
             return f"{self._name} gave no reason" + (f" (exit status {status})" if status else "")
         raised = any(message.startswith("Traceback") for message in messages)
-        message = messages[-1 if raised else 0]
+        message = messages[-1] if raised else next(filter(concerns, messages), messages[0])
         return re.sub(r"^(\[[^]]*\] ?)+", "", message) or message  # without the "[h264 @ 0x55..]" before it
 
     def messages(self) -> list[str]:

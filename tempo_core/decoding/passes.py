@@ -12,6 +12,7 @@ is missing where the marks led, a pass over everything is made for it and all th
 from __future__ import annotations
 
 import heapq
+import re
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -26,11 +27,15 @@ from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.due_frames import DueFrames, select_expression, select_ticks
 from tempo_core.decoding.frame_pipe import TimedFrame, timed_frames
 from tempo_core.decoding.graph import Pass, Source, command
+from tempo_core.decoding.probing import FORMATS
 from tempo_core.decoding.video import TickArray, VideoInfo
 from tempo_core.errors import DecoderDied
 
 _START_FRAMES = 100  # what starting ffmpeg and seeking costs, in decoded frames
 _WORTH_SHARE = 0.5  # with more than this share of all frames to decode between key frames, one pass is as good
+
+_SOUND = "aac ac3 adpcm alac amr dca eac3 flac mp2 mp3 opus pcm truehd vorbis wma ain# aist#"
+_OTHER_SPEAKERS = re.compile(f"(in#|({FORMATS.replace(',', '|')})$|{_SOUND.replace(' ', '|')})")
 
 _FramesThenMissing = Generator[TimedFrame, None, TickArray]  # yields frames, returns the ticks it did not find
 
@@ -46,7 +51,7 @@ class Stretch:
 class Passes:
     """Runs ffmpeg as often as needed. Use as a context manager: leaving it ends every run.
 
-    ``had_messages``: whether ffmpeg wrote any.
+    ``had_messages``: whether ffmpeg wrote any about the pictures.
     """
 
     def __init__(self, source: Source, deadline: Deadline) -> None:
@@ -130,19 +135,26 @@ class Passes:
             yield frames
         child.close()
         self._waited_s += child.waited_s
-        if child.messages():
+        if any(map(self._concerns_pictures, child.messages())):
             self.had_messages = True
-            self._complaints.append(child.complaint())
+        if child.messages():
+            self._complaints.append(child.complaint(self._concerns_pictures))
             self._messages += child.messages()
 
     def _read(self, child: Child) -> Generator[TimedFrame, None, None]:
         yield from timed_frames(child, self._source.info, self._source.size)
         try:
             if child.finish():
-                self._complaints.append(child.complaint())
+                self._complaints.append(child.complaint(self._concerns_pictures))
         except DecoderDied:
             expect_running(self._ffmpeg)
             raise
+
+    def _concerns_pictures(self, message: str) -> bool:
+        """False for what ffmpeg says about the container or the sound: "[matroska,webm @ 0x55...] ..."."""
+        begin = re.match(r"\[([^]@]+) @", message)
+        names = begin[1].split(",") if begin else []
+        return not any(_OTHER_SPEAKERS.match(name) for name in names if name != self._source.info.codec)
 
     def __enter__(self) -> Passes:
         return self

@@ -255,6 +255,7 @@ def container_facts(container: InputContainer, stream: VideoStream) -> dict[str,
     starts = [s.start_time * s.time_base for s in streams if s.start_time is not None and s.time_base is not None]
     return {
         "format": container.format.name,
+        "others": len(container.streams) - len(container.streams.audio) - len(container.streams.video),
         "earliest": str(min(starts)) if starts else None,
         "claim_s": container.duration / av.time_base if container.duration else None,
         "stream_claim_s": float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None,

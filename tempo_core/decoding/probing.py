@@ -115,6 +115,7 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
         clock=shown.clock,
         interlaced=bool(facts["interlaced"]),
         crop=cropping(facts),
+        encrypted=bool(facts["encrypted"]),
         orientation=orientation(facts["matrix"]),
         color=color,
     )
@@ -203,7 +204,7 @@ def _claim_warnings(facts: dict[str, Any], duration_s: float, end_s: float, leng
     early = max(slack, 2 * length_s)
     if pictures and end_s < pictures - early:
         yield f"the pictures end at {end_s:.1f} s of the {pictures:.1f} s the header claims"
-    elif max(end_s, facts["end_s"]) < whole - early:  # the longest of picture and sound
+    elif not pictures and not facts["others"] and max(end_s, facts["end_s"]) < whole - early:  # of picture and sound
         yield f"the file ends at {max(end_s, facts['end_s']):.1f} s of the {whole:.1f} s its header claims"
     elif duration_s > whole + max(slack, _MISCOUNTED_FRAMES * length_s):
         yield f"the pictures run for {duration_s:.1f} s, the header claims {whole:.1f} s"

@@ -123,6 +123,7 @@ class SegmentReader:
                 window = []
         if not done:
             passes.refuse_circumstances(nothing_came=True)
+            self._refuse_encrypted()
             raise VideoError(f"no frame could be decoded{self._way_out()}: {passes.complaint()}")
 
     def _segment(self, index: int, window: list[_Sample]) -> SegmentFrames:
@@ -138,6 +139,8 @@ class SegmentReader:
         total, missing = self.sampling.count, self.missing_samples
         if missing:
             passes.refuse_circumstances(nothing_came=2 * missing > total)
+        if missing or passes.had_messages:
+            self._refuse_encrypted()
         if 2 * missing > total:
             raise VideoError(f"only {total - missing} of {total} samples could be decoded: {passes.complaint()}")
         yield from passes.warnings
@@ -148,6 +151,11 @@ class SegmentReader:
         if self.info.color.is_hdr and not tone_maps(find_ffmpeg(), self.info):
             yield "HDR pictures were taken without tone mapping: this ffmpeg lacks zscale"
         yield from self._gap_warnings()
+
+    def _refuse_encrypted(self) -> None:
+        """Packets may be marked as encrypted that are not: only together with errors it is a reason."""
+        if self.info.encrypted:
+            raise VideoError("its pictures are encrypted and cannot be read; index a copy that is not")
 
     def _gap_warnings(self) -> Iterator[str]:
         gap_s, most = self.sampling.longest_gap_s, self.spec.max_frames

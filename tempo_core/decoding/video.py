@@ -64,7 +64,8 @@ class VideoInfo:
     ``clock``: how the times that a decoder gives to frames become ticks. ``interlaced``: ticks may count both fields
     of one picture.
     ``crop``: (width, height, left, top) of what the container leaves of the coded picture; None: all of it.
-    ``orientation``: ffmpeg filters, (name, argument), that turn the picture upright.
+    ``orientation``: ffmpeg filters, (name, argument), that turn the picture upright. ``encrypted``: packets are marked
+    so, which need not be true.
     """
 
     width: int
@@ -83,6 +84,7 @@ class VideoInfo:
     crop: tuple[int, int, int, int] | None = None
     orientation: tuple[tuple[str, str], ...] = ()
     color: ColorTags = ColorTags()
+    encrypted: bool = False
 
     @property
     def slack(self) -> int:

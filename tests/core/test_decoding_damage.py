@@ -6,6 +6,7 @@ import random
 import socket
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -261,3 +262,39 @@ def test_any_name_is_only_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.chdir(tmp_path)
     made.rename(name)
     assert [number for _, number in frames_shown(Path(name))] == [0, 12, 25, 37]
+
+
+# --- protected --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("scheme_options", [("-bf", "2"), ("-g", "1")])
+def test_an_encrypted_video_is_refused_as_such(tmp_path: Path, scheme_options: tuple[str, ...]) -> None:
+    key = "0123456789abcdef0123456789abcdef"
+    protection = ("-encryption_scheme", "cenc-aes-ctr", "-encryption_key", key, "-encryption_kid", key)
+    path = make_video(tmp_path / "video.mp4", size=SMALL, options=(*scheme_options, *protection))
+    assert refusal(path) == "its pictures are encrypted and cannot be read; index a copy that is not"
+
+
+def test_a_video_that_is_marked_as_encrypted_but_is_not_is_read(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mp4", size=SMALL)
+    info = replace(probe(path), encrypted=True)
+    assert [number for _, number in frames_shown(path, info=info)] == [0, 12, 25, 37]
+
+
+# --- what does not concern the pictures -------------------------------------------------------------------------------
+
+
+def test_a_track_of_another_kind_that_is_longer_is_no_damage(tmp_path: Path) -> None:
+    notes, path = tmp_path / "notes.srt", tmp_path / "noted.mkv"
+    notes.write_text("1\n00:00:00,000 --> 00:01:00,000\nA remark that stays\n")
+    made = make_video(tmp_path / "made.mkv", size=SMALL)
+    run_ffmpeg("-i", str(made), "-i", str(notes), "-c:v", "copy", str(path))
+    assert probe(path).warnings == ()
+
+
+def test_damage_of_the_container_is_not_damage_of_the_pictures(tmp_path: Path) -> None:
+    path = make_video(tmp_path / "video.mkv", size=SMALL)
+    content = path.read_bytes()
+    note = content.index(b"\x4d\x80")  # which program wrote the file; overwritten, so that no element begins there
+    path.write_bytes(content[:note] + b"\0" * 2 + content[note + 2 :])
+    assert indexed(path)[2] == ()
