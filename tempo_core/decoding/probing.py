@@ -19,26 +19,27 @@ from tempo_core.decoding.blame import refuse_circumstances
 from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, cropping, displayed_size, orientation
 from tempo_core.decoding.probe_worker import PACKET_FIELDS
+from tempo_core.decoding.reasons import nothing_reason, open_reason, restarts_reason
 from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import ColorTags, VideoInfo
 from tempo_core.errors import DecoderDied, SourceError, VideoError
 
-# Containers that hold their own pictures and times. Left out are playlists (hls, dash, concat), image patterns and
-# devices, which make FFmpeg read other files or the network, and raw streams, which have no times.
-FORMATS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gif,yuv4mpegpipe"
+# Containers that hold their own pictures and times, and raw streams of one codec, whose frames are evenly spaced. Left
+# out are playlists (hls, dash, concat), image patterns and devices, which make FFmpeg read other files or the network.
+RAW_FORMATS = ("h264", "hevc", "mpegvideo")
+FORMATS = ",".join(("mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,nut,ivf,dv,rm,wtv,gif,yuv4mpegpipe", *RAW_FORMATS))
 
 _WORKER = Path(__file__).with_name("probe_worker.py")
 _LEAST_DEADLINE_S, _SLOWEST_BYTES_S = 120.0, 20e6
 _LACKS = re.compile(r"(MemoryError|OSError|\w*ImportError|ModuleNotFoundError)\b")  # of the scan's own Python
-_MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _CLAIM_SLACK_S = 0.5
 _CLAIM_SLACK_SHARE = 0.01
 _MISCOUNTED_FRAMES = 16  # muxers leave reordered frames of a variable rate at the end out of their claim
 _LONGEST_STILL_S = 3600  # a longer claim for the last frame is damage
 _DEFAULT_RATE = Fraction(25)
-_DTS_ONLY_FORMATS = ("avi",)  # FFmpeg guesses their presentation times, wrongly where frames are reordered
+_DTS_ONLY_FORMATS = ("avi", *RAW_FORMATS)  # FFmpeg guesses their presentation times, wrongly where frames are reordered
 _MOST_RESTARTS = 1000  # each is part of an argument of ffmpeg, which holds 128 KiB
-_ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf")  # no duration in the header
+_ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf", *RAW_FORMATS)  # no duration in the header
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
@@ -65,7 +66,7 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     facts = json.loads(header)
     refuse_circumstances(name, [facts.get("error") or facts.get("cut") or ""], nothing_came="error" in facts)
     if "error" in facts:
-        raise VideoError(_open_reason(name, facts, child.messages()))
+        raise VideoError(open_reason(name, facts, child.messages()))
     return video_info(facts, np.frombuffer(rows, np.int64).reshape(-1, PACKET_FIELDS))
 
 
@@ -91,9 +92,9 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
     dts_only = facts["format"] in _DTS_ONLY_FORMATS and facts["reordered"]
     shown = timeline(packets, time_base, dts_only, facts["first_decoded"])
     if not len(shown.ticks):
-        raise VideoError(_nothing_reason(facts))
+        raise VideoError(nothing_reason(facts, _claim(facts)))
     if len(shown.clock.shifts) > _MOST_RESTARTS:
-        raise VideoError(_restarts_reason(len(shown.clock.shifts)))
+        raise VideoError(restarts_reason(len(shown.clock.shifts), _MOST_RESTARTS))
     length = _last_length(facts, shown, time_base)
     color = color_tags(facts)
     width, height = displayed_size(facts)
@@ -121,44 +122,6 @@ def video_info(facts: dict[str, Any], packets: npt.NDArray[np.int64]) -> VideoIn
     )
 
 
-def _restarts_reason(count: int) -> str:
-    return (
-        f"the file's own times start anew {count} times, over the {_MOST_RESTARTS} that can be joined: "
-        f"cut it into its parts, or write it anew (ffmpeg -i FILE -c copy NEW.mkv)"
-    )
-
-
-def _nothing_reason(facts: dict[str, Any]) -> str:
-    claim = _claim(facts)
-    if claim:
-        return f"the file ends before the first of the {claim:.1f} s of pictures that its header claims"
-    return f"the {facts['codec']} video stream holds no picture that can be shown"
-
-
-def _open_reason(name: str, facts: dict[str, Any], messages: list[str]) -> str:
-    text = "\n".join(messages)
-    if facts["error"] == "no video stream":
-        return f"no video stream that can be decoded ({_what_else(facts)})"
-    if refused := re.search(r"\[(\S+) @ \S+\] Format not on whitelist", text):
-        return f"files of the kind {refused[1]!r} are not read: playlists, pictures and raw streams are no containers"
-    if "moov atom not found" in text and _begins_as_mp4(name):
-        return "the file has no index (moov atom not found): it was cut short or never finished"
-    return f"no video that can be read: {facts['error']}"
-
-
-def _what_else(facts: dict[str, Any]) -> str:
-    if facts["unknown"]:
-        return "its codec is unknown"
-    if not facts["pictures"] + facts["sounds"]:
-        return "nothing is known in it: damaged, cut short, or of unknown codecs"
-    return "only a cover picture" if facts["pictures"] else "only sound"
-
-
-def _begins_as_mp4(name: str) -> bool:
-    with Path(name).open("rb") as file:
-        return file.read(8)[4:] in _MP4_BOXES  # by its name alone, FFmpeg takes any file for one
-
-
 def _last_length(facts: dict[str, Any], shown: Timeline, time_base: Fraction) -> int:
     """For how many ticks the last frame is shown: as the file claims if that is plausible, else as the others are."""
     if 0 < shown.last_length * time_base <= _LONGEST_STILL_S:
@@ -178,6 +141,9 @@ def _claim(facts: dict[str, Any]) -> float | None:
 
 
 def _warnings(facts: dict[str, Any], shown: Timeline, duration_s: float, length_s: float) -> Iterator[str]:
+    if facts["format"] in RAW_FORMATS:
+        frames = f"its {len(shown.ticks)} frames are taken to be evenly spread over {duration_s:.1f} s"
+        yield f"a raw stream has no times: {frames}"
     if shown.unkeyed:
         yield f"frames at the beginning need an earlier part that is missing; left out: {shown.unkeyed}"
     if shown.clock.shifts:

@@ -16,6 +16,7 @@ from tempo_core.decoding.due_frames import DueFrames, due_frames
 from tempo_core.decoding.frame_pipe import TimedFrame
 from tempo_core.decoding.graph import Source, tone_maps
 from tempo_core.decoding.passes import Passes
+from tempo_core.decoding.reasons import decoding_reason
 from tempo_core.decoding.video import VideoInfo
 from tempo_core.errors import UsageError, VideoError
 from tempo_core.geometry import frame_size
@@ -124,7 +125,7 @@ class SegmentReader:
         if not done:
             passes.refuse_circumstances(nothing_came=True)
             self._refuse_encrypted()
-            raise VideoError(f"no frame could be decoded{self._way_out()}: {passes.complaint()}")
+            raise VideoError(f"no frame could be decoded{self._way_out()}: {self._reason(passes)}")
 
     def _segment(self, index: int, window: list[_Sample]) -> SegmentFrames:
         times = tuple(float(sample.frame.time_s) for sample in window)
@@ -135,6 +136,10 @@ class SegmentReader:
             return ""
         return f" on the GPU (a spec that decodes in software may take this {self.info.codec} video)"
 
+    def _reason(self, passes: Passes) -> str:
+        complaint = passes.complaint()
+        return f"{complaint}; {decoding_reason(complaint, self.info.codec)}"
+
     def _judge(self, passes: Passes) -> Iterator[str]:
         total, missing = self.sampling.count, self.missing_samples
         if missing:
@@ -142,7 +147,7 @@ class SegmentReader:
         if missing or passes.had_messages:
             self._refuse_encrypted()
         if 2 * missing > total:
-            raise VideoError(f"only {total - missing} of {total} samples could be decoded: {passes.complaint()}")
+            raise VideoError(f"only {total - missing} of {total} samples could be decoded: {self._reason(passes)}")
         yield from passes.warnings
         if missing:
             yield f"{missing} of {total} samples could not be decoded; neighbours stand in: {passes.complaint()}"

@@ -41,6 +41,7 @@ def timeline(
     those without one are second fields of a picture, and no frames of their own. ``first_decoded``: the packet of the
     first frame that a decoder gave; None where that is not known.
     """
+    packets = _timed(packets)
     pts, dts = packets[:, 0], packets[:, 1]
     by_dts = dts_only or 2 * int((pts != NO_TIME).sum()) < len(packets)
     times = dts if by_dts else pts
@@ -59,6 +60,15 @@ def timeline(
     frame_ticks = np.unique(ticks)
     key_marks = np.isin(frame_ticks, ticks[keys])
     return Timeline(frame_ticks, key_marks, last_length, unkeyed, _clock(packets, by_dts, first, shifts))
+
+
+def _timed(packets: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
+    """With decoding times from the packets' lengths where none has any time: a raw stream."""
+    if not len(packets) or (packets[:, :2] != NO_TIME).any():
+        return packets
+    timed = packets.copy()
+    timed[:, 1] = np.cumsum(packets[:, 2]) - packets[:, 2]
+    return timed
 
 
 def _clock(packets: npt.NDArray[np.int64], by_dts: bool, first: int | None, shifts: tuple[int, ...]) -> Clock:

@@ -79,12 +79,52 @@ def test_sound_with_a_cover_picture_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_codec_is_refused(tmp_path: Path) -> None:
     path = make_video(tmp_path / "video.mkv", codec="mpeg4", size=SMALL)
     path.write_bytes(path.read_bytes().replace(b"V_MPEG4/ISO/ASP", b"V_UNHEARD/OFIT!"))
-    assert refusal(path) == "no video stream that can be decoded (its codec is unknown)"
+    assert refusal(path).startswith("no video stream that can be decoded (its codec is unknown; convert it")
 
 
-def test_a_raw_stream_without_times_is_refused(tmp_path: Path) -> None:
-    path = make_video(tmp_path / "video.h264", size=SMALL)
-    assert refusal(path).startswith("files of the kind 'h264' are not read")
+SEGMENT = b"\0\0\0\x18styp" + b"msdh\0\0\0\0msdhmsix" + b"\0\0\0\x10moof" + b"\0\0\0\x08mfhd"
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (SEGMENT, "a segment of an MP4 stream, without the init part"),
+        (SEGMENT[24:], "a segment of an MP4 stream, without the init part"),
+        (b"<!DOCTYPE html><html><body>404</body></html>" * 9, "a web page"),
+        (b"PK\x03\x04" + bytes(range(200)), "an archive; unpack it"),
+        (bytes(100_000), "nothing but zeros"),
+        (b"Minutes of the meeting of the third of May.\n" * 50, "text, no video"),
+        (random.Random(1).randbytes(50_000), "of no kind that is known, or its beginning is damaged"),
+    ],
+)
+def test_what_is_no_video_is_refused_as_what_it_is(tmp_path: Path, content: bytes, reason: str) -> None:
+    assert reason in refusal(written(tmp_path / "video.mp4", content))
+
+
+def test_pictures_and_sound_are_refused_as_such(tmp_path: Path) -> None:
+    run_ffmpeg("-f", "lavfi", "-i", "sine=duration=1", str(tmp_path / "sound.mp3"))
+    run_ffmpeg("-f", "lavfi", "-i", "color=red:size=96x64", "-frames:v", "1", str(tmp_path / "picture.png"))
+    assert refusal(tmp_path / "sound.mp3") == "files of the kind 'mp3' are not read: it is sound, no video"
+    assert refusal(tmp_path / "picture.png") == "files of the kind 'png_pipe' are not read: it is a picture, no video"
+
+
+def test_the_init_part_of_a_stream_is_refused_as_such(tmp_path: Path) -> None:
+    options = ("-movflags", "+frag_keyframe+empty_moov")
+    whole = make_video(tmp_path / "whole.mp4", size=SMALL, options=options).read_bytes()
+    assert "is the init part of a stream" in refusal(written(tmp_path / "init.mp4", whole[: whole.index(b"moof") - 4]))
+
+
+@pytest.mark.parametrize(
+    ("suffix", "codec", "options"),
+    [("h264", "libx264", ("-bf", "2")), ("hevc", "libx265", ()), ("m2v", "mpeg2video", ("-bf", "2"))],
+)
+def test_a_raw_stream_is_read_as_evenly_spaced(
+    tmp_path: Path, suffix: str, codec: str, options: tuple[str, ...]
+) -> None:
+    path = make_video(tmp_path / f"video.{suffix}", codec=codec, size=SMALL, options=options)
+    info, numbers, warnings = indexed(path)
+    assert (info.frame_count, float(info.duration), numbers) == (50, 2.0, [0, 12, 25, 37])
+    assert warnings == ("a raw stream has no times: its 50 frames are taken to be evenly spread over 2.0 s",)
 
 
 # --- cut short --------------------------------------------------------------------------------------------------------
@@ -114,7 +154,7 @@ def test_a_file_cut_short_is_indexed_to_where_it_ends(tmp_path: Path, suffix: st
 def test_an_mp4_whose_pictures_are_all_cut_off_is_refused(tmp_path: Path) -> None:
     whole = make_video(tmp_path / "whole.mp4", size=SMALL, options=["-movflags", "+faststart"]).read_bytes()
     reason = refusal(written(tmp_path / "cut.mp4", whole[: whole.index(b"mdat") + 4]))
-    assert reason == "the file ends before the first of the 2.0 s of pictures that its header claims"
+    assert reason.startswith("the file ends before the first of the 2.0 s of pictures that its header claims")
 
 
 # --- damaged ----------------------------------------------------------------------------------------------------------

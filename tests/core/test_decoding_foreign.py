@@ -11,6 +11,7 @@ from PIL import Image
 
 from tempo_core.decoding import probe, read_segments
 from tempo_core.decoding.child import Child, Deadline
+from tempo_core.decoding.reasons import decoding_reason
 from tempo_core.spec import PAPER, FrameGeometry
 from tests.support.videos import damage_packets, frames_shown, make_video, numbered_picture, retimed, run_ffmpeg
 
@@ -95,3 +96,8 @@ def test_the_length_of_a_last_picture_that_is_damaged_does_not_count(tmp_path: P
     info = probe(path)
     assert (info.frame_count, info.duration) == (7, Fraction(7, 2))
     assert [number for _, number in frames_shown(path, info=info)] == list(range(7))
+
+
+def test_a_kind_that_ffmpeg_lacks_is_named_with_a_way_out() -> None:
+    reason = decoding_reason("Not yet implemented in FFmpeg, patches welcome", "hevc")
+    assert reason.startswith("this ffmpeg lacks a part of hevc; a newer one may have it")
