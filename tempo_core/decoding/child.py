@@ -21,7 +21,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import IO
 
-from tempo_core.decoding.spawn import spawn
+from tempo_core.decoding.scanning import Scan
+from tempo_core.decoding.spawn import Process, spawn
 from tempo_core.errors import DecoderDied, DecodeTimeout
 
 _KEPT_LINES = 20
@@ -40,13 +41,22 @@ class Deadline:
 
 
 class Child:
-    """Runs ``command`` at once. Use as a context manager: leaving it kills and reaps the process group."""
+    """Runs ``command`` at once. Use as a context manager: leaving it kills and reaps the process group.
 
-    def __init__(self, command: Sequence[str], deadline: Deadline, name: str) -> None:
+    ``start``: how a command becomes a process, with a group of its own; a scan is forked instead of spawned.
+    """
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        deadline: Deadline,
+        name: str,
+        start: Callable[[Sequence[str]], Process | Scan] = spawn,
+    ) -> None:
         self._deadline, self._name = deadline, name
         self._waited_s, self._stopped = 0.0, False
         try:
-            self._process = spawn(command)
+            self._process = start(command)
         except OSError as error:
             raise DecoderDied(f"{name} could not be started: {error}") from error
         assert self._process.stdout is not None and self._process.stderr is not None

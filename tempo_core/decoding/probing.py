@@ -6,7 +6,6 @@ import json
 import os
 import re
 import stat
-import sys
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +19,7 @@ from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, cropping, displayed_size, orientation
 from tempo_core.decoding.probe_worker import PACKET_FIELDS
 from tempo_core.decoding.reasons import nothing_reason, open_reason, restarts_reason
+from tempo_core.decoding.scanning import start_scan
 from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import ColorTags, VideoInfo
 from tempo_core.errors import DecoderDied, SourceError, VideoError
@@ -52,8 +52,8 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
     name = os.path.abspath(os.fspath(path))
     size = _checked_size(name)
     deadline_s = max(_LEAST_DEADLINE_S, size / _SLOWEST_BYTES_S)
-    command = [sys.executable, "-P", str(_WORKER), FORMATS, name]
-    with Child(command, Deadline(deadline_s, deadline_s), "the packet scan") as child:
+    command = [str(_WORKER), FORMATS, name]
+    with Child(command, Deadline(deadline_s, deadline_s), "the packet scan", start_scan) as child:
         output = bytearray()
         while chunk := child.read():
             output += chunk

@@ -37,8 +37,8 @@ class _Order:
     As a context manager it hands any error to whoever waits for the future, so that no error ends the starting thread.
     """
 
-    def __init__(self, command: list[str]) -> None:
-        self.command = command
+    def __init__(self, command: list[str], stdin: int) -> None:
+        self.command, self.stdin = command, stdin
         self.started: Future[Process] = Future()
 
     def __enter__(self) -> _Order:
@@ -52,11 +52,14 @@ class _Order:
         return True
 
 
-def spawn(command: Sequence[str]) -> Process:
-    """Runs ``command`` in a session of its own, its output and messages being pipes. OSError where it cannot run."""
+def spawn(command: Sequence[str], stdin: int = subprocess.DEVNULL) -> Process:
+    """Runs ``command`` in a session of its own, its output and messages being pipes. OSError where it cannot run.
+
+    ``stdin``: a descriptor for its standard input, else that is empty.
+    """
     if sys.platform != "linux":
-        return _start(list(command))
-    order = _Order([*_launcher(), *command])
+        return _start(list(command), stdin)
+    order = _Order([*_launcher(), *command], stdin)
     try:
         _orders(os.getpid()).put(order)
         return order.started.result()
@@ -71,9 +74,9 @@ def _end(started: Future[Process]) -> None:
             process.kill()
 
 
-def _start(command: list[str]) -> Process:
+def _start(command: list[str], stdin: int) -> Process:
     return subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+        command, stdin=stdin, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
     )
 
 
@@ -88,7 +91,7 @@ def _orders(pid: int) -> SimpleQueue[_Order]:
 def _serve(orders: SimpleQueue[_Order]) -> None:
     while True:
         with orders.get() as order:
-            order.started.set_result(_start(order.command))
+            order.started.set_result(_start(order.command, order.stdin))
         del order  # or the last process would be kept in memory until the next order
 
 

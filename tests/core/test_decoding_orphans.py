@@ -148,10 +148,10 @@ def test_an_interrupt_while_a_child_is_being_started_ends_the_child(monkeypatch:
             interrupted.set()
             raise KeyboardInterrupt
 
-    def start_late(command: list[str]) -> subprocess.Popen[bytes]:
+    def start_late(command: list[str], stdin: int) -> subprocess.Popen[bytes]:
         while not interrupted.wait(0.05):  # again, where the main thread was not waiting yet
             signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGUSR1)
-        started.append(start(command))
+        started.append(start(command, stdin))
         return started[-1]
 
     monkeypatch.setattr(spawn_module, "_start", start_late)

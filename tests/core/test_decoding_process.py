@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tempo_core.decoding import SegmentReader, VideoInfo, probe, read_segments
+from tempo_core.decoding import SegmentReader, VideoInfo, probe, read_segments, scanning
 from tempo_core.errors import DecoderDied, DecodeTimeout, UsageError, VideoError
 from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry, IndexSpec
 from tests.support.videos import make_video
@@ -27,7 +28,9 @@ EVERY_FRAME = IndexSpec(frames_per_second=10.0, max_frames=None)  # of ``long_vi
 @pytest.fixture(scope="module")
 def long_video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """More frames than a pipe holds, so that ffmpeg lives until it is read to the end."""
-    return make_video(tmp_path_factory.mktemp("long") / "long.mp4", seconds=60, rate="10", size=SMALL)
+    path = make_video(tmp_path_factory.mktemp("long") / "long.mp4", seconds=60, rate="10", size=SMALL)
+    probe(path)  # starts what forks the packet scans of all tests
+    return path
 
 
 @pytest.fixture(autouse=True)
@@ -35,6 +38,8 @@ def nothing_left_behind() -> Iterator[None]:
     """Every test here ends without a child process, alive or dead, and without an open file more."""
     before = open_files()
     yield
+    for key in [key for key in scanning._servers if not key[1].endswith("probe_worker.py")]:
+        scanning._servers.pop(key).stop()  # of a worker that the test made
     gc.collect()
     assert children() == []
     assert open_files() <= before
@@ -45,10 +50,14 @@ def open_files() -> int:
 
 
 def children() -> list[int]:
-    """Child processes of this one's threads, zombies included; without multiprocessing's, which outlive their test."""
+    """Child processes of this one's threads, zombies included; without those that are made to outlive their test."""
     tasks = Path("/proc/self/task").iterdir()
     pids = [pid for task in tasks for pid in text_if_there(task / "children").split()]
-    return [int(pid) for pid in pids if "multiprocessing" not in text_if_there(Path(f"/proc/{pid}/cmdline"))]
+    return [int(pid) for pid in pids if not re.search("multiprocessing|scan_server", command_line(pid))]
+
+
+def command_line(pid: str) -> str:
+    return text_if_there(Path(f"/proc/{pid}/cmdline"))
 
 
 def text_if_there(file: Path) -> str:

@@ -1,0 +1,120 @@
+"""Forks a process for each file to be scanned: ``python scan_server.py WORKER FORMATS``, a socket as standard input.
+
+Starting a Python that imports PyAV takes a hundred times as long as scanning a short clip, and a fork of one a
+millisecond. Each file still has a process of its own, which begins as this one is: nothing of a file is left in it.
+
+A request is a path, with three descriptors beside it: a socket, and the scan's standard output and error. Over the
+socket go the process id, then, once it ended, the exit status (negative for a signal), as native ints. The server ends
+with its caller, and its scans with it. It imports nothing of this package, so that it starts fast.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fractions  # noqa: F401 - what the worker imports is here before the fork
+import json  # noqa: F401
+import os
+import select
+import signal
+import socket
+import struct
+import sys
+import traceback
+from contextlib import suppress
+from pathlib import Path
+from types import CodeType
+
+import av
+import av.logging
+import av.sidedata.sidedata  # noqa: F401
+
+LONGEST_PATH = 1 << 16
+STATUS = struct.Struct("=i")
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
+
+
+def main(worker: str, formats: str) -> None:
+    """Serves requests until the caller closes its end."""
+    code = compile(Path(worker).read_bytes(), worker, "exec")
+    control = socket.socket(fileno=os.dup(0))
+    ended, wake = socket.socketpair()
+    for end in (ended, wake):
+        end.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    running: dict[int, socket.socket] = {}
+    poll = select.poll()
+    poll.register(control, select.POLLIN)
+    poll.register(ended, select.POLLIN)
+    while True:
+        for descriptor, _ in poll.poll():
+            if descriptor == ended.fileno():
+                with suppress(BlockingIOError):
+                    ended.recv(1024)
+                reap(running)
+                continue
+            path, descriptors, *_ = socket.recv_fds(control, LONGEST_PATH, 3)
+            if not path:
+                return
+            pid, status = start(code, [worker, formats, os.fsdecode(path)], descriptors)
+            running[pid] = status
+            report(status, pid)
+
+
+def start(code: CodeType, arguments: list[str], descriptors: list[int]) -> tuple[int, socket.socket]:
+    """(process id, the socket to report to) of a scan; the descriptors are its own from then on."""
+    server = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        scan(code, arguments, descriptors, server)
+    with suppress(OSError):
+        os.setpgid(pid, pid)  # in both, since neither knows which of them comes first
+    for descriptor in descriptors[1:]:
+        os.close(descriptor)
+    return pid, socket.socket(fileno=descriptors[0])
+
+
+def scan(code: CodeType, arguments: list[str], descriptors: list[int], server: int) -> None:
+    """The forked process: becomes the worker, as if it had been started so. Never returns."""
+    status = 1
+    try:
+        os.setpgid(0, 0)
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        die_with(server)
+        for target, descriptor in enumerate((os.open(os.devnull, os.O_RDONLY), *descriptors[1:])):
+            os.dup2(descriptor, target)
+        os.closerange(3, max(descriptors) + 64)
+        sys.argv = arguments
+        exec(code, {"__name__": "__main__", "__file__": arguments[0]})
+        sys.stdout.flush()
+        status = 0
+    except BaseException:  # noqa: BLE001 - as the interpreter does with a script
+        traceback.print_exc()
+    finally:
+        os._exit(status)
+
+
+def die_with(server: int) -> None:
+    """The kernel kills this process when the server ends (Linux; elsewhere the scan goes on to its end)."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != server:
+            os._exit(1)
+
+
+def reap(running: dict[int, socket.socket]) -> None:
+    """Reports the status of each scan that ended."""
+    with suppress(ChildProcessError):
+        while (ended := os.waitpid(-1, os.WNOHANG))[0]:
+            with running.pop(ended[0]) as status:
+                report(status, os.waitstatus_to_exitcode(ended[1]))
+
+
+def report(status: socket.socket, number: int) -> None:
+    with suppress(OSError):  # the caller no longer waits for it
+        status.send(STATUS.pack(number))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:3])
