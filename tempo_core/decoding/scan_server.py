@@ -37,28 +37,30 @@ def main(worker: str, formats: str) -> None:
     """Serves requests until the caller closes its end."""
     code = compile(Path(worker).read_bytes(), worker, "exec")
     control = socket.socket(fileno=os.dup(0))
-    ended, wake = socket.socketpair()
-    for end in (ended, wake):
-        end.setblocking(False)
-    signal.signal(signal.SIGCHLD, lambda *_: None)
-    signal.set_wakeup_fd(wake.fileno(), warn_on_full_buffer=False)
+    ended = signalled()
     running: dict[int, socket.socket] = {}
-    poll = select.poll()
-    poll.register(control, select.POLLIN)
-    poll.register(ended, select.POLLIN)
     while True:
-        for descriptor, _ in poll.poll():
-            if descriptor == ended.fileno():
-                with suppress(BlockingIOError):
-                    ended.recv(1024)
-                reap(running)
-                continue
-            path, descriptors, *_ = socket.recv_fds(control, LONGEST_PATH, 3)
-            if not path:
-                return
-            pid, status = start(code, [worker, formats, os.fsdecode(path)], descriptors)
-            running[pid] = status
-            report(status, pid)
+        ready, _, _ = select.select([control, ended], [], [])
+        if ended in ready:
+            ended.recv(1024)
+            reap(running)
+        if control not in ready:
+            continue
+        path, descriptors, *_ = socket.recv_fds(control, LONGEST_PATH, 3)
+        if not path:
+            return
+        pid, status = start(code, [worker, formats, os.fsdecode(path)], descriptors)
+        running[pid] = status
+        report(status, pid)
+
+
+def signalled() -> socket.socket:
+    """A socket that can be read once a scan has ended."""
+    ended, wake = socket.socketpair()
+    wake.setblocking(False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.set_wakeup_fd(wake.detach(), warn_on_full_buffer=False)
+    return ended
 
 
 def start(code: CodeType, arguments: list[str], descriptors: list[int]) -> tuple[int, socket.socket]:
@@ -89,9 +91,9 @@ def scan(code: CodeType, arguments: list[str], descriptors: list[int], server: i
         exec(code, {"__name__": "__main__", "__file__": arguments[0]})
         sys.stdout.flush()
         status = 0
-    except BaseException:  # noqa: BLE001 - as the interpreter does with a script
-        traceback.print_exc()
-    finally:
+    finally:  # as the interpreter ends a script, but never back in the server
+        if status:
+            traceback.print_exc()
         os._exit(status)
 
 

@@ -69,13 +69,7 @@ class _Server:
         pid: int | None = None
         try:
             with self._lock:
-                try:
-                    with theirs, suppress(OSError):
-                        names = [theirs.fileno(), to_output, to_messages]
-                        socket.send_fds(self._control, [os.fsencode(path)], names)
-                finally:
-                    os.close(to_output)
-                    os.close(to_messages)
+                self._send(path, [theirs.detach(), to_output, to_messages])
                 pid = _received(status, _START_DEADLINE_S)
         except BaseException:  # an interrupt while waiting: nobody would end the scan
             self.stop()
@@ -85,6 +79,15 @@ class _Server:
                 for stream in (status, *streams):
                     stream.close()
         return None if pid is None else Scan(pid, status, *streams)
+
+    def _send(self, path: str, descriptors: Sequence[int]) -> None:
+        """Hands the descriptors over, which are closed here, so that their ends are seen at the other side."""
+        try:
+            with suppress(OSError):  # it is dead, which reading from the socket shows
+                socket.send_fds(self._control, [os.fsencode(path)], descriptors)
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
 
     def stop(self) -> str:
         """Kill it, and its scans with it. The last line that it left; harmless at any time."""
