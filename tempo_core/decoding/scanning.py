@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO
 
 from tempo_core.decoding.spawn import spawn
-from tempo_core.errors import DecodeTimeout, VideoError
+from tempo_core.errors import DecoderDied, DecodeTimeout
 
 _SERVER = Path(__file__).with_name("scan_server.py")
 _START_DEADLINE_S = 120.0  # a machine under load, whose disk PyAV comes from for the first time
@@ -104,7 +104,7 @@ _lock = threading.Lock()
 
 
 def start_scan(command: Sequence[str]) -> Scan:
-    """The running scan of the command WORKER FORMATS PATH; VideoError with the reason where it cannot be started."""
+    """The running scan of the command WORKER FORMATS PATH; DecoderDied with the reason where it cannot be started."""
     worker, formats, path = command
     key = os.getpid(), worker, formats  # a fork has a server of its own
     reason = ""
@@ -118,7 +118,7 @@ def start_scan(command: Sequence[str]) -> Scan:
             if _servers.get(key) is server:
                 del _servers[key]
         reason = server.stop()
-    raise VideoError(f"the file's packets cannot be read: {reason or 'the packet scan does not start'}")
+    raise DecoderDied(f"the packet scan does not start: {reason or 'no reason given'}")
 
 
 def _received(status: socket.socket, timeout_s: float) -> int | None:
