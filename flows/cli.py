@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import TextIOWrapper
 from types import FrameType
 from typing import Annotated, Any
@@ -14,18 +16,29 @@ from typer.core import TyperGroup
 from flows.environment import prepare
 from flows.terminal.commands import ask, demo, doctor, index, library, schedule
 from flows.terminal.output import print_error
+from flows.text import unbroken
 from tempo_core.errors import TempoError, UsageError
 
 EXIT_FAILED, EXIT_USAGE, EXIT_INTERRUPTED = 1, 2, 130
 
 
+# The base of what typer prints by itself: it has a copy of click of its own in some releases.
+_ArgumentError: Any = typer.BadParameter.__base__
+
+
 class TempoGroup(TyperGroup):
     """A user's mistake is one line on standard error, never a traceback."""
+
+    def make_context(self, *args: Any, **extra: Any) -> Any:
+        """Read the arguments; what typer prints of wrong ones is made harmless, as they may be names of files."""
+        with _harmless_usage_errors():
+            return super().make_context(*args, **extra)
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; errors of the program's own tree, and of the system, become exit codes."""
         try:
-            return super().invoke(ctx)
+            with _harmless_usage_errors():
+                return super().invoke(ctx)
         except TempoError as error:
             print_error(str(error))
             raise typer.Exit(EXIT_USAGE if isinstance(error, UsageError) else EXIT_FAILED) from None
@@ -39,6 +52,15 @@ class TempoGroup(TyperGroup):
             kept = "; what was finished is kept" if ctx.invoked_subcommand == "index" else ""
             print_error(f"interrupted{kept}")
             raise typer.Exit(EXIT_INTERRUPTED) from None
+
+
+@contextmanager
+def _harmless_usage_errors() -> Iterator[None]:
+    try:
+        yield
+    except _ArgumentError as error:
+        error.message = unbroken(error.message)
+        raise
 
 
 app = typer.Typer(

@@ -7,6 +7,9 @@ import logging
 import os
 import sys
 import warnings
+from typing import Any
+
+from flows.text import clean, unbroken
 
 # Defaults: a variable that is set already keeps its value.
 QUIET = {
@@ -30,9 +33,21 @@ def report_nothing() -> None:
         os.environ.setdefault(name, value)
 
 
+class _HarmlessFormatter(logging.Formatter):
+    """A message is one line, and nothing in it steers a terminal: it may hold the name of a file."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802 - the base class looks for this name
+        return unbroken(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: N802
+        return clean(super().formatException(ei))
+
+
 def prepare() -> None:
     """Set the environment's defaults and send logs and warnings to standard error."""
     report_nothing()
-    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(_HarmlessFormatter("%(levelname)s %(name)s: %(message)s"))
+    logging.basicConfig(handlers=[handler], level=logging.WARNING)
     if not sys.warnoptions:
         warnings.simplefilter("ignore")  # a dependency's deprecations do not concern the user

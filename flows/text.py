@@ -97,8 +97,13 @@ def strip(values: Sequence[float], width: int, glyphs: Glyphs) -> str:
 
 
 def clean(text: str) -> str:
-    """``text`` with each control and direction character, which could steer a terminal, replaced."""
+    """``text`` with each control, line and direction character, which could steer a terminal, replaced."""
     return "".join(character if _harmless(character) else "\N{REPLACEMENT CHARACTER}" for character in text)
+
+
+def unbroken(text: str) -> str:
+    """``clean(text)`` with a blank for each line's end, so that no name in it looks like a line of its own."""
+    return clean(text).replace("\n", " ")
 
 
 def one_line(text: str) -> str:
@@ -125,5 +130,5 @@ def _harmless(character: str) -> bool:
         return True
     return (
         unicodedata.category(character) not in {"Cc", "Cs"}
-        and character not in "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
+        and character not in "\u2028\u2029\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"
     )

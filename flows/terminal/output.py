@@ -8,13 +8,12 @@ from collections.abc import Mapping
 
 from rich.console import Console
 
-from flows.text import Glyphs, clean, glyphs_for
+from flows.text import Glyphs, clean, glyphs_for, unbroken
 
 
 def print_json(value: Mapping[str, object]) -> None:
-    """One JSON object on one line, at once; with escapes where the stream cannot hold every character."""
-    escaped = not sys.stdout.encoding.lower().startswith("utf")
-    sys.stdout.write(json.dumps(value, ensure_ascii=escaped, allow_nan=False) + "\n")
+    """One JSON object on one line of ASCII, at once: a name in it can neither steer a terminal nor break a stream."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 
@@ -60,4 +59,4 @@ def notice(text: str) -> None:
 
 def print_error(text: str) -> None:
     """Print why a command ends, on standard error: the one place for it, since a name in it may be anything."""
-    error_page().line(f"tempo: {text}")
+    error_page().line(f"tempo: {unbroken(text)}")
