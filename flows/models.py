@@ -17,7 +17,7 @@ from tempo_core.local_paths import local_path
 if TYPE_CHECKING:
     from storage import Library
     from tempo_core import Checkpoint
-    from tempo_core.checkpoint import ModelIdentity
+    from tempo_core.model_identity import ModelIdentity
 
 LICENCE_NOTE = "The published Tempo-6B weights are licensed for non-commercial research only."
 MODEL_HELP = (
@@ -63,7 +63,7 @@ def open_model(model: str, may_fetch: bool = False) -> Checkpoint:
 
 def identify_model(model: str, may_fetch: bool = False) -> ModelIdentity:
     """What identifies the checkpoint that ``open_model`` would load, without loading it."""
-    from tempo_core.checkpoint import identify_checkpoint
+    from tempo_core.model_identity import identify_checkpoint
 
     if model != EMBEDDED_ID:
         with _asked_for(model):

@@ -17,7 +17,7 @@ Status = Literal["indexed", "unchanged", "duplicate", "failed", "failed-before",
 TRIED_AGAIN = " (not the file's fault: later runs try it again)"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class IndexResult:
     """One video of a run. ``reason`` says why it is not indexed; ``seconds`` is what this run spent on it.
 

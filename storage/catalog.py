@@ -115,7 +115,7 @@ class Catalog:
     def _newest(self) -> _Commit:
         version = self.tables.version(CATALOG)
         if version is None or version != self._seen.version:
-            records = self._checked(self.tables.rows(CATALOG))
+            records = self._checked(self.tables.each_row(CATALOG))
             self._seen = _Commit(version, records)  # its version was asked first: never taken for newer than it is
         return self._seen
 

@@ -1,4 +1,7 @@
-"""What a library keeps, as values. Times are seconds from the first frame, sizes are bytes, paths are relative."""
+"""What a library keeps, as values. Times are seconds from the first frame, sizes are bytes, paths are relative.
+
+Those of which a run holds one for each of a hundred thousand videos have slots.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from tempo_core.spec import IndexSpec
 FeatureArray = npt.NDArray[np.float32]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Source:
     """Where a video came from. ``modified`` is the mtime in nanoseconds, or an S3 ETag; size and it tell a change."""
 
@@ -24,7 +27,7 @@ class Source:
     modified: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoFacts:
     """What was learned of a video while it was indexed. ``start_s``: what a player adds to a time counted from 0."""
 
@@ -37,7 +40,7 @@ class VideoFacts:
     warnings: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Part:
     """One part file: its path inside the library, the SHA-256 of its bytes (hex) and their number."""
 
@@ -89,7 +92,7 @@ class SegmentRecord:
         return self.span.tag_time_s
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class VideoRecord:
     """One row of the catalog: one source under one model. Copies of a content share ``video_id`` and generation."""
 
@@ -137,7 +140,7 @@ class SegmentHit:
     score: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FailureRecord:
     """A source that could not be indexed under a model: skipped until it changes or a retry is asked for.
 

@@ -6,6 +6,8 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, fields
+from functools import lru_cache
+from sys import intern
 from typing import Any
 
 import pyarrow as pa
@@ -149,7 +151,7 @@ def video_record(row: Row) -> VideoRecord:
         source=_source(row),
         video_id=row["video_id"],
         generation=row["generation"],
-        fingerprints=Fingerprints(row["frames_fingerprint"], row["states_fingerprint"], row["features_fingerprint"]),
+        fingerprints=_chain(row["frames_fingerprint"], row["states_fingerprint"], row["features_fingerprint"]),
         facts=_facts(row),
         frames_part=_part("frames", row),
         states_part=_part("states", row),
@@ -249,6 +251,11 @@ def _facts(row: Row) -> VideoFacts:
         width=row["width"],
         height=row["height"],
         warnings=tuple(row["warnings"]),
-        model_id=row["model_id"],
+        model_id=intern(row["model_id"]),
         spec=parsed_spec(row),
     )
+
+
+@lru_cache(maxsize=64)
+def _chain(frames: str, states: str, features: str) -> Fingerprints:
+    return Fingerprints(frames, states, features)

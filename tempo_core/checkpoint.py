@@ -1,4 +1,4 @@
-"""Loading a Tempo checkpoint of the published layout, and what identifies it.
+"""Loading a Tempo checkpoint of the published layout.
 
 <checkpoint>/config.json                      the answering LLM (Qwen3 fields) and the names of its parts
 model.* , lm_head.*                           the LLM
@@ -24,59 +24,24 @@ from transformers import Qwen2Tokenizer, Qwen3Config
 from tempo_core import modules
 from tempo_core.answerer import Answerer
 from tempo_core.checkpoint_config import (
-    absent_below,
-    base_name,
     context_tokens,
     first_line,
-    frame_geometry,
     llm_config,
     min_tokens,
     svlm_config,
 )
 from tempo_core.compressor import Compressor
 from tempo_core.errors import CheckpointError, NotFinite, UsageError
-from tempo_core.fingerprints import Fingerprints, fingerprints
+from tempo_core.model_identity import TEXT, TOWER, VISION, ModelIdentity, find_folders, identity_of
 from tempo_core.pixels import patchify
-from tempo_core.prompts import LLM_SYSTEM, SEGMENT_SUMMARY, SVLM_SYSTEM, PromptEncoder
-from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
-from tempo_core.user_cache import recall, remember
-from tempo_core.values import SegmentPixels, row_bytes
-from tempo_core.weights import WeightFiles, find_folder, read_config, torch_dtype
+from tempo_core.prompts import LLM_SYSTEM, PromptEncoder
+from tempo_core.values import SegmentPixels
+from tempo_core.weights import WeightFiles, torch_dtype
 
-_TOWER = "model.vision_tower_aux_list.0."
-_VISION, _TEXT = _TOWER + "vlm.model.visual.", _TOWER + "vlm.model.language_model."
-_MEMORY_TOKENS = _TOWER + "compression_tokens"
+_MEMORY_TOKENS = TOWER + "compression_tokens"
 _PROJECTOR = "model.mm_projector."
-_HASHES = "weight-hashes.json"
 _CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
 _SVLM_TOKENS = (*_CHAT_TOKENS, "<|vision_start|>", "<|vision_end|>", "<|video_pad|>", "Yes", "No")
-
-
-@dataclass(frozen=True)
-class ModelIdentity:
-    """What identifies a Tempo model without loading it. ``id`` is the name that the caller gave.
-
-    ``absent_below``: a best relevance score below it means that the videos do not show what is asked about (None: the
-    model was not calibrated for it).
-    ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
-    """
-
-    id: str
-    geometry: FrameGeometry
-    vision_sha256: str
-    text_sha256: str
-    state_levels: int
-    state_hidden: int
-    absent_below: float | None
-
-    def fingerprints(self, spec: IndexSpec) -> Fingerprints:
-        """The fingerprints of what this model computes under ``spec``."""
-        suffix = SVLM_SYSTEM + SEGMENT_SUMMARY
-        return fingerprints(spec, self.geometry, self.vision_sha256, self.text_sha256, suffix)
-
-    def token_bytes(self, state_dtype: StateDtype) -> int:
-        """Bytes that one visual token takes in a states part."""
-        return self.state_levels * row_bytes(self.state_hidden, state_dtype)
 
 
 @dataclass(frozen=True)
@@ -86,17 +51,6 @@ class Checkpoint(ModelIdentity):
     compressor: Compressor
     answerer: Answerer
     min_tokens: int
-
-
-def identify_checkpoint(
-    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None = None, may_fetch: bool = True
-) -> ModelIdentity:
-    """What ``load_checkpoint`` would give, less the model: its files are hashed (once), no module is built.
-
-    CheckpointError where config or weights cannot be read.
-    """
-    folder, config, base_folder = _folders(path_or_hub_id, base, may_fetch)
-    return _identity(str(path_or_hub_id), WeightFiles(folder), config, svlm_config(base_folder))
 
 
 def load_checkpoint(
@@ -112,7 +66,7 @@ def load_checkpoint(
     tensor, file or config key; NotFetched where it or its base would have to come from the hub and not ``may_fetch``.
     Only safetensors are read and no code of the checkpoint is run.
     """
-    folder, config, base_folder = _folders(path_or_hub_id, base, may_fetch)
+    folder, config, base_folder = find_folders(path_or_hub_id, base, may_fetch)
     weights, target = WeightFiles(folder), (torch_dtype(dtype), _device(device))
     svlm, llm = svlm_config(base_folder), llm_config(config, folder)
     _refuse_unknown(weights, llm)
@@ -120,32 +74,9 @@ def load_checkpoint(
     _require_finite(compressor, folder)
     projector = _projector(weights, config, (svlm.text_config.hidden_size, llm.hidden_size), *target)
     answerer = _load_answerer(weights, llm, projector, context_tokens(config, llm, folder), *target)
-    identity = _identity(str(path_or_hub_id), weights, config, svlm)
+    identity = identity_of(str(path_or_hub_id), weights, config, base_folder)
     kept = min(min_tokens(config, folder), compressor.max_memory_tokens)
     return Checkpoint(**vars(identity), compressor=compressor, answerer=answerer, min_tokens=kept)
-
-
-def _folders(
-    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None, may_fetch: bool
-) -> tuple[Path, dict[str, Any], Path]:
-    """The checkpoint's folder and config, and the folder of its base."""
-    folder = find_folder(path_or_hub_id, may_fetch=may_fetch)
-    config = read_config(folder)
-    name, beside = (base, None) if base is not None else (base_name(config, folder), folder)
-    return folder, config, find_folder(name, beside, may_fetch)
-
-
-def _identity(name: str, weights: WeightFiles, config: dict[str, Any], svlm: Any) -> ModelIdentity:
-    vision, text = _weight_hashes(weights)
-    return ModelIdentity(
-        id=name,
-        geometry=frame_geometry(config, weights.folder),
-        vision_sha256=vision,
-        text_sha256=text,
-        state_levels=1 + len(svlm.vision_config.deepstack_visual_indexes),
-        state_hidden=svlm.vision_config.out_hidden_size,
-        absent_below=absent_below(config, weights.folder),
-    )
 
 
 def _device(name: str) -> torch.device:
@@ -160,7 +91,7 @@ def _device(name: str) -> torch.device:
 def _refuse_unknown(weights: WeightFiles, config: Qwen3Config) -> None:
     """Tensors outside the layout are an error: a silent leftover is how a wrong checkpoint goes unnoticed."""
     llm = modules.language_model(config)
-    svlm_prefixes = (_VISION, _TEXT, _PROJECTOR)
+    svlm_prefixes = (VISION, TEXT, _PROJECTOR)
     known = {name for name, _ in llm.named_parameters()} | {_MEMORY_TOKENS, "lm_head.weight"}
     for name in weights.names():
         if name not in known and not name.startswith(svlm_prefixes):
@@ -171,8 +102,8 @@ def _load_compressor(
     weights: WeightFiles, config: Any, base: Path, dtype: torch.dtype, device: torch.device
 ) -> Compressor:
     vision, text = modules.vision_tower(config.vision_config), modules.text_model(config.text_config)
-    modules.fill(vision, weights, _VISION, dtype, device)
-    modules.fill(text, weights, _TEXT, dtype, device)
+    modules.fill(vision, weights, VISION, dtype, device)
+    modules.fill(text, weights, TEXT, dtype, device)
     memory = _memory_tokens(weights, config.text_config.hidden_size)
     prompts = _prompts(base, _SVLM_TOKENS)
     direction = _relevance_direction(base, config, prompts).to(device)
@@ -271,14 +202,3 @@ def _projector(
         raise CheckpointError(f"{weights.folder / 'config.json'}: {error}") from error
     modules.fill(projector, weights, _PROJECTOR, dtype, device)
     return projector
-
-
-def _weight_hashes(weights: WeightFiles) -> tuple[str, str]:
-    """(vision, text) weights' SHA-256, remembered by the files' sizes and times: 4 GB take seconds to hash."""
-    key = f"{weights.folder.resolve()}|{weights.stamp()}"
-    match recall(_HASHES, key):
-        case [str(vision), str(text)]:
-            return vision, text
-    hashes = (weights.sha256(_VISION), weights.sha256(_TEXT))
-    remember(_HASHES, key, hashes)
-    return hashes

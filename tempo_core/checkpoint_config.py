@@ -8,16 +8,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
-
-from huggingface_hub.errors import StrictDataclassError
-from transformers import Qwen3Config, Qwen3VLConfig
+from typing import TYPE_CHECKING, Any
 
 from tempo_core.allocation import MIN_TOKENS
 from tempo_core.errors import CheckpointError
 from tempo_core.pixels import MERGE, PAIR, PATCH
 from tempo_core.spec import FrameGeometry
 from tempo_core.weights import read_config
+
+if TYPE_CHECKING:
+    from transformers import Qwen3Config
 
 
 def base_name(config: dict[str, Any], folder: Path) -> str:
@@ -33,6 +33,8 @@ def base_name(config: dict[str, Any], folder: Path) -> str:
 
 def svlm_config(base: Path) -> Any:
     """The base's Qwen3VLConfig."""
+    from transformers import Qwen3VLConfig
+
     config = read_config(base)
     if config.get("model_type") != "qwen3_vl":
         raise CheckpointError(
@@ -49,6 +51,8 @@ def svlm_config(base: Path) -> Any:
 
 def llm_config(config: dict[str, Any], folder: Path) -> Qwen3Config:
     """The answering LLM's shape; the rest of the config is attributes to it."""
+    from transformers import Qwen3Config
+
     own = {key: value for key, value in config.items() if key not in {"model_type", "architectures", "dtype"}}
     parsed: Qwen3Config = _parsed(Qwen3Config, own, folder)
     return parsed
@@ -100,6 +104,8 @@ def context_tokens(config: dict[str, Any], llm: Qwen3Config, folder: Path) -> in
 
 
 def _parsed(kind: Callable[..., Any], values: dict[str, Any], folder: Path) -> Any:
+    from huggingface_hub.errors import StrictDataclassError
+
     try:
         return kind(**values)
     except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:

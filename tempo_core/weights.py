@@ -7,23 +7,27 @@ import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
-import torch
 from safetensors import SafetensorError, safe_open
 
 from tempo_core.errors import CheckpointError, NotFetched
 
+if TYPE_CHECKING:
+    import torch
+
 # Weights and texts only: never pickles, never code.
 _HUB_PATTERNS = ["*.safetensors", "*.json", "*.txt", "*.jinja"]
-_TORCH_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def torch_dtype(name: str) -> torch.dtype:
     """``float32`` or ``bfloat16``; CheckpointError for anything else."""
+    import torch
+
     try:
-        return _TORCH_DTYPES[name]
+        return {"float32": torch.float32, "bfloat16": torch.bfloat16}[name]
     except KeyError:
         raise CheckpointError(f"dtype {name!r} is not supported; choose float32 or bfloat16") from None
 
@@ -101,6 +105,8 @@ class WeightFiles:
 
     def sha256(self, prefix: str) -> str:
         """Identity of the tensors under ``prefix``: names, types, shapes and bytes, however they are sharded."""
+        import torch
+
         digest = hashlib.sha256()
         for name in self.names(prefix):
             ((_, tensor),) = self.tensors([name])
@@ -124,7 +130,7 @@ class WeightFiles:
                 f"{self.folder}: neither model.safetensors nor model.safetensors.index.json; "
                 "only safetensors weights are read"
             )
-        with _open(single) as file:
+        with _open(single, "np") as file:
             return dict.fromkeys(file.keys(), single.name)
 
     def _sharded(self, index: Path) -> dict[str, str]:
@@ -146,8 +152,9 @@ class WeightFiles:
                 yield name, file.get_tensor(name)
 
 
-def _open(path: Path) -> safe_open:
+def _open(path: Path, framework: str = "pt") -> safe_open:
+    """``np`` gives names without loading torch."""
     try:
-        return safe_open(path, framework="pt", device="cpu")
+        return safe_open(path, framework=framework, device="cpu")
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file ({error})") from error

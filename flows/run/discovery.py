@@ -111,12 +111,15 @@ def expect_something(discovered: Discovered, library: Library | None, names: Seq
 
     It is no error if the library has videos from there (they are gone, which is a result), or if a list is empty.
     """
+    empty = [source_set for source_set in discovered.source_sets if source_set.empty_reason is not None]
+    is_empty = not discovered.sources and not discovered.unsettled
+    if not empty and not is_empty:
+        return  # without reading the catalog
     uris = [record.uri for record in library.videos(ALL_MODELS)] if library is not None else []
     keys = set(map(comparison_key, uris))
-    for source_set in (source_set for source_set in discovered.source_sets if source_set.empty_reason is not None):
+    for source_set in empty:
         if source_set.named not in keys and all(source_set.relative_path(key) is None for key in keys):
             raise SourceError(str(source_set.empty_reason))
-    is_empty = not discovered.sources and not discovered.unsettled
     if discovered.source_sets and is_empty and not any(map(discovered.covers, uris)):
         if any(source_set.videos for source_set in discovered.source_sets):
             raise SourceError(f"{', '.join(names)}: --include and --exclude leave none of the videos there")

@@ -104,7 +104,9 @@ class Dispatch:
             self._abandon()
             raise
         self.beat(last=True)
-        self.settler.end([*pending, *plan.waiting])
+        self.settler.leave([*pending, *plan.waiting])
+        if plan.tasks:
+            self.settler.compact()
 
     def _run(self) -> Iterator[IndexResult]:
         while True:

@@ -25,7 +25,7 @@ from tempo_core.values import SegmentPixels
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint
-    from tempo_core.checkpoint import ModelIdentity
+    from tempo_core.model_identity import ModelIdentity
 
 MOST_PROBES, MOST_PROBED_BYTES = 8, 4 * 10**9
 PIXELS_PER_CORE_S = 4.2e8  # H.264 by ffmpeg: 5 minutes of 1080p25 in 18.4 s on two cores

@@ -12,13 +12,14 @@ promote   the model becomes the library's default once it has every video that t
 from __future__ import annotations
 
 import time
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flows.models import choose_model, identify_model, load_model, model_notice, open_model
+from flows.models import choose_model, identify_model, model_notice, open_model
 from flows.reporter import Reporter
 from flows.request import IndexRequest
 from flows.result import IndexResult, RunReport, summarize
@@ -39,7 +40,7 @@ from tempo_core.spec import PAPER, IndexSpec, named_spec
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint
-    from tempo_core.checkpoint import ModelIdentity
+    from tempo_core.model_identity import ModelIdentity
 
 LEASE_WAIT_S = 6 * 3600.0  # another run may take the night
 FEW_VIDEOS = 8  # indexed in this process before Ray has started and a model is loaded once more
@@ -91,11 +92,12 @@ class IndexRun:
         """What ``run`` would do, and what it would take. Nothing is written, no library made, no Ray started."""
         library = self._existing_library()
         discovered = self._discover(library)
-        spec = self._spec(library)
-        checkpoint = load_model(choose_model(self._request.model, library), self._reporter.notice, self._may_fetch)
-        plan = self._make_plan(discovered, library, checkpoint.fingerprints(spec))
-        cost = timed_cost(checkpoint, spec) if plan.tasks else model_cost(checkpoint, spec)
-        return plan, estimate(plan.tasks, spec, checkpoint.geometry, cost)
+        name, spec = choose_model(self._request.model, library), self._spec(library)
+        model = identify_model(name, self._may_fetch)
+        self._notice_model(name)
+        plan = self._make_plan(discovered, library, model.fingerprints(spec))
+        cost = timed_cost(open_model(name, self._may_fetch), spec) if plan.tasks else model_cost(model, spec)
+        return plan, estimate(plan.tasks, spec, model.geometry, cost)
 
     def _notice_if_over(self) -> None:
         """A run that only lists what it would have done surprises less."""
@@ -128,10 +130,15 @@ class IndexRun:
         """Everything that may be wrong with the request is known before the library is made."""
         name, spec = choose_model(self._request.model, existing), self._spec(existing)
         model = self._checkpoint or identify_model(name, self._may_fetch)
-        if self._checkpoint is None and name != self._model and (text := model_notice(name)):
+        if self._checkpoint is None:
+            self._notice_model(name)
+        return _Target(existing or open_library(self._request.library, create=True), model, spec)
+
+    def _notice_model(self, name: str) -> None:
+        """Once, but for another model that the library has by default after a wait."""
+        if name != self._model and (text := model_notice(name)):
             self._reporter.notice(text)
         self._model = name
-        return _Target(existing or open_library(self._request.library, create=True), model, spec)
 
     @property
     def _may_fetch(self) -> bool:
@@ -221,7 +228,11 @@ def wants_ray(ray: str, videos: int) -> bool:
 def _promote(target: _Target, writer: Writer) -> None:
     """Serve this run's model by default once it has every video that the default has, gone or not."""
     library, features = target.library, target.fingerprints.features
-    served = {record.uri for record in library.videos()}
-    indexed = {record.uri for record in library.videos(features)}
-    if indexed and served <= indexed and library.default_fingerprint() != features:
+    served = library.default_fingerprint()
+    if served == features:
+        return
+    sources: dict[str, set[str]] = defaultdict(set)
+    for record in library.videos(ALL_MODELS):
+        sources[record.fingerprints.features].add(record.uri)
+    if features in sources and sources[str(served)] <= sources[features]:
         writer.set_default(features)

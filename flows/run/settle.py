@@ -48,7 +48,10 @@ class Settler:
         """Remove what was staged and will not be committed."""
         self.writer.discard(staged.content)
 
-    def end(self, pending: Sequence[str]) -> None:
-        """Record the ``pending`` URIs, which go first in the next run; compact and index the tables."""
+    def leave(self, pending: Sequence[str]) -> None:
+        """Record the ``pending`` URIs, which go first in the next run."""
         self.writer.set_pending(pending)
+
+    def compact(self) -> None:
+        """Compact and index the tables."""
         self.writer.optimize()

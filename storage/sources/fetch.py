@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from stat import S_ISREG
 
 from storage.records import Source
 from tempo_core.errors import SourceChanged, SourceError
@@ -33,12 +35,12 @@ def stat_source(uri: str) -> Source:
 
         size, modified = stat_object(uri)
         return Source(uri, size, modified)
-    path = local_path(uri)
+    path = uri if uri.startswith("/") else str(local_path(uri))
     with _source_errors(uri):
-        status = path.stat()
-    if not path.is_file():
+        status = os.stat(path)
+    if not S_ISREG(status.st_mode):
         raise SourceError(f"{uri} is no file")
-    return Source(local_uri(path), status.st_size, str(status.st_mtime_ns))
+    return Source(uri if uri == path else local_uri(Path(path)), status.st_size, str(status.st_mtime_ns))
 
 
 @contextmanager

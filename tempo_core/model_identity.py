@@ -1,0 +1,111 @@
+"""What identifies a Tempo checkpoint. Neither torch nor transformers is loaded for one that was identified before."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tempo_core.checkpoint_config import absent_below, base_name, frame_geometry, svlm_config
+from tempo_core.errors import CheckpointError
+from tempo_core.fingerprints import Fingerprints, fingerprints
+from tempo_core.prompts import SEGMENT_SUMMARY, SVLM_SYSTEM
+from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
+from tempo_core.user_cache import recall, remember
+from tempo_core.values import row_bytes
+from tempo_core.weights import WeightFiles, find_folder, read_config
+
+TOWER = "model.vision_tower_aux_list.0."
+VISION, TEXT = TOWER + "vlm.model.visual.", TOWER + "vlm.model.language_model."
+_HASHES, _SHAPES = "weight-hashes.json", "state-shapes.json"
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """What identifies a Tempo model without loading it. ``id`` is the name that the caller gave.
+
+    ``absent_below``: a best relevance score below it means that the videos do not show what is asked about (None: the
+    model was not calibrated for it).
+    ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
+    """
+
+    id: str
+    geometry: FrameGeometry
+    vision_sha256: str
+    text_sha256: str
+    state_levels: int
+    state_hidden: int
+    absent_below: float | None
+
+    def fingerprints(self, spec: IndexSpec) -> Fingerprints:
+        """The fingerprints of what this model computes under ``spec``."""
+        suffix = SVLM_SYSTEM + SEGMENT_SUMMARY
+        return fingerprints(spec, self.geometry, self.vision_sha256, self.text_sha256, suffix)
+
+    def token_bytes(self, state_dtype: StateDtype) -> int:
+        """Bytes that one visual token takes in a states part."""
+        return self.state_levels * row_bytes(self.state_hidden, state_dtype)
+
+
+def identify_checkpoint(
+    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None = None, may_fetch: bool = True
+) -> ModelIdentity:
+    """What ``load_checkpoint`` would give, less the model: its files are hashed (once), no module is built.
+
+    CheckpointError where config or weights cannot be read.
+    """
+    folder, config, base_folder = find_folders(path_or_hub_id, base, may_fetch)
+    return identity_of(str(path_or_hub_id), WeightFiles(folder), config, base_folder)
+
+
+def find_folders(
+    path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None, may_fetch: bool
+) -> tuple[Path, dict[str, Any], Path]:
+    """The checkpoint's folder and config, and the folder of its base."""
+    folder = find_folder(path_or_hub_id, may_fetch=may_fetch)
+    config = read_config(folder)
+    name, beside = (base, None) if base is not None else (base_name(config, folder), folder)
+    return folder, config, find_folder(name, beside, may_fetch)
+
+
+def identity_of(name: str, weights: WeightFiles, config: dict[str, Any], base: Path) -> ModelIdentity:
+    """``config``: the checkpoint's own; ``base``: the folder of the SVLM that it began as."""
+    levels, hidden = _state_shape(base)
+    vision, text = _weight_hashes(weights)
+    return ModelIdentity(
+        id=name,
+        geometry=frame_geometry(config, weights.folder),
+        vision_sha256=vision,
+        text_sha256=text,
+        state_levels=levels,
+        state_hidden=hidden,
+        absent_below=absent_below(config, weights.folder),
+    )
+
+
+def _state_shape(base: Path) -> tuple[int, int]:
+    """(levels, hidden) of the base's states, remembered by its config's size and time (parsing loads transformers)."""
+    try:
+        status = (base / "config.json").stat()
+    except OSError as error:
+        raise CheckpointError(f"{base / 'config.json'}: {error}") from error
+    key = f"{base.resolve()}|{status.st_size}|{status.st_mtime_ns}"
+    match recall(_SHAPES, key):
+        case [int(levels), int(hidden)]:
+            return levels, hidden
+    vision = svlm_config(base).vision_config
+    shape = 1 + len(vision.deepstack_visual_indexes), int(vision.out_hidden_size)
+    remember(_SHAPES, key, shape)
+    return shape
+
+
+def _weight_hashes(weights: WeightFiles) -> tuple[str, str]:
+    """(vision, text) weights' SHA-256, remembered by the files' sizes and times: 4 GB take seconds to hash."""
+    key = f"{weights.folder.resolve()}|{weights.stamp()}"
+    match recall(_HASHES, key):
+        case [str(vision), str(text)]:
+            return vision, text
+    hashes = (weights.sha256(VISION), weights.sha256(TEXT))
+    remember(_HASHES, key, hashes)
+    return hashes
