@@ -115,7 +115,8 @@ class Catalog:
     def _newest(self) -> _Commit:
         version = self.tables.version(CATALOG)
         if version is None or version != self._seen.version:
-            records = self._checked(self.tables.each_row(CATALOG))
+            batches = self.tables.batches(CATALOG)  # as dictionaries, all rows at once would take twice the memory
+            records = self._checked(row for batch in batches for row in batch.to_pylist())
             self._seen = _Commit(version, records)  # its version was asked first: never taken for newer than it is
         return self._seen
 

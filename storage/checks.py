@@ -4,19 +4,30 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 
 import numpy as np
 
 from storage.catalog import Catalog
 from storage.generations import part_generation
 from storage.pending import read_pending
-from storage.records import FailureRecord, LibraryStatus, ModelStatus, Part, Problem, VideoRecord, one_per_content
-from storage.schemas import segments_table
-from storage.segment_states import read_states, segment_records
+from storage.records import (
+    FailureRecord,
+    LibraryStatus,
+    ModelStatus,
+    Part,
+    Problem,
+    SegmentRecord,
+    VideoRecord,
+    one_per_content,
+)
+from storage.schemas import SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
+from storage.segment_states import complete_segments, read_states
 from storage.stores.base import TABLES_FOLDER, Store
 from storage.sweep import last_needed, retired_times, unreferenced_files, unreferenced_rows
-from storage.tables import Tables, quoted
+from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 
@@ -47,8 +58,8 @@ def verify_library(catalog: Catalog, grace_s: float) -> list[Problem]:
     parts = {part.path: (part, record) for record in records for part in (record.frames_part, record.states_part)}
     for part, record in parts.values():
         problems += _check_part(catalog.store, part, record.video_id)
-    for record in one_per_content(records):
-        problems += _check_generation(catalog.store, catalog.tables, record)
+    for fingerprint, videos in _by_model(records).items():
+        problems += _check_generations(catalog, segments_table(fingerprint), videos)
     return problems + _check_copies(records) + _dangling(catalog, grace_s)
 
 
@@ -89,20 +100,56 @@ def _check_part(store: Store, part: Part, video_id: str) -> list[Problem]:
     return [Problem(part.path, f"the part's bytes are not those that were written (SHA-256 differs){way_out}")]
 
 
-def _check_generation(store: Store, tables: Tables, record: VideoRecord) -> list[Problem]:
+def _by_model(records: Sequence[VideoRecord]) -> dict[str, list[VideoRecord]]:
+    """One record of each content, by features fingerprint."""
+    videos: dict[str, list[VideoRecord]] = defaultdict(list)
+    for record in one_per_content(records):
+        videos[record.fingerprints.features].append(record)
+    return videos
+
+
+def _check_generations(catalog: Catalog, table: str, videos: Sequence[VideoRecord]) -> list[Problem]:
+    """The table is read once, however many videos it holds: a query for each took 0.2 s at a million rows."""
+    rows, unusable = _SegmentTable(catalog.tables, table), _unusable_features(catalog.tables, table)
     problems = []
-    try:
-        for segment in segment_records(tables, record):
-            read_states(store, record, [segment], verify=True)
-    except LibraryError as error:
-        problems.append(Problem(record.uri, str(error)))
-    where = f"generation = {quoted(record.generation)}"
-    rows = tables.rows(segments_table(record.fingerprints.features), where, ["index", "vector"])
-    for row in rows:
-        length = float(np.linalg.norm(np.asarray(row["vector"], np.float32)))
-        if not np.isfinite(length) or length == 0:
-            problems.append(Problem(record.uri, f"segment {row['index']} has no usable feature"))
+    for record in videos:
+        try:
+            segments = complete_segments(record, rows.segments(record.generation))
+            for segment in segments:
+                read_states(catalog.store, record, [segment], verify=True)
+        except LibraryError as error:
+            problems.append(Problem(record.uri, str(error)))
+        indices = sorted(unusable.get(record.generation, ()))
+        problems += [Problem(record.uri, f"segment {index} has no usable feature") for index in indices]
     return problems
+
+
+class _SegmentTable:
+    """A segments table without its features, as Arrow columns ordered by generation."""
+
+    def __init__(self, tables: Tables, name: str) -> None:
+        rows = tables.columns(name, SEGMENT_COLUMNS)
+        self._rows = segments_schema(1).empty_table() if rows is None else rows.sort_by("generation")
+        names = self._rows["generation"].to_numpy()
+        changes = np.flatnonzero(names[1:] != names[:-1]) + 1
+        starts = [0, *changes.tolist()] if len(names) else []
+        self._starts = {str(names[start]): (start, end) for start, end in pairwise([*starts, len(names)])}
+
+    def segments(self, generation: str) -> list[SegmentRecord]:
+        """The segments of a generation, in no order; none where it has no rows."""
+        start, end = self._starts.get(generation, (0, 0))
+        return [segment_record(row) for row in self._rows.slice(start, end - start).to_pylist()]
+
+
+def _unusable_features(tables: Tables, name: str) -> dict[str, list[int]]:
+    """By generation, the segments whose feature has no direction."""
+    unusable: dict[str, list[int]] = defaultdict(list)
+    for batch in tables.batches(name, ["generation", "index", "vector"]):
+        vectors = batch["vector"]
+        lengths = np.linalg.norm(vectors.flatten().to_numpy().reshape(len(vectors), -1), axis=1)
+        for row in np.flatnonzero(~np.isfinite(lengths) | (lengths == 0)):
+            unusable[batch["generation"][int(row)].as_py()].append(batch["index"][int(row)].as_py())
+    return unusable
 
 
 def _check_copies(catalog: Sequence[VideoRecord]) -> list[Problem]:

@@ -32,10 +32,11 @@ def segment_records_of(tables: Tables, videos: Sequence[VideoRecord]) -> list[li
     for table, names in generations.items():
         for row in tables.rows(table, one_of("generation", sorted(names)), SEGMENT_COLUMNS):
             segments[row["generation"]].append(segment_record(row))
-    return [_complete(video, segments[video.generation]) for video in videos]
+    return [complete_segments(video, segments[video.generation]) for video in videos]
 
 
-def _complete(video: VideoRecord, unordered: Sequence[SegmentRecord]) -> list[SegmentRecord]:
+def complete_segments(video: VideoRecord, unordered: Sequence[SegmentRecord]) -> list[SegmentRecord]:
+    """In order; LibraryError if they are not all there."""
     segments = sorted(unordered, key=lambda segment: segment.index)
     if [segment.index for segment in segments] != list(range(video.segment_count)):
         raise LibraryError(

@@ -22,6 +22,7 @@ from tempo_core.errors import NoSpace
 DEFAULT_GRACE_S = 3600.0
 READ_S = 60.0  # longer than one read of a table takes
 S3_READ_S = 600.0
+MOST_INDEX_PIECES = 30  # each night adds one; to build the index of a million rows anew takes minutes
 MOST_APPENDS = 500  # fragments of a segments table before it is compacted within a run: it is large, and is indexed
 
 
@@ -62,6 +63,8 @@ def optimize_tables(tables: Tables, keep_s: float, exclusive: bool) -> None:
         with suppress(NoSpace):  # it can wait for room
             if name.startswith(SEGMENTS_PREFIX):
                 build_indexes(tables, name)
+                if tables.index_pieces(name, "vector") > MOST_INDEX_PIECES:
+                    tables.build_vector_index(name, "vector")  # only fragments of one piece are compacted together
             tables.optimize(name, keep_s, delete_unverified=exclusive)
 
 

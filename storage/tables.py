@@ -82,14 +82,14 @@ class Tables:
             query = query.select(list(columns)) if columns else query
             return list(query.limit(None).to_arrow().to_pylist())
 
-    def each_row(self, name: str) -> Iterator[dict[str, Any]]:
-        """All rows one by one; none where there is no such table. A few thousand at a time are dictionaries."""
+    def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows, a few thousand at a time; none where there is no such table."""
         table = self.open(name)
         if table is None:
             return
         with table_errors(self.uri):
-            for batch in table.search().limit(None).to_batches(_ROWS_AT_A_TIME):
-                yield from batch.to_pylist()
+            query = table.search()
+            yield from (query.select(list(columns)) if columns else query).limit(None).to_batches(_ROWS_AT_A_TIME)
 
     def columns(self, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All rows, with ``columns`` or all of them, as Arrow columns; None where there is no such table."""
@@ -194,6 +194,15 @@ class Tables:
         table = self.open(name)
         with table_errors(self.uri):
             return set() if table is None else {column for index in table.list_indices() for column in index.columns}
+
+    def index_pieces(self, name: str, column: str) -> int:
+        """The pieces that a column's index consists of: each ``optimize`` adds one for new rows. 0 without an index."""
+        table = self.open(name)
+        if table is None:
+            return 0
+        with table_errors(self.uri):
+            names = [index.name for index in table.list_indices() if column in index.columns]
+            return sum(table.index_stats(index).num_indices or 0 for index in names)
 
     def build_vector_index(self, name: str, column: str) -> None:
         """An approximate index by cosine: 1 bit a number, re-ranked by the exact vectors when asked."""
