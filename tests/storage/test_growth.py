@@ -88,7 +88,7 @@ def test_a_year_of_nights_leaves_an_index_and_a_table_in_few_pieces(
     monkeypatch.setattr(sweep, "MOST_INDEX_PIECES", 3)
     segments = library.segments(library.videos()[0])
     many = np.random.default_rng(0).normal(size=(300, FEATURES)).astype(np.float32)
-    library.tables.add(SEGMENTS, segment_rows(segments[:1] * len(many), many))
+    library.tables.add(SEGMENTS, segment_rows(segments[:1] * len(many), many, 0.0))
     for night in range(8):
         with library.writer() as writer:
             put(library, writer, f"/night/{night}", 100 + night)
