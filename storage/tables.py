@@ -24,7 +24,8 @@ _REOPEN_AFTER = 100  # commits through one handle: it was measured to grow by 0.
 
 
 class Tables:
-    """One connection. Every read sees the newest commit (LanceDB's default would not look for it).
+    """One connection. Every operation looks for the newest commit once, when it opens the table: asked to do so by
+    itself, LanceDB looks five times for one query, which is a listing of all versions each time.
 
     LanceDB 0.40 does not see an error of the last write of a local data file, so a disk that fills at that moment
     commits a truncated file and the whole table becomes unreadable. Hence, where space is limited, no commit without a
@@ -44,14 +45,17 @@ class Tables:
             return sorted(self._connect().list_tables(limit=10_000).tables)
 
     def open(self, name: str) -> Any | None:
-        """The handle of a table, None where there is none.
+        """The handle of a table as of now, None where there is none; it is not to be kept.
 
         There is none either where only its folder exists: its creation was cut short before its first commit.
         """
         table = self._handles.get(name)  # looked up once: another thread may clear them
-        if table is None and name in self.names():
-            with table_errors(self.uri), suppress(ValueError):  # LanceDB's "was not found"
-                table = self._handles[name] = self._connect().open_table(name)
+        with table_errors(self.uri):
+            if table is not None:
+                table.checkout_latest()
+            else:
+                with suppress(ValueError):  # LanceDB's "was not found"
+                    table = self._handles[name] = self._connect().open_table(name)
         return table
 
     def ensure(self, name: str, schema: pa.Schema | None = None) -> Any:
@@ -243,6 +247,7 @@ class Tables:
             raise NoSpace(f"only {room} bytes are free at {self.uri}: free some, or run `tempo prune`")
         with self._store.commit_lock():
             with table_errors(self.uri):
+                table.checkout_latest()  # others may have committed while the lock was waited for
                 before = table.version
                 yield table
             if room is not None and not _reads_back(table, where):
@@ -259,7 +264,6 @@ class Tables:
                 self.uri,
                 session=lancedb.Session(metadata_cache_size_bytes=METADATA_CACHE_BYTES),
                 storage_options=dict(self._store.table_options) or None,
-                read_consistency_interval=timedelta(0),
             )
         return self._connection
 

@@ -50,3 +50,14 @@ def test_a_source_that_cannot_be_fetched_is_tried_again_next_time(proxy: Proxy, 
     assert indexed(f"s3://{BUCKET}/flaky/", library, code=3) == {"a.mp4": "failed", "b.mp4": "indexed"}
     proxy.faults.clear()
     assert indexed(f"s3://{BUCKET}/flaky/", library) == {"a.mp4": "indexed", "b.mp4": "unchanged"}
+
+
+def test_a_run_with_nothing_new_takes_few_requests(proxy: Proxy, tmp_path: Path) -> None:
+    put(small_video(tmp_path / "a.mp4"), "few/a.mp4")
+    (tmp_path / "broken.mp4").write_bytes(b"no video")
+    put(tmp_path / "broken.mp4", "few/broken.mp4")
+    source, library = f"s3://{BUCKET}/few/", f"s3://{BUCKET}/few-library"
+    assert indexed(source, library, code=3) == {"a.mp4": "indexed", "broken.mp4": "failed"}
+    proxy.requests.clear()
+    assert indexed(source, library) == {"a.mp4": "unchanged", "broken.mp4": "failed-before"}
+    assert len(proxy.requests) <= 25, proxy.requests
