@@ -14,9 +14,10 @@ import pyarrow as pa
 
 from storage import Library, SegmentRecord, Source, VideoFacts, VideoRecord, open_library
 from storage.generations import new_generation
+from storage.records import StagedContent
 from storage.schemas import CATALOG, CATALOG_SCHEMA, segment_rows, segments_table, video_row
 from tempo_core.fingerprints import fingerprints
-from tempo_core.sampling import sample_frames, segment_spans
+from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
 from tempo_core.values import SegmentState
 
@@ -60,19 +61,23 @@ def video_id(number: int) -> str:
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
+def _stage_sample(library: Library, number: int, size: int, spans: Sequence[SegmentSpan]) -> StagedContent:
+    with library.stage(video_id(number), PRINTS) as video:
+        for span in spans:
+            pairs = len(span.pair_times_s)
+            video.add_frames(span.index, [b"jpeg"] * span.count, [0.0] * span.count)
+            rows = np.zeros((1, pairs, 16), np.uint8)
+            video.add_state(SegmentState(rows, "bfloat16", (pairs, 2, 2), span.pair_times_s))
+        video.add_features(_vectors(number, size), spans)
+        return video.finish(_start_s(number))
+
+
 def _write_samples(library: Library, size: int) -> list[tuple[VideoRecord, list[SegmentRecord]]]:
     spans = segment_spans(sample_frames(Fraction(SECONDS), PAPER), PAPER)
     samples = []
     with library.writer() as writer:
         for number in range(SAMPLE):
-            with library.stage(video_id(number), PRINTS) as video:
-                for span in spans:
-                    pairs = len(span.pair_times_s)
-                    video.add_frames(span.index, [b"jpeg"] * span.count, [0.0] * span.count)
-                    rows = np.zeros((1, pairs, 16), np.uint8)
-                    video.add_state(SegmentState(rows, "bfloat16", (pairs, 2, 2), span.pair_times_s))
-                video.add_features(_vectors(number, size), spans)
-                staged = video.finish(_start_s(number))
+            staged = _stage_sample(library, number, size, spans)
             facts = VideoFacts(SECONDS, 640, 360, "made", PAPER, _start_s(number))
             record = writer.commit(staged, Source(uri(number), 1000, "1"), facts)
             samples.append((record, library.segments(record)))

@@ -7,12 +7,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from storage.filters import one_of, quoted
 from storage.manifest import Manifest, read_manifest
 from storage.records import ModelRecord, VideoRecord
 from storage.row_checks import Row
 from storage.schemas import CATALOG, video_record
 from storage.stores.base import Store
-from storage.tables import Tables, one_of, quoted
+from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 

@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from storage.catalog import LOST_CATALOG, Catalog
 from storage.checks import library_status, verify_library
+from storage.filters import quoted
 from storage.frame_part import read_frames
 from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
 from storage.name_resolution import named_videos, select_sources
@@ -29,7 +30,7 @@ from storage.segment_states import read_states, segment_records, segment_records
 from storage.stores import open_store
 from storage.stores.base import TABLES_FOLDER, Store
 from storage.sweep import DEFAULT_GRACE_S
-from storage.tables import Tables, quoted
+from storage.tables import Tables
 from storage.video_writer import VideoWriter
 from storage.writer import Writer
 from tempo_core.errors import CorruptPart

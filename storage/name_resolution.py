@@ -10,9 +10,9 @@ from itertools import takewhile
 from pathlib import PurePosixPath
 
 from storage.catalog import Catalog
+from storage.filters import one_of, quoted
 from storage.records import FailureRecord, VideoRecord, one_per_content
 from storage.sources.fetch import local_uri
-from storage.tables import one_of, quoted
 from tempo_core.errors import UsageError
 from tempo_core.local_paths import local_path
 

@@ -75,6 +75,13 @@ FAILURES_SCHEMA = _schema(
     failed_at=pa.float64(),
 )
 RETIRED_SCHEMA = _schema(key=pa.string(), retired_at=pa.float64())
+KEYED = {CATALOG: CATALOG_SCHEMA, FAILURES: FAILURES_SCHEMA, RETIRED: RETIRED_SCHEMA}
+_KEY_MARK = b"lance-schema:unenforced-primary-key"
+
+
+def declares_key(schema: pa.Schema) -> bool:
+    """Whether a table declares ``key`` as its key."""
+    return any(name.startswith(_KEY_MARK) for name in schema.field(KEY).metadata or {})
 
 
 def segments_schema(size: int) -> pa.Schema:

@@ -8,10 +8,11 @@ from typing import Any
 import numpy as np
 
 from storage.catalog import Catalog
+from storage.filters import one_of
 from storage.records import FeatureArray, SegmentHit, TimeRange, VideoRecord
 from storage.schemas import SEGMENT_COLUMNS, segment_record, segments_table
 from storage.stores.space import table_errors
-from storage.tables import Tables, one_of
+from storage.tables import Tables
 
 INDEX_FROM_ROWS = 100_000  # brute force takes 0.2 s there (1,024 numbers), the index 10 ms
 REFINE_FACTOR = 10  # re-rank ten times the limit by their exact distance: recall 0.99 at a million

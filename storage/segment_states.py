@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
+from storage.filters import one_of
 from storage.records import SegmentRecord, VideoRecord
 from storage.schemas import SEGMENT_COLUMNS, segment_record, segments_table
 from storage.state_part import checksum
 from storage.stores.base import ByteRange, Store
-from storage.tables import Tables, one_of
+from storage.tables import Tables
 from tempo_core.errors import CorruptPart, LibraryError, UsageError
 from tempo_core.host import cpu_count
 from tempo_core.values import ByteArray, SegmentState

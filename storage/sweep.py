@@ -62,10 +62,14 @@ def optimize_tables(tables: Tables, keep_s: float, exclusive: bool) -> None:
     for name in tables.names():
         with suppress(NoSpace):  # it can wait for room
             if name.startswith(SEGMENTS_PREFIX):
-                build_indexes(tables, name)
-                if tables.index_pieces(name, "vector") > MOST_INDEX_PIECES:
-                    tables.build_vector_index(name, "vector")  # only fragments of one piece are compacted together
+                _index_segments(tables, name)
             tables.optimize(name, keep_s, delete_unverified=exclusive)
+
+
+def _index_segments(tables: Tables, name: str) -> None:
+    build_indexes(tables, name)
+    if tables.index_pieces(name, "vector") > MOST_INDEX_PIECES:
+        tables.build_vector_index(name, "vector")  # only fragments of one piece are compacted together
 
 
 def compact_tables(tables: Tables, exclusive: bool) -> None:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from storage.schemas import CATALOG, CATALOG_SCHEMA, FAILURES, FAILURES_SCHEMA, KEY, RETIRED, RETIRED_SCHEMA
+from storage.filters import one_of
+from storage.schemas import KEY, KEYED, declares_key
 from storage.stores.base import Store
 from storage.stores.space import table_errors
 from tempo_core.errors import NoSpace
 
-KEYED = {CATALOG: CATALOG_SCHEMA, FAILURES: FAILURES_SCHEMA, RETIRED: RETIRED_SCHEMA}
-_KEY_MARK = b"lance-schema:unenforced-primary-key"
 _NEVER = timedelta(days=36500)
 RESERVE_BYTES = 4 << 20  # left free by every commit: a row takes a few kilobytes
 METADATA_CACHE_BYTES = 64 << 20  # LanceDB's default of a gigabyte fills with what each commit made of the table
@@ -70,7 +69,7 @@ class Tables:
                     name, schema=KEYED.get(name, schema), exist_ok=True
                 )
             if name in KEYED and name not in self._with_key:
-                if not _has_key(table.schema):
+                if not declares_key(table.schema):
                     table.set_unenforced_primary_key(KEY)
                 self._with_key.add(name)
         return table
@@ -78,31 +77,21 @@ class Tables:
     def rows(self, name: str, where: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Rows as dictionaries; none where there is no such table."""
         table = self.open(name)
-        if table is None:
-            return []
         with table_errors(self.uri):
-            query = table.search()
-            query = query.where(where) if where else query
-            query = query.select(list(columns)) if columns else query
-            return list(query.limit(None).to_arrow().to_pylist())
+            return [] if table is None else list(_query(table, columns, where).to_arrow().to_pylist())
 
     def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows, a few thousand at a time; none where there is no such table."""
         table = self.open(name)
-        if table is None:
-            return
-        with table_errors(self.uri):
-            query = table.search()
-            yield from (query.select(list(columns)) if columns else query).limit(None).to_batches(_ROWS_AT_A_TIME)
+        if table is not None:
+            with table_errors(self.uri):
+                yield from _query(table, columns).to_batches(_ROWS_AT_A_TIME)
 
     def columns(self, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
         """All rows, with ``columns`` or all of them, as Arrow columns; None where there is no such table."""
         table = self.open(name)
-        if table is None:
-            return None
         with table_errors(self.uri):
-            query = table.search()
-            return (query.select(list(columns)) if columns else query).limit(None).to_arrow()
+            return None if table is None else _query(table, columns).to_arrow()
 
     def has(self, name: str, where: str) -> bool:
         """Whether any row fits a filter; the table is read up to the first that does."""
@@ -268,6 +257,13 @@ class Tables:
         return self._connection
 
 
+def _query(table: Any, columns: Sequence[str] | None, where: str | None = None) -> Any:
+    query = table.search()
+    query = query.where(where) if where else query
+    query = query.select(list(columns)) if columns else query
+    return query.limit(None)
+
+
 def _reads_back(table: Any, where: str | None) -> bool:
     """A truncated data file has no footer, so any read of it fails."""
     column = table.schema.names[0]
@@ -279,18 +275,3 @@ def _reads_back(table: Any, where: str | None) -> bool:
     except (OSError, RuntimeError):
         return False
     return True
-
-
-def one_of(column: str, values: Iterable[str]) -> str:
-    """The filter ``column IN (...)``, quoted."""
-    return f"{column} IN ({', '.join(quoted(value) for value in values)})"
-
-
-def quoted(value: str) -> str:
-    """A string as an SQL literal."""
-    return "'" + value.replace("'", "''") + "'"
-
-
-def _has_key(schema: pa.Schema) -> bool:
-    metadata = schema.field(KEY).metadata or {}
-    return any(name.startswith(_KEY_MARK) for name in metadata)

@@ -8,6 +8,7 @@ from dataclasses import replace
 from types import TracebackType
 
 from storage.catalog import LOST_CATALOG, Catalog
+from storage.filters import one_of
 from storage.generations import part_generation
 from storage.held_catalog import HeldCatalog
 from storage.manifest import write_manifest
@@ -25,7 +26,6 @@ from storage.schemas import (
 )
 from storage.stores.lease import Lease
 from storage.sweep import DEFAULT_GRACE_S, compact_tables, optimize_tables, sweep
-from storage.tables import one_of
 from tempo_core.errors import LibraryError, UsageError
 from tempo_core.fingerprints import Fingerprints
 

@@ -136,7 +136,7 @@ def test_the_public_names_of_tempo_core_are_these() -> None:
 @pytest.mark.parametrize(
     ("name", "parameters"),
     [
-        ("load_checkpoint", ["path_or_hub_id", "base", "device", "dtype"]),
+        ("load_checkpoint", ["path_or_hub_id", "base", "device", "dtype", "may_fetch"]),
         ("allocate", ["scores", "token_budget", "min_tokens", "max_tokens"]),
         ("SegmentPixels", ["patches", "grid_thw", "pair_times_s"]),
     ],

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 
 from storage import ALL_MODELS, Library, VideoRecord, open_library
+from storage.filters import quoted
 from storage.schemas import segments_table
-from storage.tables import quoted
 
 RELATIVE, ABSOLUTE, OF_A_FEATURE = 2**-7, 2**-9, 1e-2
 OF_A_RUN = {"generation", "state_checksum", "vector"}

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 
 from storage import ALL_MODELS, Library, Source, StagedContent, VideoFacts, VideoRecord, VideoWriter, Writer
+from storage.filters import quoted
 from storage.schemas import CATALOG, FAILURES, segments_table
-from storage.tables import quoted
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans

@@ -15,8 +15,10 @@ from tempfile import TemporaryDirectory
 
 import av
 import numpy as np
+import pytest
 
 from tempo_core.decoding import VideoInfo, find_ffmpeg, probe, read_segments
+from tempo_core.errors import VideoError
 from tempo_core.spec import PAPER, FrameGeometry, IndexSpec
 from tempo_core.values import ByteArray
 
@@ -147,3 +149,24 @@ def assert_shows_its_times(path: Path, frame_times_s: Sequence[float], spec: Ind
         assert frame_times_s[number] - ROUNDING_S <= due_s <= following[0] + ROUNDING_S, (index, due_s, number)
         assert abs(claimed_s - frame_times_s[number]) <= ROUNDING_S, (index, claimed_s, number)
     return info
+
+
+def indexed(path: Path) -> tuple[VideoInfo, list[int], tuple[str, ...]]:
+    """What an index would hold: the probe, the frames' numbers, and all warnings."""
+    info = probe(path)
+    reader = read_segments(path, info, PAPER, FrameGeometry())
+    numbers = [frame_number(pixels) for segment in reader for pixels in segment.pixels]
+    assert len(numbers) == info.sampling(PAPER).count
+    return info, numbers, info.warnings + reader.warnings
+
+
+def refusal(path: Path) -> str:
+    """The reason for which the file is refused, by the probe or by the reader."""
+    with pytest.raises(VideoError) as caught:
+        list(read_segments(path, probe(path), PAPER, FrameGeometry()))
+    return str(caught.value)
+
+
+def written(path: Path, content: bytes) -> Path:
+    path.write_bytes(content)
+    return path
