@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
 
 from storage import migrations
 from storage.migrations import schema_version
 from storage.records import ModelRecord
+from storage.row_checks import parsed_model
 from storage.stores.base import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, LibraryOutdated, SchemaError, UsageError
-from tempo_core.fingerprints import Fingerprints
-from tempo_core.spec import IndexSpec
 
 CREATE_WAIT_S = 30.0
 
@@ -37,13 +34,13 @@ def read_manifest(store: Store) -> Manifest:
     """The library's manifest; LibraryNotFound where there is none, SchemaError where it is not valid."""
     try:
         data = json.loads(store.read_bytes(LIBRARY_FILE))
-        models = tuple(_model(model) for model in data.get("models", ()))  # schemas 1 and 2 had none
+        models = tuple(parsed_model(model) for model in data.get("models", ()))  # schemas 1 and 2 had none
         return Manifest(int(data["schema"]), float(data["created"]), data["default"], models)
     except FileNotFoundError:
         raise LibraryNotFound(
             f"no library at {store.uri}; `tempo index SOURCE --library {store.uri}` makes one"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, UsageError) as error:
         raise SchemaError(f"{store.uri}/{LIBRARY_FILE} is no library manifest: {error!r}") from error
 
 
@@ -87,10 +84,6 @@ def _upgrade(store: Store) -> None:
         migrate(store, tables)
         manifest = replace(read_manifest(store), schema=manifest.schema + 1)
         write_manifest(store, manifest)
-
-
-def _model(data: Mapping[str, Any]) -> ModelRecord:
-    return ModelRecord(Fingerprints(**data["fingerprints"]), data["model_id"], IndexSpec(**data["spec"]))
 
 
 def _refuse_foreign_folder(store: Store) -> None:

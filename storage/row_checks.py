@@ -10,12 +10,14 @@ import json
 import math
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import astuple, fields
 from functools import lru_cache
 from typing import Any, get_args
 
+from storage.records import ModelRecord
 from storage.stores.base import PARTS_FOLDER
 from tempo_core.errors import LibraryError, UsageError
+from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, Decoder, IndexSpec, SamplingRule, StateDtype
 
 Row = Mapping[str, Any]
@@ -73,6 +75,17 @@ def parsed_spec(row: Row) -> IndexSpec:
         raise damaged(row, "spec", str(error)) from error
 
 
+def parsed_model(listed: Mapping[str, Any]) -> ModelRecord:
+    """A model as ``library.json`` lists it; ValueError, KeyError, TypeError or UsageError where it is none."""
+    fingerprints, model_id = Fingerprints(**listed["fingerprints"]), listed["model_id"]
+    for fingerprint in astuple(fingerprints):
+        if _FINGERPRINT.fullmatch(fingerprint) is None:
+            raise ValueError(f"{fingerprint!r} is no fingerprint"[:100])
+    if not isinstance(model_id, str):
+        raise TypeError(f"{model_id!r} is no model's name"[:100])
+    return ModelRecord(fingerprints, model_id, _checked_spec(listed["spec"]))
+
+
 def damaged(row: Row, column: str, reason: str = "") -> LibraryError:
     """The error that names the row by its source and what is wrong in it."""
     value = reason or repr(row[column])
@@ -86,7 +99,10 @@ def damaged(row: Row, column: str, reason: str = "") -> LibraryError:
 def _spec(text: str) -> IndexSpec:
     if len(text) > _LONGEST_SPEC:
         raise ValueError(f"{len(text)} characters")
-    values = json.loads(text)
+    return _checked_spec(json.loads(text))
+
+
+def _checked_spec(values: object) -> IndexSpec:
     if not isinstance(values, dict):
         raise ValueError("it is not a JSON object")
     known = {field.name for field in fields(IndexSpec)}

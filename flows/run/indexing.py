@@ -149,8 +149,8 @@ class IndexRun:
         """The index spec asked for, else that of the library's default videos, else ``paper``."""
         if self._request.spec is not None:
             return named_spec(self._request.spec)
-        record = next(iter(library.videos()), None) if library is not None else None
-        return record.facts.spec if record is not None else PAPER
+        model = library.default_model() if library is not None else None
+        return PAPER if model is None else model.spec
 
     @contextmanager
     def _lease(self, library: Library) -> Iterator[tuple[Writer, bool]]:

@@ -18,7 +18,7 @@ from tempo_core.decoding.graph import Source, tone_maps
 from tempo_core.decoding.passes import Passes
 from tempo_core.decoding.reasons import decoding_reason
 from tempo_core.decoding.video import VideoInfo
-from tempo_core.errors import UsageError, VideoError
+from tempo_core.errors import DecoderDied, UsageError, VideoError
 from tempo_core.geometry import frame_size
 from tempo_core.sampling import Sampling
 from tempo_core.spec import FrameGeometry, IndexSpec
@@ -107,10 +107,15 @@ class SegmentReader:
     def _run(self) -> Generator[SegmentFrames, None, None]:
         due = due_frames(self.info, self.sampling)
         source = Source(self._path, self.info, self.size, self._threads, self.spec.decoder)
-        with Passes(source, self._deadline) as passes:
-            frames = passes.frames(due, evenly=self.sampling.times_s is None)
-            yield from self._segmented(_samples(frames, self.info, due), passes)
-            self.warnings = tuple(self._judge(passes))
+        try:
+            with Passes(source, self._deadline) as passes:
+                frames = passes.frames(due, evenly=self.sampling.times_s is None)
+                yield from self._segmented(_samples(frames, self.info, due), passes)
+                self.warnings = tuple(self._judge(passes))
+        except DecoderDied as error:
+            if self.spec.decoder == "software":
+                raise
+            raise DecoderDied(f"the decoder ended{self._way_out()}: {error}") from error
 
     def _segmented(self, samples: Iterator[_Sample], passes: Passes) -> Iterator[SegmentFrames]:
         total, step, window = self.sampling.count, self.spec.segment_frames, list[_Sample]()

@@ -16,7 +16,7 @@ from flows.cli import app
 from storage import open_library
 from storage.schemas import CATALOG
 from tests.support.storage_harness import put
-from tests.support.tempo_cli import small_video, tempo
+from tests.support.tempo_cli import name_model, small_video, tempo
 
 STEERS = "a\x1b]0;owned\x07b\x9bc\u202ed\u2066e\u2028f"
 LINE = "x\ntempo: everything is fine"
@@ -41,7 +41,7 @@ def line_of_a_list(folder: Path) -> list[object]:
 
 
 def model_id(folder: Path) -> list[object]:
-    open_library(str(folder / "library")).tables.ensure(CATALOG).update(values={"model_id": f"{STEERS}/{STEERS}"})
+    name_model(folder / "library", f"{STEERS}/{STEERS}")
     return ["ask", "What?", "--library", folder / "library"]
 
 

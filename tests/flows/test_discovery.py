@@ -127,7 +127,7 @@ def test_patterns_count_from_the_folder_before_a_wildcard(archive: Path) -> None
 def test_patterns_hold_for_files_that_a_shell_has_named(archive: Path) -> None:
     named = [f"{archive}/a.mp4", f"{archive}/B.MKV"]
     assert below(find_sources(named, exclude=["*.MKV"]), archive) == ["a.mp4"]
-    with pytest.raises(SourceError, match="no video there"):
+    with pytest.raises(SourceError, match="leave none of the videos there"):
         expect_something(find_sources(named, exclude=["*"]), None, named)
 
 

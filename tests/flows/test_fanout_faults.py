@@ -103,9 +103,8 @@ def test_twins_under_way_together_are_decoded_once(night: Night) -> None:
 def test_a_twin_of_one_that_fails_is_tried_by_itself(night: Night) -> None:
     results = [night.lines[name] for name in ("a1.mp4", "a2.mp4")]
     assert sorted(line["status"] for line in results) == ["failed", "indexed"]
-    assert [line["reason"] for line in results if line["reason"]] == [
-        "no frame could be decoded: this decoder is broken"
-    ]
+    (reason,) = (line["reason"] for line in results if line["reason"])
+    assert reason.startswith("no frame could be decoded: this decoder is broken")
     assert night.ffmpeg.count("a") == 2
 
 

@@ -7,9 +7,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 
-from storage import open_library
-from storage.schemas import CATALOG
-from tests.support.tempo_cli import index, small_video, tempo
+from tests.support.tempo_cli import index, name_model, small_video, tempo
 
 ATTACKER = "attacker/model"
 
@@ -17,7 +15,7 @@ ATTACKER = "attacker/model"
 @pytest.fixture
 def library(tmp_path: Path) -> Path:
     index(tmp_path / "library", small_video(tmp_path / "talk.mp4"))
-    open_library(str(tmp_path / "library")).tables.ensure(CATALOG).update(values={"model_id": ATTACKER})
+    name_model(tmp_path / "library", ATTACKER)
     return tmp_path / "library"
 
 

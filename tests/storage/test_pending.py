@@ -87,19 +87,19 @@ def test_it_alone_makes_no_folder_a_foreign_one(library: Library) -> None:
 
 def leave_and_die(uri: str, at: int) -> None:
     """Killed before file operation number ``at`` of remembering something else."""
-    left, real = [at], {"fsync": os.fsync, "replace": Path.replace}
+    left, real = [at], {"fsync": os.fsync, "replace": os.replace}
 
     def counted(name: str) -> object:
-        def operation(*arguments: object) -> object:
+        def operation(*arguments: object, **options: object) -> object:
             if left[0] == 0:
                 os.kill(os.getpid(), signal.SIGKILL)
             left[0] -= 1
-            return real[name](*arguments)  # type: ignore[operator]
+            return real[name](*arguments, **options)  # type: ignore[operator]
 
         return operation
 
     with open_library(uri).writer() as writer:
-        os.fsync, Path.replace = counted("fsync"), counted("replace")  # type: ignore[assignment,method-assign]
+        os.fsync, os.replace = counted("fsync"), counted("replace")  # type: ignore[assignment]
         writer.set_pending(["/other.mp4"])
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from storage import Library, open_library
+from storage import ALL_MODELS, Library, open_library
 from storage.schemas import CATALOG, segments_table
-from tempo_core.errors import CorruptPart, LibraryError
+from tempo_core.errors import CorruptPart, LibraryError, SchemaError
 from tests.support.storage_harness import PRINTS, SPEC, put
 from tests.support.tempo_cli import tempo
 
@@ -77,7 +77,6 @@ def test_a_spec_that_is_none_is_refused(spec: str, library: Library) -> None:
     [
         ("video_id", "../x"),
         ("generation", "no' OR '1'='1"),
-        ("features_fingerprint", "../../outside"),
         ("states_sha256", "x"),
         ("segments", -1),
         ("duration_s", float("inf")),
@@ -86,6 +85,30 @@ def test_a_spec_that_is_none_is_refused(spec: str, library: Library) -> None:
 def test_a_value_that_no_video_has_is_refused(column: str, value: object, library: Library) -> None:
     alter(library, CATALOG, **{column: value})
     assert_refused(library, column)
+
+
+def test_a_row_under_a_model_that_none_is_is_refused_where_all_are_read(library: Library) -> None:
+    alter(library, CATALOG, features_fingerprint="../../outside")
+    assert library.videos() == []
+    with pytest.raises(LibraryError, match=r"row of /a is .*features_fingerprint is not valid"):
+        library.videos(ALL_MODELS)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("model_id", 1),
+        ("fingerprints", {"frames": "../x", "states": "../x", "features": "../x"}),
+        ("spec", {"shell": "rm"}),
+    ],
+)
+def test_a_model_that_the_manifest_lists_is_checked_too(key: str, value: object, library: Library) -> None:
+    path = Path(library.uri, "library.json")
+    manifest = json.loads(path.read_text())
+    manifest["models"][0][key] = value
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(SchemaError, match="is no library manifest"):
+        open_library(library.uri)
 
 
 def test_a_command_prints_one_line_for_it(library: Library) -> None:

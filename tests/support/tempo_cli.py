@@ -18,6 +18,8 @@ from typer.testing import CliRunner
 from flows.cli import app
 from flows.embedded import embedded_folder
 from storage import ALL_MODELS, open_library
+from storage.schemas import CATALOG
+from storage.stores.base import LIBRARY_FILE
 from tempo_core.decoding import find_ffmpeg
 from tests.support import ROOT
 from tests.support.storage_harness import segment_rows
@@ -50,6 +52,15 @@ def tempo(*arguments: object, code: int = 0) -> Said:
     assert said.code == code, f"exit {said.code}, not {code}\n{said.out}\n{said.err}"
     assert "Traceback" not in said.err, said.err
     return said
+
+
+def name_model(library: Path, model_id: str) -> None:
+    """Let the library say that its videos are of another model, as somebody else may have written it."""
+    open_library(str(library)).tables.ensure(CATALOG).update(values={"model_id": model_id})
+    manifest = library / LIBRARY_FILE
+    listed = json.loads(manifest.read_text())
+    listed["models"] = [model | {"model_id": model_id} for model in listed["models"]]
+    manifest.write_text(json.dumps(listed))
 
 
 def start_tempo(*arguments: object, **environment: str) -> subprocess.Popen[str]:
