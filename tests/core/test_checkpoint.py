@@ -25,18 +25,12 @@ from tests.support.altered_checkpoints import (
     Copy,
     Tensors,
     behaviour,
-    copied,
     edit_config,
     edit_index,
     edit_tensors,
     shard,
 )
 from tests.support.golden_cases import BASE, TEMPO, golden_case, golden_checkpoint, golden_prefix, golden_states
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    return copied(tmp_path)
 
 
 @pytest.fixture(scope="module")

@@ -2,18 +2,9 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
-import pytest
-
 from tempo_core import FrameGeometry, load_checkpoint
-from tests.support.altered_checkpoints import Copy, copied, edit_config
+from tests.support.altered_checkpoints import Copy, edit_config
 from tests.support.golden_cases import golden_checkpoint
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    return copied(tmp_path)
 
 
 def test_context_is_what_the_llm_was_trained_for(copy: Copy) -> None:

@@ -23,17 +23,10 @@ from tests.support.altered_checkpoints import (
     Copy,
     Tensors,
     behaviour,
-    copied,
     edit_config,
     edit_tensors,
 )
 from tests.support.golden_cases import golden_checkpoint
-
-
-@pytest.fixture
-def copy(tmp_path: Path) -> Copy:
-    return copied(tmp_path)
-
 
 # --- tensors ---------------------------------------------------------------------------------------------------------
 

@@ -13,18 +13,16 @@ from tests.support.tempo_cli import index, small_video, statuses, tempo
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
+def archive(archive: Path) -> Path:
     """One video and its copy."""
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    shutil.copy(small_video(folder / "talk.mp4", seconds=3), folder / "copy.mp4")
-    return folder
+    shutil.copy(small_video(archive / "talk.mp4", seconds=3), archive / "copy.mp4")
+    return archive
 
 
 @pytest.fixture
-def library(tmp_path: Path, archive: Path) -> Path:
-    index(tmp_path / "library", archive)
-    return tmp_path / "library"
+def library(library: Path, archive: Path) -> Path:
+    index(library, archive)
+    return library
 
 
 def uris(library: Path) -> list[str]:

@@ -19,11 +19,10 @@ SETTLE_S = 10.0
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    folder = tmp_path / "archive"
+def archive(archive: Path) -> Path:
     for name in ("a.mp4", "B.MKV", "cam1/a.mp4", "cam1/raw/c.mp4", "cam2/a.mp4", "cam2/notes.txt"):
-        write(folder / name)
-    return folder
+        write(archive / name)
+    return archive
 
 
 def write(path: Path, age_s: float = LONG_AGO_S) -> Path:

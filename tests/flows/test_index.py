@@ -23,18 +23,6 @@ LINE = {
 }  # fmt: skip
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    return tmp_path / "library"
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    return folder
-
-
 def test_a_new_video_is_indexed_with_its_true_figures(library: Path, archive: Path) -> None:
     small_video(archive / "talk.mp4", seconds=6)
     lines = tempo("index", archive, "--library", library, "--json").json

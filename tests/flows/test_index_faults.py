@@ -9,19 +9,6 @@ import pytest
 from tempo_core.decoding import find_ffmpeg
 from tests.support.tempo_cli import index, small_video, statuses, tempo
 
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    return tmp_path / "library"
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    return folder
-
-
 PASSING_FAULTS = {
     "killed for memory": "kill -KILL $$",
     "replaced": "exit 126",

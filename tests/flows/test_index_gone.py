@@ -4,21 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import pytest
-
 from tests.support.tempo_cli import index, small_video, statuses, tempo
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Path:
-    return tmp_path / "library"
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    return folder
 
 
 def test_a_file_that_is_gone_is_said_and_kept(library: Path, archive: Path) -> None:

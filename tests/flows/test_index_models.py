@@ -12,11 +12,9 @@ from tests.support.tempo_cli import counting_ffmpeg, index, other_model, small_v
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    small_video(folder / "talk.mp4", seconds=6)
-    return folder
+def archive(archive: Path) -> Path:
+    small_video(archive / "talk.mp4", seconds=6)
+    return archive
 
 
 def records(library: Path) -> list[VideoRecord]:

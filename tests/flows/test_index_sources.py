@@ -17,18 +17,12 @@ DEFAULT_SETTLE_S = IndexRequest.model_fields["settle_s"].default
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Path:
-    return tmp_path / "library"
-
-
-@pytest.fixture
-def archive(tmp_path: Path) -> Path:
+def archive(archive: Path) -> Path:
     """Three videos: cam1/a.mp4, cam1/raw/b.mp4, cam2/c.mp4."""
-    folder = tmp_path / "archive"
     for seconds, name in enumerate(("cam1/a.mp4", "cam1/raw/b.mp4", "cam2/c.mp4"), 2):
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        small_video(folder / name, seconds=seconds)
-    return folder
+        (archive / name).parent.mkdir(parents=True, exist_ok=True)
+        small_video(archive / name, seconds=seconds)
+    return archive
 
 
 def age(path: Path, seconds: float) -> Path:

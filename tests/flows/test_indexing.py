@@ -18,11 +18,9 @@ from tests.support.tempo_cli import index, small_video, tempo
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    small_video(folder / "a.mp4")
-    return folder
+def archive(archive: Path) -> Path:
+    small_video(archive / "a.mp4")
+    return archive
 
 
 def indexed(archive: Path, library: Path, reporter: Reporter | None = None) -> dict[str, str]:

@@ -42,15 +42,13 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PrefectServer]:
 
 
 @pytest.fixture
-def archive(tmp_path: Path) -> Path:
+def archive(archive: Path) -> Path:
     """One video, and one file that is none; both are old enough to be complete."""
-    folder = tmp_path / "archive"
-    folder.mkdir()
-    small_video(folder / "a.mp4")
-    (folder / "bad.mp4").write_text("no video")
-    for path in folder.iterdir():
+    small_video(archive / "a.mp4")
+    (archive / "bad.mp4").write_text("no video")
+    for path in archive.iterdir():
         os.utime(path, (time.time() - 7200,) * 2)
-    return folder
+    return archive
 
 
 def held_ffmpeg(folder: Path) -> tuple[str, Path]:

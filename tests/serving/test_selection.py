@@ -11,12 +11,12 @@ import pytest
 from serving.engine import Engine
 from serving.selection import Scope
 from storage import ALL_MODELS, Library, open_library
-from storage.schemas import CATALOG
 from tempo_core.checkpoint import Checkpoint
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, IndexSpec
 from tests.support.golden_cases import golden_checkpoint
 from tests.support.libraries import add_video
+from tests.support.storage_harness import note_catalog_rows
 
 QUESTION = "What color is the square?"
 
@@ -71,17 +71,7 @@ def test_a_video_indexed_twice_is_not_said_to_be_left_out(tmp_path: Path) -> Non
 
 @pytest.fixture
 def catalog_rows(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The URI of each row of the catalog that is read."""
-    read: list[str] = []
-    rows = library.tables.rows
-
-    def noting(table: str, *given: Any) -> Any:
-        answer = rows(table, *given)
-        read.extend(row["uri"] for row in answer if table == CATALOG)
-        return answer
-
-    monkeypatch.setattr(library.tables, "rows", noting)
-    return read
+    return note_catalog_rows(library, monkeypatch)
 
 
 def test_a_question_reads_the_catalog_rows_of_its_hits_only(engine: Engine, catalog_rows: list[str]) -> None:

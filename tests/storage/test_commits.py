@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -16,11 +15,6 @@ from storage.tables import Tables
 from tests.support.storage_harness import PRINTS, index, put, source_of, video_id
 
 SEGMENTS = segments_table(PRINTS.features)
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return open_library(str(tmp_path / "library"), create=True)
 
 
 @pytest.fixture

@@ -10,18 +10,16 @@ import pytest
 
 from storage import Library, open_library
 from tempo_core.errors import LibraryError
-from tests.support.storage_harness import put
+from tests.support.storage_harness import index, put
 
 LAYOUT = ["parts", "tables", "tables/videos.lance", "tables/videos.lance/data"]
 MINE = "what I wrote"
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    opened = open_library(str(tmp_path / "library"), create=True)
-    with opened.writer() as writer:
-        put(opened, writer, "/a", 1)
-    return opened
+def library(library: Library) -> Library:
+    index(library, {"/a": 1})
+    return library
 
 
 @pytest.fixture

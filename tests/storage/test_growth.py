@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from storage import Library, open_library, search, sweep
+from storage import Library, search, sweep
 from storage.schemas import CATALOG, SEGMENTS_PREFIX, segment_rows, segments_table
 from storage.tables import Tables
 from tests.support.storage_harness import FEATURES, PRINTS, facts_of, index, put, source_of, stage, tiny_video
@@ -19,8 +18,7 @@ SEGMENTS = segments_table(PRINTS.features)
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    library = open_library(str(tmp_path / "library"), create=True)
+def library(library: Library) -> Library:
     index(library, {f"/{seed}": seed for seed in range(4)})
     return library
 

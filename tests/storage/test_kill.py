@@ -91,8 +91,7 @@ def uris() -> list[str]:
 
 
 @pytest.fixture
-def library(tmp_path: Path, uris: list[str]) -> Library:
-    library = open_library(str(tmp_path / "library"), create=True)
+def library(library: Library, uris: list[str]) -> Library:
     with library.writer() as writer:
         for seed, uri in enumerate(uris):
             put(library, writer, uri, seed)

@@ -17,11 +17,6 @@ from tests.support.storage_killer import start
 WANTED = {f"/{number}": number // 2 for number in range(8)}
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return open_library(str(tmp_path / "library"), create=True)
-
-
 def hold(uri: str, seconds: float) -> None:
     with open_library(uri).writer():
         Path(uri, "held").touch()

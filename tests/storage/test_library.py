@@ -21,25 +21,14 @@ from tests.support.storage_harness import (
     facts_of,
     fill,
     index,
+    part_files,
     put,
     source_of,
     stage,
     tiny_video,
+    uris,
     video_id,
 )
-
-
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return open_library(str(tmp_path / "library"), create=True)
-
-
-def uris(library: Library, fingerprint: str | None = None) -> list[str]:
-    return [record.uri for record in library.videos(fingerprint)]
-
-
-def parts(library: Library) -> set[str]:
-    return {file.path for file in library.store.files("parts")}
 
 
 def test_a_place_without_a_library_is_told(tmp_path: Path) -> None:
@@ -102,9 +91,9 @@ def test_a_library_can_be_moved(library: Library, tmp_path: Path) -> None:
 
 def test_a_copy_is_a_row_and_nothing_else(library: Library) -> None:
     index(library, {"/a.mp4": 1})
-    before = parts(library)
+    before = part_files(library)
     assert index(library, {"/a.mp4": 1, "/b.mp4": 1}) == {"/a.mp4": "unchanged", "/b.mp4": "duplicate"}
-    assert parts(library) == before
+    assert part_files(library) == before
     first, second = library.videos()
     assert (first.generation, first.video_id) == (second.generation, second.video_id)
 
@@ -154,7 +143,7 @@ def test_what_was_replaced_stays_readable_for_the_grace_period(library: Library)
     assert library.read_states(old, verify=True)
     with library.writer() as writer:
         assert writer.prune(grace_s=0) > 0
-    assert parts(library) == {part.path for one in library.videos() for part in (one.frames_part, one.states_part)}
+    assert part_files(library) == {part.path for one in library.videos() for part in (one.frames_part, one.states_part)}
     with pytest.raises(LibraryError, match="0 of 3 segments"):
         library.segments(old)
 
@@ -220,7 +209,7 @@ def test_counts_must_agree_before_anything_is_published(library: Library) -> Non
         writing.add_features(video.features[:2], video.spans[:2])
         with pytest.raises(ValueError, match="3 states, 2 spans"):
             writing.finish()
-    assert parts(library) == set()
+    assert part_files(library) == set()
 
 
 def test_status_counts_contents_once_and_bytes_by_kind(library: Library) -> None:

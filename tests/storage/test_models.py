@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 
-from storage import ALL_MODELS, Library, open_library
+from storage import ALL_MODELS, Library
 from tempo_core.errors import UsageError
 from tests.support.storage_harness import (
     PRINTS,
     facts_of,
     index,
+    part_files,
     prints_of,
     put,
     source_of,
     stage,
     tiny_video,
+    uris,
     video_id,
 )
 
@@ -24,22 +24,9 @@ OTHER_TEXT = prints_of(text="other")
 OTHER_VISION = prints_of(vision="other")
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return open_library(str(tmp_path / "library"), create=True)
-
-
-def uris(library: Library, fingerprint: str | None = None) -> list[str]:
-    return [record.uri for record in library.videos(fingerprint)]
-
-
-def parts(library: Library) -> set[str]:
-    return {file.path for file in library.store.files("parts")}
-
-
 def test_another_text_model_reuses_frames_and_states(library: Library) -> None:
     index(library, {"/a.mp4": 1})
-    video, before = tiny_video(1), parts(library)
+    video, before = tiny_video(1), part_files(library)
     with library.writer() as writer:
         content = writer.find_content(video.video_id, OTHER_TEXT)
         assert content is not None
@@ -51,7 +38,7 @@ def test_another_text_model_reuses_frames_and_states(library: Library) -> None:
             writing.reuse_states(content.states)
             writing.add_features(video.features * 2, video.spans)
             record = writer.commit(writing.finish(), source_of("/a.mp4", 1), facts_of(video))
-    assert parts(library) == before
+    assert part_files(library) == before
     assert [state.rows.tobytes() for state in library.read_states(record, verify=True)] == [
         state.rows.tobytes() for state in video.states
     ]
@@ -74,9 +61,9 @@ def add_vision_model(library: Library) -> None:
 
 def test_another_vision_model_reuses_the_frames_only(library: Library) -> None:
     index(library, {"/a.mp4": 1})
-    before = parts(library)
+    before = part_files(library)
     add_vision_model(library)
-    (added,) = parts(library) - before
+    (added,) = part_files(library) - before
     assert "/states-" in added
 
 

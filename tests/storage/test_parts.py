@@ -28,11 +28,6 @@ DTYPES: tuple[StateDtype, ...] = ("float32", "bfloat16", "int8")
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return open_library(str(tmp_path / "library"), create=True)
-
-
-@pytest.fixture
 def video(library: Library) -> VideoRecord:
     with library.writer() as writer:
         return put(library, writer, "/talk.mp4", seed=1)

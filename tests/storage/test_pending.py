@@ -16,11 +16,6 @@ from tests.support.storage_killer import start
 LEFT = ["/b.mp4", "s3://bucket/a\nb.mp4", "file:///a%FF.mp4"]
 
 
-@pytest.fixture
-def library(tmp_path: Path) -> Library:
-    return open_library(str(tmp_path / "library"), create=True)
-
-
 def leave(library: Library, uris: list[str]) -> None:
     with library.writer() as writer:
         writer.set_pending(uris)

@@ -13,7 +13,7 @@ import pytest
 from storage import ALL_MODELS, Library, open_library
 from storage.schemas import CATALOG, segments_table
 from tempo_core.errors import CorruptPart, LibraryError, SchemaError
-from tests.support.storage_harness import PRINTS, SPEC, put
+from tests.support.storage_harness import PRINTS, SPEC, index
 from tests.support.tempo_cli import tempo
 
 OTHER_ID = "ab" * 32
@@ -41,11 +41,9 @@ SPECS = {
 
 
 @pytest.fixture
-def library(tmp_path: Path) -> Library:
-    opened = open_library(str(tmp_path / "library"), create=True)
-    with opened.writer() as writer:
-        put(opened, writer, "/a", 1)
-    return opened
+def library(library: Library) -> Library:
+    index(library, {"/a": 1})
+    return library
 
 
 def alter(library: Library, table: str, **columns: object) -> None:

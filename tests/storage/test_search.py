@@ -15,8 +15,7 @@ from lancedb.query import LanceVectorQueryBuilder
 from storage import Library, TimeRange, VideoRecord, open_library, search
 from storage.catalog import Catalog
 from storage.library import EVER
-from storage.schemas import CATALOG
-from tests.support.storage_harness import FEATURES, PRINTS, facts_of, source_of, stage, tiny_video
+from tests.support.storage_harness import FEATURES, PRINTS, facts_of, note_catalog_rows, source_of, stage, tiny_video
 
 VIDEOS, SEGMENTS, PARTITIONS = 12, 30, 64
 LATE_S = 1000.1  # where a player starts every third video
@@ -121,15 +120,7 @@ def test_a_range_of_time_is_one_query_however_little_lies_in_it(
 
 
 def test_a_search_reads_the_catalog_rows_of_its_hits_only(library: Library, monkeypatch: pytest.MonkeyPatch) -> None:
-    read: list[str] = []
-    rows = library.tables.rows
-
-    def noting(name: str, *given: Any) -> Any:
-        answer = rows(name, *given)
-        read.extend(row["uri"] for row in answer if name == CATALOG)
-        return answer
-
-    monkeypatch.setattr(library.tables, "rows", noting)
+    read = note_catalog_rows(library, monkeypatch)
     hits = library.search(question(7), limit=3)
     assert sorted(read) == sorted({hit.video.uri for hit in hits}) and len(read) <= 3
     read.clear()
@@ -138,7 +129,7 @@ def test_a_search_reads_the_catalog_rows_of_its_hits_only(library: Library, monk
     assert read == ["/04.mp4", "/05.mp4"]
 
 
-def test_what_is_staged_and_not_committed_is_left_out_without_falling_short(library: Library, tmp_path: Path) -> None:
+def test_what_is_staged_and_not_committed_is_left_out_without_falling_short(tmp_path: Path) -> None:
     library = open_library(str(tmp_path / "library"), create=True)
     with library.writer() as writer:
         for seed in (1, 2):
@@ -171,7 +162,7 @@ def test_a_video_that_is_replaced_between_the_query_and_the_look_up_is_still_fou
     assert (hits[0].video.uri, hits[0].video.source.size, hits[0].segment.index) == ("/1.mp4", 1009, 0)
 
 
-def test_rows_of_replaced_generations_are_left_out_without_falling_short(library: Library, tmp_path: Path) -> None:
+def test_rows_of_replaced_generations_are_left_out_without_falling_short(tmp_path: Path) -> None:
     """A content written three times: two generations are still in the table, near the question too."""
     library = open_library(str(tmp_path / "library"), create=True)
     video = tiny_video(1, duration_s=20)

@@ -11,14 +11,6 @@ import pytest
 from storage.sources.source_sets import FoundVideo, SourceSet, comparison_key, expand
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("b.mp4", "A.MKV", "notes.txt", "deep/er/c.webm", ".hidden.mp4", "odd [1] name;'.mov"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(name.encode())
-    return tmp_path
-
-
 def below(source_set: SourceSet) -> list[str]:
     return sorted(video.relative_path for video in source_set.videos)
 

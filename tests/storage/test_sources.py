@@ -13,14 +13,6 @@ from storage.sources import fetch as fetching
 from tempo_core.errors import SourceChanged, SourceError
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    for name in ("b.mp4", "A.MKV", "notes.txt", "deep/er/c.webm", ".hidden.mp4", "odd [1] name;'.mov"):
-        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / name).write_bytes(name.encode())
-    return tmp_path
-
-
 def test_a_source_changes_with_size_or_time(folder: Path) -> None:
     path = folder / "b.mp4"
     before = stat_source(str(path))

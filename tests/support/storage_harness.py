@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -18,6 +18,9 @@ from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
 from tempo_core.values import SegmentState, row_bytes
+
+if TYPE_CHECKING:
+    import pytest
 
 SPEC = IndexSpec(name="tiny", frames_per_second=2, segment_frames=4)
 HIDDEN = 8
@@ -127,6 +130,30 @@ def _index_one(library: Library, writer: Writer, source: Source, seed: int) -> s
         return "duplicate"
     put(library, writer, source.uri, seed)
     return "indexed"
+
+
+def uris(library: Library, fingerprint: str | None = None) -> list[str]:
+    """The sources of a model's videos, in order."""
+    return [record.uri for record in library.videos(fingerprint)]
+
+
+def part_files(library: Library) -> set[str]:
+    """The paths of all parts on the disk."""
+    return {file.path for file in library.store.files("parts")}
+
+
+def note_catalog_rows(library: Library, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The URI of each row of the catalog that is read from now on."""
+    read: list[str] = []
+    rows = library.tables.rows
+
+    def noting(name: str, *given: Any) -> Any:
+        answer = rows(name, *given)
+        read.extend(row["uri"] for row in answer if name == CATALOG)
+        return answer
+
+    monkeypatch.setattr(library.tables, "rows", noting)
+    return read
 
 
 def contents(library: Library) -> dict[str, Any]:
