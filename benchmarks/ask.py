@@ -180,7 +180,7 @@ def main() -> None:
 
 
 def table(rows: list[Row], record: VideoRecord) -> str:
-    """Markdown, for the README."""
+    """Markdown, for docs/results.md."""
     total = {str(row["way"]): row for row in rows}
     warm = float(str(total["warm"]["total_s"]))
     lines = [

@@ -17,6 +17,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from subprocess import PIPE, run
@@ -31,7 +32,7 @@ from flows.run.discovery import find_sources
 from storage import Library, Part, Source, StagedContent, VideoFacts, VideoRecord, Writer, open_library
 from storage.generations import new_generation, part_path
 from storage.manifest import read_manifest, write_manifest
-from storage.records import SegmentRecord, StateSlice
+from storage.records import ModelRecord, SegmentRecord, StateSlice
 from storage.schemas import CATALOG, CATALOG_SCHEMA, segment_rows, segments_table, video_row
 from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.sampling import sample_frames, segment_spans
@@ -66,30 +67,30 @@ def main() -> None:
             print(f"| {' | '.join(row)} |", flush=True)
 
 
-def fill(library: Library, sources: list[Source], model: Fingerprints, facts: VideoFacts = FACTS) -> None:
+def fill(library: Library, sources: list[Source], model: Fingerprints) -> None:
     """Put videos into the tables in bulk: their rows are as a writer makes them, their parts do not exist."""
     rng = np.random.default_rng(0)
     library.tables.ensure(CATALOG)
     for first in range(0, len(sources), BULK):
-        records = [record_of(source, new_generation(), model, facts) for source in sources[first : first + BULK]]
+        records = [record_of(source, new_generation(), model) for source in sources[first : first + BULK]]
         segments = [segment for record in records for segment in segments_of(record.video_id, record.generation)]
         vectors = rng.normal(size=(len(segments), FEATURES)).astype(np.float32)
         library.tables.add(segments_table(model.features), segment_rows(segments, vectors, FACTS.start_s))
         rows = pa.Table.from_pylist([video_row(record) for record in records], schema=CATALOG_SCHEMA)
         library.tables.add(CATALOG, rows)
     if sources:
-        manifest = read_manifest(library.store)
-        write_manifest(library.store, type(manifest)(manifest.schema, manifest.created, model.features))
+        listed = ModelRecord(model, FACTS.model_id, FACTS.spec)
+        write_manifest(library.store, replace(read_manifest(library.store), default=model.features, models=(listed,)))
         with library.writer() as writer:
             writer.optimize()
 
 
-def record_of(source: Source, generation: str, model: Fingerprints, facts: VideoFacts) -> VideoRecord:
+def record_of(source: Source, generation: str, model: Fingerprints) -> VideoRecord:
     """The catalog's record of a made-up video; its id is the hash of its address."""
     video_id = hashlib.sha256(source.uri.encode()).hexdigest()
     frames = Part(part_path("frames", video_id, model.frames, generation), video_id, 1000)
     states = Part(part_path("states", video_id, model.states, generation), video_id, 1000)
-    return VideoRecord(source, video_id, generation, model, facts, frames, states, SEGMENTS, SEGMENTS * 8, time.time())
+    return VideoRecord(source, video_id, generation, model, FACTS, frames, states, SEGMENTS, SEGMENTS * 8, time.time())
 
 
 def segments_of(video_id: str, generation: str) -> list[SegmentRecord]:
@@ -104,7 +105,7 @@ def commit_videos(library: Library, count: int, block: int) -> Iterator[list[str
     with library.writer() as writer:
 
         def commit(number: int) -> None:
-            record = record_of(Source(f"/new/{number}.mp4", number, "1"), new_generation(), MODEL, FACTS)
+            record = record_of(Source(f"/new/{number}.mp4", number, "1"), new_generation(), MODEL)
             writer.find_content(record.video_id, MODEL)
             rows = segment_rows(segments_of(record.video_id, record.generation), vectors, FACTS.start_s)
             library.tables.add(segments_table(MODEL.features), rows)

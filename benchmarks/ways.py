@@ -141,7 +141,7 @@ def _on_ray(videos: Sequence[Path], bench: Bench, pool: ActorPool, uri: str) -> 
     return {
         "way": "ray",
         "seconds": seconds,
-        "spent": asdict(monitor.total_spent),
+        "spent": asdict(monitor.kept[-1].spent),
         "encoder_share": statistics.mean(shares) if shares else 0.0,
         "slots": pool.slots,
     }

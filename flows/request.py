@@ -27,6 +27,7 @@ from tempo_core.spec import NAMED_SPECS, named_spec
 
 Result = TypeVar("Result")
 
+LIST_SIGN = "@"  # before the name of a list of sources
 RAY_ADDRESS = r"^(auto|off|local|[^/\s]*[^:/\s]:\d{1,5})$"
 
 
@@ -76,7 +77,7 @@ def _as_text(name: object) -> object:
         raise UsageError("an empty name is not a SOURCE; is a variable of the shell unset?")
     if not isinstance(name, str) or name.isascii() or not any("\udc80" <= letter <= "\udcff" for letter in name):
         return name
-    sign = "@" if name.startswith("@") else ""
+    sign = LIST_SIGN if name.startswith(LIST_SIGN) else ""
     path = local_path(name.removeprefix(sign))
     return f"{sign}file://{quote(os.fsencode(path), safe='/*?[]')}"
 

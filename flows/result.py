@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Literal, get_args
 
 from flows.snapshot import Snapshot, Spent
@@ -103,13 +103,16 @@ class RunReport:
     """What a run leaves to be shown: each video's result, the counts, and how it went over time.
 
     ``snapshots``: the run at moments from its begin to its end, the last one included; at most a few hundred.
-    ``spent``: seconds of work by step.
     """
 
     results: tuple[IndexResult, ...]
     summary: RunSummary
     snapshots: tuple[Snapshot, ...] = ()
-    spent: Spent = field(default_factory=Spent)
+
+    @property
+    def spent(self) -> Spent:
+        """Seconds of work by step."""
+        return self.snapshots[-1].spent if self.snapshots else Spent()
 
 
 def summarize(results: Iterable[IndexResult], seconds: float) -> RunSummary:

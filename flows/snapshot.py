@@ -43,9 +43,9 @@ class Snapshot:
     """A run, ``elapsed_s`` seconds after it began.
 
     ``settled`` of ``video_count`` videos are settled, ``failed`` of those failed, ``waiting`` are not begun;
-    ``source_bytes`` of ``all_source_bytes`` of files are done with. ``segment_count`` segments, ``video_s`` seconds of
-    video and ``state_bytes`` were indexed. ``queued_segment_count``: decoded, waiting for an encoder.
-    ``encoder_share``: the share of the time since the last snapshot that the encoders were computing, 0..1.
+    ``source_bytes`` of ``all_source_bytes`` of files are done with. ``segment_count`` segments and ``video_s`` seconds
+    of video are encoded, ``state_bytes`` of settled videos are stored. ``queued_segment_count``: decoded, not yet with
+    an encoder. ``encoder_share``: the share of the time since the last snapshot that the encoders were computing, 0..1.
     ``under_way``: the videos in between.
     """
 

@@ -71,7 +71,7 @@ class AskedVideos:
 def asked_videos(library: Library, checkpoint: Checkpoint, scope: Scope) -> AskedVideos:
     """What of the scope this model has indexed, under the library's default index spec if it can be.
 
-    LibraryError where that is nothing. No row of the catalog is read.
+    LibraryError where that is nothing. At most one row of the catalog is read for each of the model's index specs.
     """
     own = [model.features for model in library.models() if _is_own(model, checkpoint)]
     if scope.videos is not None:
@@ -143,8 +143,6 @@ def _candidates(
 ) -> list[SelectedSegment]:
     """The nearest segments. Videos come in the order named, else by URI."""
     hits = library.search(feature, videos.features, limit, videos.named, scope.times)
-    found = sorted({hit.video.uri: hit.video for hit in hits}.items())
-    ordered = [video for _, video in found] if videos.named is None else videos.named
-    position = {video.video_id: position for position, video in enumerate(ordered)}
+    position = {video.video_id: position for position, video in enumerate(videos.named or ())}
     segments = [SelectedSegment(hit.video, hit.segment) for hit in hits]
-    return sorted(segments, key=lambda segment: (position[segment.video.video_id], segment.record.index))
+    return sorted(segments, key=lambda one: (position.get(one.video.video_id, 0), one.video.uri, one.record.index))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -15,7 +15,6 @@ from storage.schemas import CATALOG, video_record
 from storage.stores.base import Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
-from tempo_core.fingerprints import Fingerprints
 
 LOST_CATALOG = (
     "the table of videos is gone although videos were committed: tables/ was deleted or damaged. Put it back from a "
@@ -68,10 +67,6 @@ class Catalog:
         """Whether a video is committed under a features fingerprint."""
         return self.tables.has(CATALOG, _under(fingerprint))
 
-    def fingerprints(self) -> list[Fingerprints]:
-        """The chains that videos are committed under: the default first, then by first commit."""
-        return [model.fingerprints for model in self.models() if self.has_videos(model.features)]
-
     def default_model(self) -> ModelRecord | None:
         """The model that is served unless another is asked for; None for an empty library."""
         return next((model for model in self.models() if self.has_videos(model.features)), None)
@@ -120,11 +115,6 @@ class Catalog:
             records = self._checked(row for batch in batches for row in batch.to_pylist())
             self._seen = _Commit(version, records)  # its version was asked first: never taken for newer than it is
         return self._seen
-
-
-def part_paths(records: Sequence[VideoRecord]) -> set[str]:
-    """The paths of all parts that ``records`` refer to."""
-    return {part.path for record in records for part in (record.frames_part, record.states_part)}
 
 
 def _under(fingerprint: str) -> str:

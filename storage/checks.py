@@ -11,7 +11,6 @@ from itertools import pairwise
 import numpy as np
 
 from storage.catalog import Catalog
-from storage.generations import part_generation
 from storage.pending import read_pending
 from storage.records import (
     FailureRecord,
@@ -26,7 +25,7 @@ from storage.records import (
 from storage.schemas import SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
 from storage.segment_states import complete_segments, read_states
 from storage.stores.base import TABLES_FOLDER, Store
-from storage.sweep import last_needed, retired_times, unreferenced_files, unreferenced_rows
+from storage.sweep import file_last_needed, last_needed, retired_times, unreferenced_files, unreferenced_rows
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
@@ -34,7 +33,9 @@ from tempo_core.fingerprints import Fingerprints
 
 def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> LibraryStatus:
     """Counts and sizes; ``failures``: all that are recorded."""
-    store, tables, records, chains = catalog.store, catalog.tables, catalog.records(), catalog.fingerprints()
+    store, tables, records = catalog.store, catalog.tables, catalog.records()
+    held = {record.fingerprints for record in records}
+    chains = [model.fingerprints for model in catalog.models() if model.fingerprints in held]
     contents = {record.video_id: record for record in records}
     return LibraryStatus(
         uri=store.uri,
@@ -173,7 +174,7 @@ def _dangling(catalog: Catalog, grace_s: float) -> list[Problem]:
     files = [
         Problem(file.path, "no video refers to this file; `tempo prune` removes it")
         for file in unreferenced_files(catalog)
-        if last_needed(part_generation(file.path) or "", times, file.modified) <= oldest
+        if file_last_needed(file, times) <= oldest
     ]
     rows = [
         Problem(segments_table(fingerprint), f"rows of generation {generation}, which no video refers to")

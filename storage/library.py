@@ -10,7 +10,7 @@ from storage.catalog import LOST_CATALOG, Catalog
 from storage.checks import library_status, verify_library
 from storage.filters import quoted
 from storage.frame_part import read_frames
-from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest
+from storage.manifest import check_schema, create_or_upgrade, read_manifest
 from storage.name_resolution import named_videos, select_sources
 from storage.pending import read_pending
 from storage.records import (
@@ -58,14 +58,6 @@ class Library:
     @property
     def tables(self) -> Tables:
         return self._catalog.tables
-
-    def manifest(self) -> Manifest:
-        """Schema version, creation time and the default that was set."""
-        return self._catalog.manifest()
-
-    def fingerprints(self) -> list[Fingerprints]:
-        """The chains that videos are committed under: the default first, then by first commit."""
-        return self._catalog.fingerprints()
 
     def default_fingerprint(self) -> str | None:
         """The features fingerprint that is served unless another is asked for; None for an empty library."""

@@ -29,7 +29,7 @@ def drop_tags_and_titles(_: Store, tables: Tables) -> None:
 
 
 def list_models_and_starts(store: Store, tables: Tables) -> None:
-    """Schema 3: the manifest lists the models, a segment has its video's ``start_s``: no question reads the catalog."""
+    """Schema 3: the manifest lists the models, a segment has its video's ``start_s``: a question reads hits alone."""
     columns = ["generation", "start_s", "indexed_at", "model_id", "spec", *(f"{kind}_fingerprint" for kind in KINDS)]
     videos = sorted(tables.rows(CATALOG, columns=columns), key=itemgetter("indexed_at"))
     models = {video["features_fingerprint"]: _model(video) for video in videos}

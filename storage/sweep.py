@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 
-from storage.catalog import Catalog, part_paths
+from storage.catalog import Catalog
 from storage.generations import generation_time, part_generation
 from storage.schemas import RETIRED, SEGMENTS_PREFIX, segments_table
 from storage.search import build_indexes
@@ -45,7 +45,7 @@ def sweep(catalog: Catalog, grace_s: float) -> int:
     with suppress(NoSpace):  # then the files make room for it
         sweep_rows()
     for file in unreferenced_files(catalog):
-        if last_needed(part_generation(file.path) or "", times, file.modified) <= oldest:
+        if file_last_needed(file, times) <= oldest:
             store.delete(file.path)
     store.discard_uploads(oldest)
     sweep_rows()
@@ -91,12 +91,15 @@ def retired_times(tables: Tables) -> dict[str, float]:
     return {row["key"]: row["retired_at"] for row in tables.rows(RETIRED)}
 
 
-def last_needed(generation: str, retired: Mapping[str, float], modified: float = 0.0) -> float:
-    """Until when somebody may have been writing or reading what is not in the catalog.
+def last_needed(generation: str, retired: Mapping[str, float]) -> float:
+    """Until when somebody may have been writing or reading what is not in the catalog."""
+    return max(generation_time(generation), retired.get(generation, 0.0))
 
-    ``generation`` is empty for a file that is no part; then ``modified``, its own time, is the answer.
-    """
-    return max(generation_time(generation), retired.get(generation, 0.0)) if generation else modified
+
+def file_last_needed(file: FileInfo, retired: Mapping[str, float]) -> float:
+    """The same of a file: that of its generation; the time of a file that is no part is its own."""
+    generation = part_generation(file.path)
+    return file.modified if generation is None else last_needed(generation, retired)
 
 
 def unreferenced_rows(catalog: Catalog) -> dict[str, list[str]]:
@@ -105,12 +108,13 @@ def unreferenced_rows(catalog: Catalog) -> dict[str, list[str]]:
     for name in catalog.tables.names():
         if name.startswith(SEGMENTS_PREFIX):
             fingerprint = name.removeprefix(SEGMENTS_PREFIX)
-            present = {row["generation"] for row in catalog.tables.rows(name, columns=["generation"])}
+            rows = catalog.tables.columns(name, ["generation"])
+            present = set() if rows is None else set(rows["generation"].unique().to_pylist())
             unreferenced[fingerprint] = sorted(present - catalog.generations(fingerprint))
     return unreferenced
 
 
 def unreferenced_files(catalog: Catalog) -> list[FileInfo]:
     """Files under parts/ that no catalog row names, staged ones included."""
-    referenced = part_paths(catalog.records())
+    referenced = {part.path for record in catalog.records() for part in (record.frames_part, record.states_part)}
     return [file for file in catalog.store.files(PARTS_FOLDER) if file.path not in referenced]

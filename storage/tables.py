@@ -23,7 +23,7 @@ _REOPEN_AFTER = 100  # commits through one handle: it was measured to grow by 0.
 
 
 class Tables:
-    """One connection. Every operation looks for the newest commit once, when it opens the table: asked to do so by
+    """One connection. Every read looks for the newest commit once, when it opens the table: asked to do so by
     itself, LanceDB looks five times for one query, which is a listing of all versions each time.
 
     LanceDB 0.40 does not see an error of the last write of a local data file, so a disk that fills at that moment
@@ -99,11 +99,11 @@ class Tables:
         with table_errors(self.uri):
             return table is not None and len(table.search().where(where).select([KEY]).limit(1).to_arrow()) > 0
 
-    def count(self, name: str, where: str | None = None) -> int:
+    def count(self, name: str) -> int:
         """Rows in a table, 0 where there is none."""
         table = self.open(name)
         with table_errors(self.uri):
-            return 0 if table is None else int(table.count_rows(where))
+            return 0 if table is None else int(table.count_rows())
 
     def version(self, name: str) -> int | None:
         """The number of the newest commit, None where there is no table."""
@@ -130,9 +130,11 @@ class Tables:
     def delete(self, name: str, column: str, values: Iterable[str]) -> None:
         """Remove the rows whose ``column`` is one of ``values``, in one commit; nothing is committed for none."""
         distinct = sorted(set(values))
-        if distinct and self.count(name, where := one_of(column, distinct)):
-            with table_errors(self.uri):  # no data file is written, and a full disk is where room must be made
-                self.ensure(name).delete(where)
+        table = self.open(name) if distinct else None
+        where = one_of(column, distinct)
+        with table_errors(self.uri):  # no data file is written, and a full disk is where room must be made
+            if table is not None and table.count_rows(where):
+                table.delete(where)
 
     def drop_columns(self, name: str, columns: Iterable[str]) -> None:
         """Remove those of ``columns`` that the table has, in one commit; nothing is rewritten."""

@@ -123,9 +123,9 @@ class Writer:
             return []
         where = one_of("uri", uris)
         records = self._catalog.rows(where)
-        failed = {row["uri"] for row in self._tables.rows(FAILURES, where, ["uri"])}
+        known = {record.uri for record in records} | {row["uri"] for row in self._tables.rows(FAILURES, where, ["uri"])}
         for uri in uris:
-            if uri not in failed and all(record.uri != uri for record in records):
+            if uri not in known:
                 raise UsageError(f"{uri} is not in {self._store.uri}")
         self._held.forget()
         self._retire(records)

@@ -1,6 +1,6 @@
 """The answering LLM: time tags and projected memory tokens in, text out (paper, "Global LLM").
 
-Every answer takes one path: ``prompt``, ``token_ids`` (greedy), ``text_pieces``.
+Every answer is a ``prompt`` and its ``token_ids`` (greedy); ``text_pieces`` is for one that is shown as it grows.
 """
 
 from __future__ import annotations

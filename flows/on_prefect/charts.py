@@ -66,7 +66,7 @@ def time_chart(spent: Spent) -> str:
 
 
 def rates_over_time(snapshots: Sequence[Snapshot], columns: int) -> list[float]:
-    """Hours of video per hour in each of at most ``columns`` equal spans of the run; a video counts when it settles."""
+    """Hours of video per hour in each of at most ``columns`` equal spans of the run, a video as it is encoded."""
     if len(snapshots) < 2 or snapshots[-1].elapsed_s <= snapshots[0].elapsed_s:
         return []
     first, last = snapshots[0].elapsed_s, snapshots[-1].elapsed_s

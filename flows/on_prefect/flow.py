@@ -1,8 +1,9 @@
 """The nightly run as a Prefect flow: ``IndexRun`` as without Prefect, with its logs, states and artifacts there.
 
 How a run ends in Prefect: Completed where nothing failed. Completed too, under the name CompletedWithFailures, where
-some videos failed: each has its recorded reason, in the logs and the artifacts, running again would not mend them, and
-an automation can listen for the name. Failed where the run itself could not be done, with the reason as its message.
+some videos failed: each has its recorded reason, in the logs and the artifacts, later runs try again what was not the
+file's fault, and an automation can listen for the name. Failed where the run itself could not be done, with the reason
+as its message.
 Only what may pass by itself is tried again (``may_pass``).
 """
 

@@ -17,7 +17,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 from flows.environment import prepare
 from flows.failure import Failure
 from flows.on_ray.ray_private import ITEMS_AHEAD_OPTION
-from flows.text import one_line, shortened
+from flows.text import shortened
 from flows.video.source_frames import (
     ITEM_SEGMENTS,
     DecodeSettings,
@@ -190,7 +190,7 @@ def _end(task: Any) -> None:
 
 def task_name(verb: str, uri: str) -> str:
     """The name of a task in the dashboard: ``decode talk.mp4``."""
-    return f"{verb} {shortened(one_line(uri.rsplit('/', 1)[-1]), NAME_COLUMNS)}"
+    return f"{verb} {shortened(uri.rsplit('/', 1)[-1], NAME_COLUMNS)}"
 
 
 _remote: Any = ray.remote  # its types have neither streams nor groups of methods

@@ -23,7 +23,7 @@ from typing import Any
 
 import ray
 
-from flows.environment import QUIET
+from flows.environment import QUIET, report_nothing
 from flows.on_ray.ray_private import keep_standard_output_free, stay_on_loopback
 from flows.request import check_ray_address
 from storage.stores.scratch import scratch_folder
@@ -46,8 +46,7 @@ def start_ray(num_cpus: int | None = None, num_gpus: int | None = None) -> Itera
     machine out with a token (``~/.ray/auth_token``), which the dashboard asks for, unless RAY_AUTH_MODE is set.
     """
     stay_on_loopback()
-    for name, value in QUIET.items():
-        os.environ.setdefault(name, value)
+    report_nothing()
     cpus = cpu_count() if num_cpus is None else num_cpus  # Ray's own count is 0 in a container with half a CPU
     options: dict[str, Any] = {"num_cpus": cpus, "num_gpus": num_gpus, "object_store_memory": STORE_BYTES}
     options |= {"address": "local", "dashboard_host": "127.0.0.1"}

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from flows.request import LIST_SIGN
 from storage import ALL_MODELS, Library, Source, stat_source
 from storage.sources.patterns import PathFilter
 from storage.sources.source_sets import FoundVideo, SourceSet, comparison_key, expand
@@ -15,7 +16,6 @@ from tempo_core.errors import SourceError
 from tempo_core.local_paths import local_path
 
 LOOK_AGAIN_S = 0.2  # between two examinations of a file that may be growing
-LIST_SIGN = "@"
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,11 @@ class Discovered:
             sources=tuple(_spelled(source, spelled) for source in self.sources),
             unsettled=tuple(replace(file, source=_spelled(file.source, spelled)) for file in self.unsettled),
         )
+
+    @cached_property
+    def uris(self) -> frozenset[str]:
+        """Of all that is there, files still being written among them."""
+        return frozenset(one.uri for one in (*self.sources, *(file.source for file in self.unsettled)))
 
     @cached_property
     def _files(self) -> frozenset[str]:

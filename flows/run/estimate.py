@@ -91,9 +91,9 @@ def estimate(tasks: Sequence[Task], spec: IndexSpec, geometry: FrameGeometry, co
     probed = {task.source.uri: shape for task in _sample(tasks) if (shape := _probed(task)) is not None}
     sizes = sum(task.source.size for task in tasks if task.source.uri in probed)
     rate = sizes / sum(shape.duration_s for shape in probed.values()) if probed else TYPICAL_BYTES_PER_S
-    model = next(iter(probed.values()), TYPICAL)
+    typical = next(iter(probed.values()), TYPICAL)
     shapes = [
-        probed.get(task.source.uri) or replace(model, duration_s=task.source.size / max(rate, 1.0)) for task in tasks
+        probed.get(task.source.uri) or replace(typical, duration_s=task.source.size / max(rate, 1.0)) for task in tasks
     ]
     counts = [_counts(shape, spec, geometry) for shape in shapes]
     tokens, pixels = sum(count[1] for count in counts), sum(count[2] for count in counts)
@@ -110,10 +110,10 @@ def estimate(tasks: Sequence[Task], spec: IndexSpec, geometry: FrameGeometry, co
     )
 
 
-def check_space(needed: Estimate, free_bytes: int | None, place: str) -> None:
-    """NoSpace if ``needed`` and a reserve do not fit into the ``free_bytes`` at ``place`` (None: no limit)."""
+def check_space(needed: Estimate, free_bytes: int, place: str) -> None:
+    """NoSpace if ``needed`` and a reserve do not fit into the ``free_bytes`` at ``place``."""
     wanted = needed.bytes + RESERVE_BYTES
-    if free_bytes is not None and wanted > free_bytes:
+    if wanted > free_bytes:
         raise NoSpace(
             f"about {wanted / 1e9:.1f} GB are needed at {place} for {counted(needed.videos, 'video')}, "
             f"{free_bytes / 1e9:.1f} GB "

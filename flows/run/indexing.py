@@ -77,7 +77,7 @@ class IndexRun:
         existing = self._existing_library(upgrade=True)
         discovered = self._discover(existing)
         target = self._identify(existing)
-        self._check_room(self._plan(discovered, target), target)
+        self._check_room(discovered, target)
         with self._lease(target.library) as (writer, waited):
             if waited:  # the other run may have taken hours, and made another model or spec the default
                 discovered, target = self._discover(target.library), self._identify(target.library)
@@ -86,17 +86,15 @@ class IndexRun:
             results = list(self._dispatch(plan, target, writer, monitor))
             _promote(target, writer)
         summary = summarize(results, time.monotonic() - began)
-        return RunReport(tuple(results), summary, tuple(monitor.kept), monitor.total_spent)
+        return RunReport(tuple(results), summary, tuple(monitor.kept))
 
     def plan_only(self) -> tuple[Plan, Estimate]:
         """What ``run`` would do, and what it would take. Nothing is written, no library made, no Ray started."""
         library = self._existing_library()
         discovered = self._discover(library)
-        name, spec = choose_model(self._request.model, library), self._spec(library)
-        model = identify_model(name, self._may_fetch)
-        self._notice_model(name)
+        model, spec = self._model_and_spec(library)
         plan = self._make_plan(discovered, library, model.fingerprints(spec))
-        cost = timed_cost(open_model(name, self._may_fetch), spec) if plan.tasks else model_cost(model, spec)
+        cost = timed_cost(open_model(model.id, self._may_fetch), spec) if plan.tasks else model_cost(model, spec)
         return plan, estimate(plan.tasks, spec, model.geometry, cost)
 
     def _notice_if_over(self) -> None:
@@ -128,11 +126,18 @@ class IndexRun:
 
     def _identify(self, existing: Library | None) -> _Target:
         """Everything that may be wrong with the request is known before the library is made."""
-        name, spec = choose_model(self._request.model, existing), self._spec(existing)
-        model = self._checkpoint or identify_model(name, self._may_fetch)
-        if self._checkpoint is None:
-            self._notice_model(name)
+        model, spec = self._model_and_spec(existing)
         return _Target(existing or open_library(self._request.library, create=True), model, spec)
+
+    def _model_and_spec(self, library: Library | None) -> tuple[ModelIdentity, IndexSpec]:
+        """Those asked for, else the library's; the user is told what there is to know of the model."""
+        spec = self._spec(library)
+        if self._checkpoint is not None:
+            return self._checkpoint, spec
+        name = choose_model(self._request.model, library)
+        model = identify_model(name, self._may_fetch)
+        self._notice_model(name)
+        return model, spec
 
     def _notice_model(self, name: str) -> None:
         """Once, but for another model that the library has by default after a wait."""
@@ -180,13 +185,14 @@ class IndexRun:
         pending = library.pending() if library is not None else []
         return make_plan(discovered, Known(records, failures, features, pending), self._request.retry_failed)
 
-    def _check_room(self, plan: Plan, target: _Target) -> None:
-        """NoSpace before the lease is taken: a few files are scanned for it, but only where room has an end."""
+    def _check_room(self, discovered: Discovered, target: _Target) -> None:
+        """NoSpace before the lease is taken: it takes a plan and a few scans, so only where room has an end."""
         free_bytes = target.library.store.free_bytes()
-        if plan.tasks and free_bytes is not None:
+        if free_bytes is None:
+            return
+        if tasks := self._plan(discovered, target).tasks:
             cost = model_cost(target.model, target.spec)
-            needed = estimate(plan.tasks, target.spec, target.model.geometry, cost)
-            check_space(needed, free_bytes, target.library.uri)
+            check_space(estimate(tasks, target.spec, target.model.geometry, cost), free_bytes, target.library.uri)
 
     def _monitor(self, plan: Plan) -> Monitor:
         source_bytes = sum(task.source.size for task in plan.tasks)

@@ -61,11 +61,6 @@ class Monitor:
             watcher(snapshot)
         self._keep(snapshot, last)
 
-    @property
-    def total_spent(self) -> Spent:
-        """Seconds of work so far, by step."""
-        return self._spent
-
     def _snapshot(self, loads: Sequence[WorkerLoad], waiting: int, sources: Mapping[str, int], now: float) -> Snapshot:
         under_way = tuple(video for load in loads for video in load.videos)
         passed = (now - max(self._last_look, self._began)) * max(1, len(loads))

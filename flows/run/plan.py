@@ -124,8 +124,7 @@ def _in_order(tasks: Iterable[Task], first: Sequence[str]) -> list[Task]:
 
 
 def _elsewhere(pending: Sequence[str], discovered: Discovered) -> list[str]:
-    present = _present(discovered)
-    return [uri for uri in pending if uri not in present and not discovered.covers(uri)]
+    return [uri for uri in pending if uri not in discovered.uris and not discovered.covers(uri)]
 
 
 def _same(source: Source, record: VideoRecord | None) -> VideoRecord | None:
@@ -136,20 +135,15 @@ def _stamp(source: Source) -> tuple[int, str]:
     return source.size, source.modified
 
 
-def _present(discovered: Discovered) -> set[str]:
-    return {source.uri for source in discovered.sources} | {file.source.uri for file in discovered.unsettled}
-
-
 def _gone(records: Iterable[VideoRecord], discovered: Discovered) -> list[IndexResult]:
     """Records of sources that were asked for and are no longer there; an excluded one was not asked for.
 
     A file that was found by another path than the recorded one (through a link) is still there.
     """
-    present = _present(discovered)
     return [
         IndexResult(
             record.uri, "gone", record.video_id, reason="the file is no longer there; `tempo remove` forgets it"
         )
         for record in records
-        if record.uri not in present and discovered.covers(record.uri) and not may_be_there(record.uri)
+        if record.uri not in discovered.uris and discovered.covers(record.uri) and not may_be_there(record.uri)
     ]

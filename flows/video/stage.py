@@ -25,7 +25,7 @@ import numpy as np
 from flows.snapshot import Spent
 from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
 from flows.video.source_frames import SourceReading
-from storage.records import Part, VideoFacts, VideoRecord
+from storage.records import Content, Part, VideoFacts, VideoRecord
 from tempo_core.errors import CorruptPart
 from tempo_core.pixels import decode_jpeg, patchify
 from tempo_core.sampling import SegmentSpan
@@ -44,15 +44,6 @@ Progress = Callable[[int, int, float], None]
 
 
 @dataclass(frozen=True)
-class Origin:
-    """Where a video's segments come from: its source, or what the library has of it. One of the three is set."""
-
-    reading: SourceReading | None = None
-    frames: VideoRecord | None = None
-    states: VideoRecord | None = None
-
-
-@dataclass(frozen=True)
 class Indexer:
     """What every video of a run shares."""
 
@@ -61,18 +52,21 @@ class Indexer:
     model_id: str
     spec: IndexSpec
 
-    def index_video(self, video: VideoWriter, origin: Origin, progress: Progress) -> tuple[VideoFacts, Spent]:
+    def index_video(
+        self, video: VideoWriter, origin: SourceReading | Content, progress: Progress
+    ) -> tuple[VideoFacts, Spent]:
         """Write frames, states and features of one video; returns the facts to commit it with and the seconds it took.
 
+        ``origin``: the video's source, or what the library has of it: its states are used before its frames.
         VideoError where the file is no usable video, CorruptPart where what the library has is damaged. Nothing is
         visible yet, and memory stays bounded whatever the video's length.
         """
+        if isinstance(origin, SourceReading):
+            return self._from_source(video, origin, progress)
         if origin.states is not None:
             return self._from_states(video, origin.states, progress)
-        if origin.frames is not None:
-            return self._from_frames(video, origin.frames, progress)
-        assert origin.reading is not None
-        return self._from_source(video, origin.reading, progress)
+        assert origin.frames is not None
+        return self._from_frames(video, origin.frames, progress)
 
     def _from_source(self, video: VideoWriter, reading: SourceReading, progress: Progress) -> tuple[VideoFacts, Spent]:
         sampled = reading.sampled()

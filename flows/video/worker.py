@@ -16,7 +16,7 @@ from flows.failure import Failure, attempt
 from flows.snapshot import Spent, VideoProgress
 from flows.video.encoder import Encoder
 from flows.video.source_frames import DecodeSettings, Opened, SourceReading
-from flows.video.stage import Indexer, Origin
+from flows.video.stage import Indexer
 from storage.records import Content, StagedContent, VideoFacts
 from tempo_core.errors import LibraryError
 from tempo_core.spec import IndexSpec
@@ -128,8 +128,7 @@ class Worker:
             if self._stopping.is_set():
                 raise LibraryError(f"{job.uri}: stopped before it was whole")
 
-        reading, kept = self._readings.get(job.key), job.kept
-        origin = Origin(reading) if kept is None else Origin(frames=kept.frames, states=kept.states)
+        origin = self._readings[job.key] if job.kept is None else job.kept
         with self.library.stage(job.video_id, self._fingerprints) as video:
             facts, spent = self._indexer.index_video(video, origin, progress)
             return Staged(video.finish(facts.start_s), facts, spent)

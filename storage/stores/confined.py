@@ -82,7 +82,7 @@ def _open_or_make(name: str, flags: int, folder: int) -> int:
 
 
 def exists(root: Path, path: str) -> bool:
-    """Whether there is a plain file or folder of that name; LibraryError where a folder on the way is a link."""
+    """Whether there is a plain file or folder of that name; LibraryError where it or a folder on the way is a link."""
     try:
         with folder_of(root, path) as (folder, name):
             mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode

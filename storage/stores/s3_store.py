@@ -146,8 +146,7 @@ class S3Store:
         return None
 
     def _address(self, path: str) -> ObjectAddress:
-        prefix = f"{self._base.key}/" if self._base.key else ""
-        return ObjectAddress(self._base.bucket, prefix + path)
+        return ObjectAddress(self._base.bucket, f"{self._base.key}/{path}")
 
     def _size(self, address: ObjectAddress) -> int:
         return int(request(self._files, "head_object", address)["ContentLength"])

@@ -35,14 +35,16 @@ def refuse_circumstances(path: str, messages: Iterable[str], nothing_came: bool 
     ``nothing_came``: the program gave next to nothing of the file, so that what it says is believed as it is; else a
     damaged file, which some demuxers describe in the same words, keeps what could be read of it.
     """
+    is_broken = False
     for message in messages:
         reason = message.rsplit(": ", 1)[-1].rstrip(". ")
         if reason in _NOT_REACHED_TEXTS or (reason == _BROKEN_TEXT and nothing_came):
             raise SourceError(f"{path} could not be read: {message}")
         if reason in _SHORT_TEXTS and nothing_came:
             raise DecoderDied(f"the machine was short of something while {path} was read: {message}")
-        if reason == _BROKEN_TEXT:
-            read_through(path)
+        is_broken = is_broken or reason == _BROKEN_TEXT
+    if is_broken:
+        read_through(path)
 
 
 def read_through(path: str) -> None:

@@ -27,7 +27,7 @@ def displayed_size(facts: dict[str, Any]) -> tuple[int, int]:
 
     VideoError where the file gives no size.
     """
-    width, height = coded_size(facts)
+    width, height = _cropped_size(facts)
     if width <= 0 or height <= 0:
         raise VideoError(f"the {facts['codec']} video stream has no picture size: no frame of it can be decoded")
     aspect = Fraction(facts["aspect"]) if facts["aspect"] else Fraction(1)
@@ -40,7 +40,7 @@ def displayed_size(facts: dict[str, Any]) -> tuple[int, int]:
     return (height, width) if swaps_edges(orientation(facts["matrix"])) else (width, height)
 
 
-def coded_size(facts: dict[str, Any]) -> tuple[int, int]:
+def _cropped_size(facts: dict[str, Any]) -> tuple[int, int]:
     """(width, height) as coded, less what the container cuts off."""
     left, right, top, bottom = facts["crop"] or (0, 0, 0, 0)
     return int(facts["width"]) - left - right, int(facts["height"]) - top - bottom
@@ -51,7 +51,7 @@ def cropping(facts: dict[str, Any]) -> tuple[int, int, int, int] | None:
     if not facts["crop"]:
         return None
     left, _, top, _ = facts["crop"]
-    return (*coded_size(facts), left, top)
+    return (*_cropped_size(facts), left, top)
 
 
 def orientation(matrix: Sequence[int] | None) -> tuple[tuple[str, str], ...]:

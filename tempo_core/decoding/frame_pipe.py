@@ -61,11 +61,11 @@ def timed_frames(child: Child, info: VideoInfo, size: tuple[int, int]) -> Iterat
     Nothing where ffmpeg wrote nothing. DecodeTimeout from the child's deadlines.
     """
     width, height = size
-    tolerance = max(1, info.typical_gap // 4)
+    begin, tolerance = origin(info), max(1, info.typical_gap // 4)
     for packet in _packets(child):
         if packet.pts is None or packet.size != width * height * 3:  # the empty packet at the end
             continue
-        tick = _tick(round(packet.pts * packet.time_base / info.time_base) + origin(info), info, tolerance)
+        tick = _tick(round(packet.pts * packet.time_base / info.time_base) + begin, info, tolerance)
         if tick is not None:
             pixels = np.frombuffer(memoryview(packet), np.uint8).reshape(height, width, 3)
             yield TimedFrame(pixels, tick, (tick - int(info.ticks[0])) * info.time_base)

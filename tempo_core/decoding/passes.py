@@ -49,14 +49,10 @@ class Stretch:
 
 
 class Passes:
-    """Runs ffmpeg as often as needed. Use as a context manager: leaving it ends every run.
-
-    ``had_messages``: whether ffmpeg wrote any about the pictures.
-    """
+    """Runs ffmpeg as often as needed. Use as a context manager: leaving it ends every run."""
 
     def __init__(self, source: Source, deadline: Deadline) -> None:
         self.warnings: list[str] = []
-        self.had_messages = False
         self._source, self._deadline, self._ffmpeg = source, deadline, find_ffmpeg()
         self._open = ExitStack()
         self._waited_s = 0.0
@@ -76,6 +72,11 @@ class Passes:
     def refuse_circumstances(self, nothing_came: bool) -> None:
         """SourceError or DecoderDied where frames are missing through no fault of the file's bytes."""
         refuse_circumstances(self._source.path, self._messages, nothing_came)
+
+    @property
+    def had_messages(self) -> bool:
+        """Whether ffmpeg wrote any about the pictures."""
+        return any(map(self._concerns_pictures, self._messages))
 
     def complaint(self) -> str:
         """Why frames are missing: the reason of the first run that gave one."""
@@ -135,11 +136,9 @@ class Passes:
             yield frames
         child.close()
         self._waited_s += child.waited_s
-        if any(map(self._concerns_pictures, child.messages())):
-            self.had_messages = True
-        if child.messages():
+        if messages := child.messages():
             self._complaints.append(child.complaint(self._concerns_pictures))
-            self._messages += child.messages()
+            self._messages += messages
 
     def _read(self, child: Child) -> Generator[TimedFrame, None, None]:
         yield from timed_frames(child, self._source.info, self._source.size)

@@ -43,7 +43,7 @@ _ESTIMATING_FORMATS = ("mpegts", "mpeg", "ivf", *RAW_FORMATS)  # no duration in 
 
 
 def probe(path: str | os.PathLike[str]) -> VideoInfo:
-    """Reads every packet of ``path`` (decodes only the first frame) and finds out its true times and size.
+    """Reads every packet of ``path`` (decodes hardly any) and finds out its true times and size.
 
     SourceError where the file cannot be opened or read; VideoError with the reason where it is not a usable video;
     DecoderDied where the scan was ended or the machine short of something; DecodeTimeout after two minutes, or more

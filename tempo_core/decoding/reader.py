@@ -1,4 +1,4 @@
-"""Sampled frames of a video, segment by segment, from one streaming pass of ffmpeg in constant memory."""
+"""Sampled frames of a video, segment by segment, streamed from ffmpeg in constant memory."""
 
 from __future__ import annotations
 

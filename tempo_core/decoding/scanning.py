@@ -15,12 +15,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from tempo_core.decoding.scan_server import STATUS
 from tempo_core.decoding.spawn import spawn
 from tempo_core.errors import DecoderDied, DecodeTimeout
 
 _SERVER = Path(__file__).with_name("scan_server.py")
 _START_DEADLINE_S = 120.0  # a machine under load, whose disk PyAV comes from for the first time
-_STATUS_BYTES = 4  # as scan_server.py sends it
 
 
 class Scan:
@@ -125,5 +125,5 @@ def _received(status: socket.socket, timeout_s: float) -> int | None:
     """The next number; None at the end. DecodeTimeout."""
     if not select.select([status], [], [], timeout_s)[0]:
         raise DecodeTimeout(f"the packet scan did not start within {timeout_s:.0f} s")
-    sent = status.recv(_STATUS_BYTES)
-    return int.from_bytes(sent, sys.byteorder, signed=True) if sent else None
+    sent = status.recv(STATUS.size)
+    return int(STATUS.unpack(sent)[0]) if sent else None

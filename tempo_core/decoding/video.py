@@ -54,7 +54,7 @@ class Clock:
 
 @dataclass(frozen=True, eq=False)
 class VideoInfo:
-    """One video stream, as found by reading every packet and decoding none but the first.
+    """One video stream, as found by reading every packet and decoding hardly any.
 
     ``width``, ``height``: as displayed, in square pixels, after rotation. ``duration``: last frame's time + its
     length - first frame's time, seconds. ``start``: the first frame's time on the timeline that players show

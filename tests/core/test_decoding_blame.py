@@ -9,6 +9,7 @@ import pytest
 from tempo_core.decoding import SegmentReader, probe, read_segments
 from tempo_core.errors import DecoderDied, ProgramError, SourceError
 from tempo_core.spec import PAPER, FrameGeometry
+from tests.support.programs import program
 from tests.support.videos import make_video
 
 
@@ -19,12 +20,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def frames_of(path: Path) -> SegmentReader:
     return read_segments(path, probe(path), PAPER, FrameGeometry())
-
-
-def program(path: Path, script: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
 
 
 def test_a_decoder_that_crashes_is_named(tmp_path: Path, video: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tempo_core.decoding import spawn as spawn_module
 from tempo_core.decoding.spawn import spawn
+from tests.support.programs import is_alive, program
 from tests.support.videos import make_video
 
 PATIENCE_S = 20.0
@@ -34,14 +35,6 @@ def video(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return make_video(tmp_path_factory.mktemp("video") / "video.mp4", size=(64, 64))
 
 
-def gone(pid: int) -> bool:
-    """Whether the process has ended, or is a zombie that nobody has fetched yet."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except FileNotFoundError:
-        return True
-
-
 def pid_in(file: Path) -> int:
     """The process id that a hanging program wrote; AssertionError where none does."""
     end = time.monotonic() + PATIENCE_S
@@ -54,9 +47,9 @@ def pid_in(file: Path) -> int:
 
 def ends_soon(pid: int) -> bool:
     end = time.monotonic() + PATIENCE_S
-    while time.monotonic() < end and not gone(pid):
+    while time.monotonic() < end and is_alive(pid):
         time.sleep(0.01)
-    return gone(pid)
+    return not is_alive(pid)
 
 
 def killed_while_it_waits(script: str, *arguments: str, pid_file: Path, ffmpeg: Path | None) -> int:
@@ -65,7 +58,7 @@ def killed_while_it_waits(script: str, *arguments: str, pid_file: Path, ffmpeg: 
     with subprocess.Popen([sys.executable, "-c", script, *arguments], env=environment) as caller:
         try:
             child = pid_in(pid_file)
-            assert not gone(child)
+            assert is_alive(child)
         finally:
             caller.send_signal(signal.SIGKILL)
     return child
@@ -73,9 +66,7 @@ def killed_while_it_waits(script: str, *arguments: str, pid_file: Path, ffmpeg: 
 
 @pytest.mark.parametrize("preparation", ["", WITHOUT_SETPRIV], ids=["setpriv", "python"])
 def test_a_hanging_ffmpeg_dies_with_the_process_that_reads_it(tmp_path: Path, video: Path, preparation: str) -> None:
-    hanging = tmp_path / "ffmpeg"
-    hanging.write_text("#!/bin/sh\n" + HANGING.format(pid=tmp_path / "pid") + "\n")
-    hanging.chmod(0o755)
+    hanging = program(tmp_path / "ffmpeg", HANGING.format(pid=tmp_path / "pid"))
     script = preparation + READING
     assert ends_soon(killed_while_it_waits(script, str(video), "", pid_file=tmp_path / "pid", ffmpeg=hanging))
 

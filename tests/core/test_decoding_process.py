@@ -19,6 +19,7 @@ import pytest
 from tempo_core.decoding import SegmentReader, VideoInfo, probe, read_segments, scanning
 from tempo_core.errors import DecoderDied, DecodeTimeout, UsageError, VideoError
 from tempo_core.spec import NAMED_SPECS, PAPER, FrameGeometry, IndexSpec
+from tests.support.programs import is_alive, program
 from tests.support.videos import make_video
 
 SMALL = (96, 64)
@@ -67,13 +68,6 @@ def text_if_there(file: Path) -> str:
     return ""
 
 
-def alive(pid: int) -> bool:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
-    except FileNotFoundError:
-        return False
-
-
 def dense(path: Path) -> SegmentReader:
     return read_segments(path, probe(path), NAMED_SPECS["dense"], FrameGeometry())
 
@@ -85,19 +79,13 @@ def impatient(long_video: Path, monkeypatch: pytest.MonkeyPatch) -> SegmentReade
     return read_segments(long_video, probe(long_video), EVERY_FRAME, FrameGeometry())
 
 
-def program(path: Path, script: str) -> Path:
-    path.write_text(f"#!/bin/sh\n{script}\n")
-    path.chmod(0o755)
-    return path
-
-
 def test_a_stopped_ffmpeg_is_killed_when_it_gives_nothing(impatient: SegmentReader) -> None:
     next(impatient)
     (pid,) = children()
     os.kill(pid, signal.SIGSTOP)
     with pytest.raises(DecodeTimeout, match="ffmpeg gave nothing for 1 s and was stopped"):
         list(impatient)
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
 @pytest.mark.parametrize("given", ["soon", "0", "-1", "nan", "inf"])
@@ -111,7 +99,7 @@ def test_a_reader_that_is_closed_stops_ffmpeg(long_video: Path) -> None:
     with dense(long_video) as reader:
         next(reader)
         (pid,) = children()
-    assert not alive(pid)
+    assert not is_alive(pid)
     assert list(reader) == []
 
 
@@ -121,7 +109,7 @@ def test_a_reader_that_is_forgotten_stops_ffmpeg(long_video: Path) -> None:
     (pid,) = children()
     del reader
     gc.collect()
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
 def test_a_reader_that_was_never_begun_starts_nothing(long_video: Path) -> None:
@@ -138,7 +126,7 @@ def test_an_interrupt_stops_ffmpeg(long_video: Path) -> None:
     threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT)).start()
     with pytest.raises(KeyboardInterrupt):
         list(reader)
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
 class Termination(BaseException):
@@ -160,7 +148,7 @@ def test_an_interrupt_of_another_kind_stops_ffmpeg(long_video: Path) -> None:
             list(reader)
     finally:
         signal.signal(signal.SIGUSR1, before)
-    assert not alive(pid)
+    assert not is_alive(pid)
 
 
 def test_a_decoder_that_hangs_is_killed_with_its_children(
@@ -171,9 +159,9 @@ def test_a_decoder_that_hangs_is_killed_with_its_children(
     with pytest.raises(DecodeTimeout):
         list(impatient)
     grandchild, end = int((tmp_path / "pid").read_text()), time.monotonic() + 10
-    while alive(grandchild) and time.monotonic() < end:  # nobody here can wait for it
+    while is_alive(grandchild) and time.monotonic() < end:  # nobody here can wait for it
         time.sleep(0.01)
-    assert not alive(grandchild)
+    assert not is_alive(grandchild)
 
 
 def test_a_decoder_that_floods_its_messages_does_not_block(

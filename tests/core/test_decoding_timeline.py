@@ -7,6 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -87,6 +88,12 @@ def test_parts_are_joined_whatever_their_own_times(starts: list[int]) -> None:
     assert len(shown.ticks) <= 20 * len(starts) and (np.diff(shown.ticks) > 0).all()
     if restarts == len(starts) - 1:
         assert (np.diff(shown.ticks) == GAP).all() and len(shown.ticks) == 20 * len(starts)
+
+
+@pytest.mark.parametrize(("pause_s", "joined"), [(3599, 0), (3601, 1)])
+def test_a_pause_of_over_an_hour_is_taken_for_a_restart(pause_s: int, joined: int) -> None:
+    shown = timeline_of(np.concatenate([packets(20), packets(20, 19 * GAP + 1000 * pause_s)]))
+    assert len(shown.clock.shifts) == joined
 
 
 @given(st.integers(1, 28), st.integers(2000, 10**12), st.sampled_from([-1, 1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from base64 import b64decode
+from dataclasses import replace
 from xml.etree import ElementTree
 
 import pytest
@@ -20,8 +21,8 @@ def snapshot(elapsed_s: float, video_s: float) -> Snapshot:
     return Snapshot(elapsed_s, 9, 0, 0, 0, video_s, 0, 0, 0, 0, 0, 1, 0.0)
 
 
-def report(*results: IndexResult, snapshots: tuple[Snapshot, ...] = (), spent: Spent | None = None) -> RunReport:
-    return RunReport(results, summarize(results, 60.0), snapshots, spent or Spent())
+def report(*results: IndexResult, snapshots: tuple[Snapshot, ...] = ()) -> RunReport:
+    return RunReport(results, summarize(results, 60.0), snapshots)
 
 
 def result(uri: str, status: Status = "indexed", reason: str | None = None) -> IndexResult:
@@ -74,8 +75,8 @@ def test_names_and_reasons_are_no_markup() -> None:
 
 
 def test_the_page_says_figures_and_shows_charts() -> None:
-    snapshots = (snapshot(0, 0), snapshot(10, 36000), snapshot(20, 36000))
-    page = run_page(report(result("a.mp4"), snapshots=snapshots, spent=Spent(decode_s=9.0, encode_s=1.0)))
+    last = replace(snapshot(20, 36000), spent=Spent(decode_s=9.0, encode_s=1.0))
+    page = run_page(report(result("a.mp4"), snapshots=(snapshot(0, 0), snapshot(10, 36000), last)))
     assert "**2 segments** of 2 min of video, 3.0 MB of states, in **60 s**: 2.0 hours of video per hour." in page
     assert "| indexed | 1 |" in page
     images = [line for line in page.splitlines() if line.startswith("![")]

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from pathlib import Path
 
 import pytest
 
+from flows.embedded import embedded_folder
 from nano.video_file import write_video
 from nano.world import LOOKS, Scene, Script
 from storage import open_library
+from tests.support import ROOT
 from tests.support.tempo_cli import index, other_model, small_video, tempo
 
 ANSWER = {"answer", "question", "model", "fingerprint", "warnings", "segments", "citations", "usage", "timings_s"}
@@ -51,6 +54,21 @@ def test_an_answer_and_its_moment_are_right(library: Path) -> None:
     (answer,) = tempo("ask", QUESTION, "--library", library, "--json").json
     assert (answer["answer"], answer["warnings"]) == ("2", [])
     assert [(Path(one["uri"]).stem, one["start_s"], one["end_s"]) for one in answer["citations"]] == [("talk", 4, 8)]
+
+
+def test_the_readmes_lines_of_python_print_the_moment(library: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    lines = (ROOT / "README.md").read_text().split("From Python:\n\n")[1].split("\n\n")[0]
+    mine = {
+        "./lib": str(library),
+        "Vision-CAIR/Tempo-6B": str(embedded_folder()),
+        'device="cuda", dtype="bfloat16"': 'device="cpu"',
+        "When does the map appear?": QUESTION,
+    }
+    for theirs, own in mine.items():
+        assert theirs in lines
+        lines = lines.replace(theirs, own)
+    exec(textwrap.dedent(lines), {})
+    assert re.search(r"Citation\(.*talk\.mp4.*start_s=4", capsys.readouterr().out)
 
 
 def test_what_is_relevant_gets_all_tokens_and_the_rest_what_the_checkpoint_keeps(library: Path) -> None:

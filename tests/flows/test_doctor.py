@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 import flows.terminal.doctor
+from tests.support.programs import program
 from tests.support.tempo_cli import Record, tempo
 
 
@@ -40,9 +41,7 @@ def test_a_missing_ffmpeg_is_said_with_the_way_out(monkeypatch: pytest.MonkeyPat
 
 
 def test_an_ffmpeg_that_does_not_run_is_missing(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    broken = tmp_path / "ffmpeg"
-    broken.write_text("#!/bin/sh\nexit 1\n")
-    broken.chmod(0o755)
+    broken = program(tmp_path / "ffmpeg", "exit 1")
     monkeypatch.setenv("TEMPO_FFMPEG", str(broken))
     assert not checks(code=1)["ffmpeg"]["ok"]
 

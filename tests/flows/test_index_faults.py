@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tempo_core.decoding import find_ffmpeg
+from tests.support.programs import program
 from tests.support.tempo_cli import index, small_video, statuses, tempo
 
 PASSING_FAULTS = {
@@ -23,9 +24,8 @@ def test_a_passing_fault_is_told_apart_and_the_next_run_indexes_the_video(
     fault: str, library: Path, archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     small_video(archive / "a.mp4")
-    ffmpeg = tmp_path / "ffmpeg"
-    ffmpeg.write_text(f'#!/bin/sh\ncase "$*" in *-filters*|*-version*) exec {find_ffmpeg()} "$@" ;; esac\n{fault}\n')
-    ffmpeg.chmod(0o755)
+    works = f'case "$*" in *-filters*|*-version*) exec {find_ffmpeg()} "$@" ;; esac'
+    ffmpeg = program(tmp_path / "ffmpeg", f"{works}\n{fault}")
     with monkeypatch.context() as night:
         night.setenv("TEMPO_FFMPEG", str(ffmpeg))
         night.setenv("TEMPO_STALL_S", "0.1")
@@ -42,9 +42,7 @@ def test_an_ffmpeg_that_stops_running_ends_the_run_and_blames_no_video(
 ) -> None:
     for name in ("a.mp4", "b.mp4"):
         small_video(archive / name)
-    ffmpeg = tmp_path / "ffmpeg"
-    ffmpeg.write_text(f'#!/bin/sh\ncase "$*" in *-filters*) exec {find_ffmpeg()} "$@" ;; esac\nexit 127\n')
-    ffmpeg.chmod(0o755)
+    ffmpeg = program(tmp_path / "ffmpeg", f'case "$*" in *-filters*) exec {find_ffmpeg()} "$@" ;; esac\nexit 127')
     with monkeypatch.context() as night:
         night.setenv("TEMPO_FFMPEG", str(ffmpeg))
         ended = tempo("index", archive, "--library", library, "--json", code=1)

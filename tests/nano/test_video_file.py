@@ -19,6 +19,7 @@ from tempo_core.errors import VideoError
 from tempo_core.sampling import segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
 from tempo_core.values import ByteArray
+from tests.support.programs import program
 
 GEOMETRY = FrameGeometry(
     longest_edge=FRAME_EDGE,
@@ -99,9 +100,7 @@ def test_an_hour_has_as_many_segments_as_scenes(tmp_path: Path) -> None:
 
 
 def test_a_failing_ffmpeg_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    broken = tmp_path / "ffmpeg"
-    broken.write_text("#!/bin/sh\necho 'no such encoder' >&2\nexit 3\n")
-    broken.chmod(0o755)
+    broken = program(tmp_path / "ffmpeg", "echo 'no such encoder' >&2\nexit 3")
     monkeypatch.setenv("TEMPO_FFMPEG", str(broken))
     with pytest.raises(VideoError, match="no such encoder"):
         write_video(colourful(40), tmp_path / "never.mp4")
@@ -109,9 +108,7 @@ def test_a_failing_ffmpeg_leaves_no_file(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_a_hanging_ffmpeg_is_killed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    hanging = tmp_path / "ffmpeg"
-    hanging.write_text("#!/bin/sh\nexec sleep 60\n")
-    hanging.chmod(0o755)
+    hanging = program(tmp_path / "ffmpeg", "exec sleep 60")
     monkeypatch.setenv("TEMPO_FFMPEG", str(hanging))
     monkeypatch.setattr(video_file, "_LEAST_DEADLINE_S", 0.5)
     monkeypatch.setattr(video_file, "_DEADLINE_S_PER_SCENE", 0.0)

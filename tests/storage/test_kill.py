@@ -13,21 +13,13 @@ from pathlib import Path
 import pytest
 
 from storage import ALL_MODELS, Library, open_library
-from tests.support.storage_harness import contents, index, put, snapshot_faults, tiny_video
+from tests.support.storage_harness import contents, index, pruned, put, snapshot_faults, tiny_video
 from tests.support.storage_killer import SEEDS, kill_at_random, run, survives
 
 pytestmark = pytest.mark.slow
 
 READ_S = 8
 SEED_OF = {tiny_video(seed).video_id: seed for seed in range(SEEDS)}
-
-
-def settle(library: Library) -> dict[str, object]:
-    """What a library holds once nothing unneeded is left in it."""
-    with library.writer() as writer:
-        writer.prune(grace_s=0)
-    assert library.verify(grace_s=0) == []
-    return contents(library)
 
 
 @pytest.mark.parametrize(
@@ -45,7 +37,7 @@ def test_a_run_killed_at_any_write_and_run_again_leaves_no_trace(
     run(str(template), before, [])
     shutil.copytree(template, undisturbed)
     run(str(undisturbed), wanted, removed)
-    expected = settle(open_library(str(undisturbed)))
+    expected = contents(pruned(open_library(str(undisturbed))))
     for writes in range(1000):
         if before:
             shutil.copytree(template, place)
@@ -53,7 +45,7 @@ def test_a_run_killed_at_any_write_and_run_again_leaves_no_trace(
         if (place / "library.json").exists():
             assert snapshot_faults(open_library(str(place)), SEED_OF) == [], f"after write {writes}"
         run(str(place), wanted, removed)
-        assert settle(open_library(str(place))) == expected, f"after write {writes}"
+        assert contents(pruned(open_library(str(place)))) == expected, f"after write {writes}"
         shutil.rmtree(place)
         if survived:
             break
@@ -104,7 +96,7 @@ def test_readers_see_whole_videos_while_writers_are_killed_at_random(library: Li
     assert fault is None
     assert snapshots > 20
     index(library, dict.fromkeys(uris, 1), wait_s=10)
-    settle(library)
+    pruned(library)
 
 
 @pytest.mark.parametrize("protocol", ["catalog-first", "delete-then-add"])

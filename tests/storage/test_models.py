@@ -101,7 +101,7 @@ def test_the_first_model_is_served_until_another_is_chosen(library: Library) -> 
         with pytest.raises(UsageError, match="holds no videos under 0123"):
             writer.set_default("0123")
     assert uris(library) == ["/a.mp4"]
-    assert library.fingerprints() == [OTHER_VISION, PRINTS]
+    assert [model.fingerprints for model in library.models()] == [OTHER_VISION, PRINTS]
 
 
 def test_names_that_users_give_find_videos(library: Library) -> None:

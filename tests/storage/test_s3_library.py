@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from storage import Library, open_library
-from storage.manifest import write_manifest
+from storage.manifest import read_manifest, write_manifest
 from storage.schemas import CATALOG, FAILURES
 from storage.stores import s3_lease
 from storage.stores.s3_client import file_system, list_objects, parse_uri
@@ -64,7 +64,7 @@ def test_an_older_library_is_upgraded_on_s3(library: Library) -> None:
     before = contents(library)
     library.tables.ensure(CATALOG).add_columns({"title": "'A title'"})
     library.tables.ensure(FAILURES).alter_columns({"path": "step", "rename": "stage"})
-    write_manifest(library.store, replace(library.manifest(), schema=1))
+    write_manifest(library.store, replace(read_manifest(library.store), schema=1))
     assert contents(open_library(library.uri, create=True)) == before
 
 

@@ -16,6 +16,7 @@ import numpy as np
 from storage import ALL_MODELS, Library, VideoRecord, open_library
 from storage.filters import quoted
 from storage.schemas import segments_table
+from tests.support.storage_harness import pruned
 
 RELATIVE, ABSOLUTE, OF_A_FEATURE = 2**-7, 2**-9, 1e-2
 OF_A_RUN = {"generation", "state_checksum", "vector"}
@@ -24,7 +25,7 @@ EMPTY_OR_NOT = {"retired", "failures"}  # tables that are made when first needed
 
 def assert_alike(path: Path | str, undisturbed: Path | str) -> None:
     """``path`` holds what ``undisturbed`` holds, and nothing else once both are swept."""
-    mine, expected = (_swept(str(one)) for one in (path, undisturbed))
+    mine, expected = (pruned(open_library(str(one))) for one in (path, undisturbed))
     found, wanted = _exact(mine), _exact(expected)
     for name, value in wanted.items():
         assert found[name] == value, f"{name}:\n{found[name]!r:.4000}\nnot\n{value!r:.4000}"
@@ -34,14 +35,6 @@ def assert_alike(path: Path | str, undisturbed: Path | str) -> None:
             np.testing.assert_allclose(state.visual, due.visual, RELATIVE, ABSOLUTE, err_msg=one.uri)
         for row, right in zip(_rows(mine, one), _rows(expected, other), strict=True):
             np.testing.assert_allclose(row["vector"], right["vector"], rtol=0, atol=OF_A_FEATURE, err_msg=one.uri)
-
-
-def _swept(uri: str) -> Library:
-    library = open_library(uri)
-    with library.writer() as writer:
-        writer.prune(grace_s=0.0)
-    assert library.verify(grace_s=0.0) == []
-    return library
 
 
 def _exact(library: Library) -> dict[str, Any]:

@@ -156,6 +156,14 @@ def note_catalog_rows(library: Library, monkeypatch: pytest.MonkeyPatch) -> list
     return read
 
 
+def pruned(library: Library) -> Library:
+    """The library once nothing is kept for readers any more, and nothing unneeded is left in it."""
+    with library.writer() as writer:
+        writer.prune(grace_s=0)
+    assert library.verify(grace_s=0) == []
+    return library
+
+
 def contents(library: Library) -> dict[str, Any]:
     """All that a library holds, but for what may differ between two runs: generations and times."""
     catalog = library.videos(ALL_MODELS)

@@ -22,7 +22,7 @@ from storage.schemas import CATALOG
 from storage.stores.base import LIBRARY_FILE
 from tempo_core.decoding import find_ffmpeg
 from tests.support import ROOT
-from tests.support.storage_harness import segment_rows
+from tests.support.storage_harness import pruned, segment_rows
 from tests.support.videos import make_video
 
 DEADLINE_S = 240
@@ -153,15 +153,6 @@ def contents(path: Path) -> dict[str, Any]:
 
 def swept(path: Path) -> dict[str, Any]:
     """``contents``, and how many files and rows there are once nothing is kept for readers any more."""
-    library = open_library(str(path))
-    with library.writer() as writer:
-        writer.prune(grace_s=0.0)
-    assert library.verify() == []
+    library = pruned(open_library(str(path)))
     rows = {name: library.tables.count(name) for name in library.tables.names() if name != "retired"}
     return {**contents(path), "files": len(list(library.store.files("parts"))), "rows": rows}
-
-
-def emptied(path: Path) -> Path:
-    """A folder that is not there."""
-    shutil.rmtree(path, ignore_errors=True)
-    return path

@@ -30,8 +30,8 @@ def index(request: IndexRequest, plan: PlanOption = False, as_json: JsonOption =
     tempo index @tonight.txt --library ./lib --max-hours 5
     tempo index /archive --library ./lib --plan
 
-    Exit code 3: some videos failed; their reasons are shown and recorded, and they are left out until they change or
-    --retry-failed is given.
+    Exit code 3: some videos failed; their reasons are shown and recorded. They are left out until they change or
+    --retry-failed is given; where the file was not at fault, later runs try them again by themselves.
     """
     from flows.run.indexing import IndexRun
     from flows.terminal.reporters import terminal_reporter

@@ -24,13 +24,13 @@ def status(library: LibraryOption, as_json: JsonOption = False) -> None:
     from storage import ALL_MODELS, open_library
 
     opened = open_library(library)
-    found, videos, failures = opened.status(), opened.videos(ALL_MODELS), opened.failures()
+    found, failures = opened.status(), opened.failures()
     if as_json:
         sources = [
             {"uri": video.uri, "video_id": video.video_id, "title": video.title, "model": video.facts.model_id,
              "fingerprint": video.fingerprints.features, "duration_s": video.facts.duration_s,
              "segments": video.segment_count, "warnings": video.facts.warnings}
-            for video in videos
+            for video in opened.videos(ALL_MODELS)
         ]  # fmt: skip
         failed = [
             {"uri": one.source.uri, "fingerprint": one.fingerprint, "reason": one.reason, "attempts": one.attempts,
@@ -71,7 +71,6 @@ def prune(library: LibraryOption, as_json: JsonOption = False) -> None:
 
     with open_library(library).writer(wait_s=LEASE_WAIT_S) as writer:
         freed = writer.prune()
-        writer.optimize()
     if as_json:
         print_json({"freed_bytes": freed})
     else:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import hashlib
 import logging
 import os
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
 
-from flows.request import IndexRequest
+from flows.request import LIST_SIGN, IndexRequest
 from flows.terminal.options import takes_request
 from flows.terminal.output import notice
 from tempo_core.errors import LibraryNotFound, LibraryOutdated, UsageError
@@ -88,16 +89,16 @@ def _absolute(request: IndexRequest) -> IndexRequest:
 
 
 def _absolute_name(name: str) -> str:
-    if name.startswith("@"):  # a list of sources
-        return f"@{_absolute_name(name[1:])}"
+    if name.startswith(LIST_SIGN):
+        return LIST_SIGN + _absolute_name(name.removeprefix(LIST_SIGN))
     return name if "://" in name else str(local_path(name))
 
 
 def _expect_sources(names: list[str]) -> None:
     """UsageError for a local name that is not there: better now than at night. Patterns may match something by then."""
     for name in names:
-        path = name.removeprefix("@")
-        if "://" not in path and not re.search(r"[*?\[]", path) and not Path(path).exists():
+        path = name.removeprefix(LIST_SIGN)
+        if "://" not in path and not glob.has_magic(path) and not Path(path).exists():
             raise UsageError(f"{path}: no such file or folder")
 
 
