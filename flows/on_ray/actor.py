@@ -38,7 +38,7 @@ ITEMS_AHEAD = 2  # of a decoder, in the object store: 2 MB each at 512x256
 CPU_DEADLINE_S = 24 * 3600.0  # for a free CPU: the videos before it may take the night, which is no fault of this one
 OPEN_DEADLINE_S = 3900.0  # fetching has an hour of its own
 ITEM_DEADLINE_S, SLOWEST_SHARE = 1800.0, 10.0  # and a tenth of real time, as for the decoder: for processes that hang
-CANCEL_WAIT_S = 2.0
+CANCEL_WAIT_S, CANCEL_ARRIVES_S = 2.0, 0.1
 LOOK_S = 0.5  # between two looks whether the run is being stopped
 NAME_COLUMNS = 40
 # Shares of a GPU: without one, Ray hides it from a task. An encoder has more than half, so that no two are on one GPU;
@@ -63,11 +63,16 @@ class WorkerSetup:
 def decode(uri: str, settings: DecodeSettings) -> Generator[Item | None, None, None]:
     """``decoded_items`` in a process of its own, on any node: what crashes there costs one video.
 
-    The first item is None, when the process begins: until then the task waited for a CPU.
+    The first item is None, when the process begins: until then the task waited for a CPU. After ``Opened`` come as many
+    as are made ahead, so that no decoder is started before the taker goes on: the source may be a twin, and dropped.
     """
     prepare()
     yield None
-    yield from decoded_items(uri, settings)
+    for item in decoded_items(uri, settings):
+        yield item
+        if isinstance(item, Opened):
+            for _ in range(ITEMS_AHEAD):
+                yield None
 
 
 class EncodingActor:
@@ -149,6 +154,8 @@ def _items(task: Any, stopping: threading.Event) -> Generator[Item, None, None]:
             item = ray.get(next(task))
         except StopIteration:
             return
+        if item is None:
+            continue
         yield item
         if isinstance(item, Opened | Sampled):
             deadline_s = item_deadline_s(item)
@@ -183,6 +190,7 @@ def _end(task: Any) -> None:
     deadline = time.monotonic() + CANCEL_WAIT_S
     with suppress(RayError, StopIteration):
         ray.cancel(task)
+        ray.wait([task.completed()], timeout=CANCEL_ARRIVES_S)  # taking an item first would let it make the next one
         while ray.wait([task], timeout=max(0.0, deadline - time.monotonic()))[0]:
             ray.get(next(task))
         ray.cancel(task, force=True)

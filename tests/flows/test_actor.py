@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
@@ -24,6 +25,7 @@ from storage import open_library
 from tempo_core.errors import CheckpointError, WorkerDied
 from tempo_core.sampling import sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
+from tests.support.faulty_ffmpeg import HANG, FaultyFfmpeg, faulty_ffmpeg
 from tests.support.tempo_cli import small_video
 
 
@@ -65,10 +67,17 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkerSetup:
 
 
 @pytest.fixture(scope="module")
-def machine() -> Iterator[None]:
-    """Ray, which is told of two GPUs."""
-    with start_ray(num_cpus=1, num_gpus=2):
-        yield
+def ffmpeg(tmp_path_factory: pytest.TempPathFactory) -> FaultyFfmpeg:
+    return faulty_ffmpeg(tmp_path_factory.mktemp("ffmpeg"), {"none": HANG})
+
+
+@pytest.fixture(scope="module")
+def machine(ffmpeg: FaultyFfmpeg) -> Iterator[None]:
+    """Ray, which is told of two GPUs, and records what is decoded."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TEMPO_FFMPEG", ffmpeg.program)
+        with start_ray(num_cpus=1, num_gpus=2):
+            yield
 
 
 @pytest.mark.ray
@@ -104,6 +113,22 @@ def test_a_source_that_a_task_reads_is_the_same_as_read_in_this_process(machine:
         assert len(segments) > 1
         assert list(far.segments()) == segments
         assert far.closed.warnings == near.closed.warnings
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_source_is_not_decoded_before_its_segments_are_asked_for(
+    machine: None, ffmpeg: FaultyFfmpeg, tmp_path: Path
+) -> None:
+    """It may turn out to be a twin, which is dropped."""
+    settings = DecodeSettings(PAPER, FrameGeometry(), threads=1)
+    uris = {name: str(small_video(tmp_path / name, seconds=2)) for name in ("twin.mp4", "wanted.mp4")}
+    with closing(decode_by_task(uris["twin.mp4"], settings, threading.Event())):
+        time.sleep(2.0)
+    with closing(decode_by_task(uris["wanted.mp4"], settings, threading.Event())) as wanted:
+        wanted.sampled()
+        assert list(wanted.segments())
+    assert (ffmpeg.count("twin"), ffmpeg.count("wanted")) == (0, 1)
 
 
 @pytest.fixture(scope="module")
