@@ -17,8 +17,6 @@ LINE = {
     "question", "expected", "answer", "expected_start_s", "expected_end_s", "cited_start_s", "cited_end_s", "video",
     "relevance", "model", "visual_tokens", "token_budget", "seconds",
 }  # fmt: skip
-
-
 QUESTIONS = sum(len(video.questions) for video in demo_videos())
 
 
@@ -45,6 +43,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_the_videos_are_real_and_short(kept: Path) -> None:
     for video in demo_videos():
         info = probe(kept / "videos" / video.name)
@@ -52,11 +51,13 @@ def test_the_videos_are_real_and_short(kept: Path) -> None:
         assert info.warnings == ()
 
 
+@pytest.mark.slow
 def test_a_kept_demo_can_be_asked_again(kept: Path) -> None:
     (answer,) = tempo("ask", "What moves?", "--library", kept / "library", "--video", "hall.mp4", "--json").json
     assert len(answer["segments"]) == 16
 
 
+@pytest.mark.slow
 def test_a_second_demo_in_the_same_place_indexes_nothing(kept: Path) -> None:
     said = tempo("demo", "--keep", kept)
     assert "indexed " not in said.out
@@ -67,6 +68,7 @@ def test_a_second_demo_in_the_same_place_indexes_nothing(kept: Path) -> None:
     assert f"--library {kept / 'library'}" in said.out
 
 
+@pytest.mark.slow
 def test_a_demo_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     video = min(demo_videos(), key=lambda video: video.script.duration_s)
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))

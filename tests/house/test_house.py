@@ -111,6 +111,7 @@ def test_help_loads_no_torch() -> None:
     assert output.splitlines()[-1] == "loaded:"
 
 
+@pytest.mark.slow
 def test_every_module_can_be_imported() -> None:
     python(EVERY_MODULE, *PACKAGES)
 

@@ -84,6 +84,7 @@ def test_a_stopped_run_goes_on_from_what_it_saved(tmp_path: Path, monkeypatch: p
     assert train(again, FAR, lambda: None, StringIO(), workers=0)
 
 
+@pytest.mark.slow
 def test_a_run_of_another_schedule_is_not_gone_on_with(tmp_path: Path) -> None:
     begin(TINY, CPU).save(tmp_path / "state.pt")
     arguments = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "state.pt"), "--eager"]
@@ -115,6 +116,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss(tables: Tables) -> None:
     assert {name for name in first if last[name] >= first[name]} == set()
 
 
+@pytest.mark.slow
 def test_the_same_seed_begins_with_the_same_weights() -> None:
     def weights() -> Run:
         return begin(TINY, CPU)
