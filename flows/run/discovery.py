@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -12,10 +13,13 @@ from flows.request import LIST_SIGN
 from storage import ALL_MODELS, Library, Source, stat_source
 from storage.sources.patterns import PathFilter
 from storage.sources.source_sets import FoundVideo, SourceSet, comparison_key, expand
+from storage.sources.video_files import suffix
 from tempo_core.errors import SourceError
 from tempo_core.local_paths import local_path
 
 LOOK_AGAIN_S = 0.2  # between two examinations of a file that may be growing
+_MOST_KINDS = 8
+_LIBRARY_MARK = "library.json"  # what a library holds is none of the user's own files
 
 
 @dataclass(frozen=True)
@@ -64,6 +68,21 @@ class Discovered:
             sources=tuple(_spelled(source, spelled) for source in self.sources),
             unsettled=tuple(replace(file, source=_spelled(file.source, spelled)) for file in self.unsettled),
         )
+
+    @cached_property
+    def passed_over(self) -> str | None:
+        """How many files of the folders that were named are not taken, by suffix, as one line; None for none."""
+        files = {f"{each.root}{path}": path for each in self.source_sets for path in each.passed_over}
+        libraries = tuple(file.removesuffix(_LIBRARY_MARK) for file in files if file.endswith(f"/{_LIBRARY_MARK}"))
+        counts = Counter(
+            suffix(path)
+            for file, path in files.items()
+            if self.paths.accepts(path) and file not in self._files and not file.startswith(libraries)
+        )
+        kinds = [f"{count} {kind or 'without a suffix'}" for kind, count in counts.most_common(_MOST_KINDS)]
+        rest = counts.total() - sum(count for _, count in counts.most_common(_MOST_KINDS))
+        kinds += [f"{rest} of other kinds"] if rest else []
+        return f"not taken for videos: {', '.join(kinds)}; name a file to index it" if kinds else None
 
     @cached_property
     def uris(self) -> frozenset[str]:
@@ -128,7 +147,8 @@ def expect_something(discovered: Discovered, library: Library | None, names: Seq
     if discovered.source_sets and is_empty and not any(map(discovered.covers, uris)):
         if any(source_set.videos for source_set in discovered.source_sets):
             raise SourceError(f"{', '.join(names)}: --include and --exclude leave none of the videos there")
-        raise SourceError(f"{', '.join(names)}: no video there; name a folder with videos, or files")
+        way_out = discovered.passed_over or "name a folder with videos, or files"
+        raise SourceError(f"{', '.join(names)}: no video there; {way_out}")
 
 
 def _source_sets(names: Sequence[str]) -> Iterator[SourceSet]:

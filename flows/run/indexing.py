@@ -76,6 +76,7 @@ class IndexRun:
         self._notice_if_over()
         existing = self._existing_library(upgrade=True)
         discovered = self._discover(existing)
+        self._notice_passed_over(discovered)
         target = self._identify(existing)
         self._check_room(discovered, target)
         with self._lease(target.library) as (writer, waited):
@@ -92,6 +93,7 @@ class IndexRun:
         """What ``run`` would do, and what it would take. Nothing is written, no library made, no Ray started."""
         library = self._existing_library()
         discovered = self._discover(library)
+        self._notice_passed_over(discovered)
         model, spec = self._model_and_spec(library)
         plan = self._make_plan(discovered, library, model.fingerprints(spec))
         cost = timed_cost(open_model(model.id, self._may_fetch), spec) if plan.tasks else model_cost(model, spec)
@@ -103,6 +105,10 @@ class IndexRun:
             self._reporter.notice(
                 f"{self._ends_at:%H:%M} is over, so no video is begun; to work until tomorrow's, give --max-hours"
             )
+
+    def _notice_passed_over(self, discovered: Discovered) -> None:
+        if discovered.passed_over is not None:
+            self._reporter.notice(discovered.passed_over)
 
     def _is_over(self) -> bool:
         return self._ends_at is not None and datetime.now(self._ends_at.tzinfo) >= self._ends_at

@@ -5,22 +5,20 @@ from __future__ import annotations
 import errno
 import glob
 import logging
-import os
 import re
 import stat
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from storage.records import Source
 from storage.sources.fetch import local_uri
 from storage.sources.patterns import EVERYTHING_BELOW, matches_glob, split_glob
+from storage.sources.video_files import VIDEO_SUFFIXES, is_video, is_video_file, may_be_video
 from storage.sources.walk import FolderSearch
 from tempo_core.errors import SourceError
 from tempo_core.local_paths import FILE_SCHEME, local_path
 
-VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .mxf .ogv .ts .vob .webm .wmv".split()
-)
 _NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG})
 log = logging.getLogger(__name__)
 
@@ -47,7 +45,8 @@ class SourceSet:
     ``named``: what was named, in the form of ``comparison_key``; None for a glob. ``root``: what all of the set but
     ``named`` itself begins with, ending in /. ``glob_parts``: the glob below ``root``, split at /; that of a folder or
     prefix is all that is not hidden. ``unreadable``: folders that could not be searched, ending in /.
-    ``empty_reason``: why, where the name matches nothing.
+    ``passed_over``: the paths below ``root`` of files that match and are not taken for videos. ``empty_reason``: why,
+    where the name matches nothing.
     """
 
     name: str
@@ -56,6 +55,7 @@ class SourceSet:
     glob_parts: tuple[str, ...] = EVERYTHING_BELOW
     videos: tuple[FoundVideo, ...] = ()
     unreadable: tuple[str, ...] = ()
+    passed_over: frozenset[str] = frozenset()
     empty_reason: str | None = None
 
     def relative_path(self, key: str) -> str | None:
@@ -66,10 +66,10 @@ class SourceSet:
         """
         if key == self.named:
             return _file_name(key)
-        if not key.startswith(self.root) or key.startswith(self.unreadable) or not is_video(key):
+        if not key.startswith(self.root) or key.startswith(self.unreadable) or not may_be_video(key):
             return None
         path = key[len(self.root) :]
-        return path if matches_glob(path, self.glob_parts) else None
+        return path if matches_glob(path, self.glob_parts) and path not in self.passed_over else None
 
 
 def expand(name: str) -> SourceSet:
@@ -106,12 +106,6 @@ def comparison_key(uri: str) -> str:
     return str(local_path(uri)) if uri.startswith(("file://", "//")) or ("/../" in uri and uri[0] == "/") else uri
 
 
-def is_video(name: str) -> bool:
-    """Whether a path or URI ends like a video that is not hidden."""
-    file = _file_name(name)
-    return not file.startswith(".") and os.path.splitext(file)[1].lower() in VIDEO_SUFFIXES  # noqa: PTH122 - or a URI
-
-
 def _not_there(name: str, path: Path, error: OSError) -> SourceSet:
     """What a pattern matches, or why nothing is at ``path``; what cannot be looked at may well be there."""
     if glob.has_magic(str(path)):
@@ -123,30 +117,35 @@ def _not_there(name: str, path: Path, error: OSError) -> SourceSet:
 
 def _folder(name: str, path: Path) -> SourceSet:
     root = f"{str(path).rstrip('/')}/"
-    videos, unreadable = _search(root, EVERYTHING_BELOW)
-    return SourceSet(name, str(path), root, EVERYTHING_BELOW, videos, unreadable)
+    return _search(SourceSet(name, str(path), root))
 
 
 def _local_glob(name: str, text: str) -> SourceSet:
-    root, parts = split_glob(text)
-    videos, unreadable = _search(root, parts)
-    reason = None if videos else _no_video(name)
-    if not videos and unreadable:
-        reason = f"{name}: no video there that can be read; cannot be searched: {', '.join(unreadable)}"
-    return SourceSet(name, None, root, parts, videos, unreadable, reason)
+    found = _search(SourceSet(name, None, *split_glob(text)))
+    reason = None if found.videos else _no_video(name)
+    if not found.videos and found.unreadable:
+        reason = f"{name}: no video there that can be read; cannot be searched: {', '.join(found.unreadable)}"
+    return replace(found, empty_reason=reason)
 
 
-def _search(root: str, glob_parts: tuple[str, ...]) -> tuple[tuple[FoundVideo, ...], tuple[str, ...]]:
-    """(the videos below ``root`` that match the glob, the folders that could not be searched)."""
+def _search(source_set: SourceSet) -> SourceSet:
+    """The set with what is found below its ``root`` now."""
+    root = source_set.root
+    videos: list[FoundVideo] = []
+    passed_over: list[str] = []
     unreadable: list[str] = []
 
     def note(error: OSError) -> None:
         log.warning("a folder cannot be searched: %s", error)
         unreadable.append(f"{str(error.filename).rstrip('/')}/")
 
-    files = (file for file in FolderSearch(root, glob_parts, note).files() if is_video(file.name))
-    videos = tuple(FoundVideo(local_uri(file), str(file)[len(root) :], by_search=True) for file in files)
-    return videos, tuple(unreadable)
+    for file in FolderSearch(root, source_set.glob_parts, note).files():
+        path = str(file)[len(root) :]
+        if is_video_file(file):
+            videos.append(FoundVideo(local_uri(file), path, by_search=True))
+        else:
+            passed_over.append(path)
+    return replace(source_set, videos=tuple(videos), unreadable=tuple(unreadable), passed_over=frozenset(passed_over))
 
 
 def _s3_set(name: str) -> SourceSet:
@@ -161,16 +160,11 @@ def _s3_set(name: str) -> SourceSet:
     root = name if is_prefix else f"{name}/"
     listed = list_below(name)
     named = () if is_prefix else tuple(_named(one) for one in listed if one.uri == name)
-    below = tuple(
-        FoundVideo(one.uri, one.uri[len(root) :], by_search=True, listed=one)
-        for one in listed
-        if is_video(one.uri) and matches_glob(one.uri[len(root) :], EVERYTHING_BELOW) and one.uri != name
-    )
-    videos = named + below
+    found = _listed_below(SourceSet(name, None if is_prefix else name, root), listed)
+    videos = named + found.videos
     if not videos and glob.has_magic(name):
         return _s3_glob(name)
-    reason = None if videos else _no_video(name)
-    return SourceSet(name, None if is_prefix else name, root, videos=videos, empty_reason=reason)
+    return replace(found, videos=videos, empty_reason=None if videos else _no_video(name))
 
 
 def _named(listed: Source) -> FoundVideo:
@@ -181,13 +175,22 @@ def _s3_glob(name: str) -> SourceSet:
     """All that begins as the glob does, up to its first wildcard, compared by the rules of local globs."""
     from storage.sources.s3_sources import list_beginning
 
-    root, parts = split_glob(name)
-    videos = tuple(
-        FoundVideo(one.uri, one.uri[len(root) :], by_search=True, listed=one)
-        for one in list_beginning(re.split(r"[*?[]", name, maxsplit=1)[0])
-        if one.uri.startswith(root) and is_video(one.uri) and matches_glob(one.uri[len(root) :], parts)
-    )
-    return SourceSet(name, None, root, parts, videos, empty_reason=None if videos else _no_video(name))
+    listed = list_beginning(re.split(r"[*?[]", name, maxsplit=1)[0])
+    found = _listed_below(SourceSet(name, None, *split_glob(name)), listed)
+    return replace(found, empty_reason=None if found.videos else _no_video(name))
+
+
+def _listed_below(source_set: SourceSet, listed: Iterable[Source]) -> SourceSet:
+    """The set with what of a listing lies below its ``root`` and matches. Objects are not looked into."""
+    root = source_set.root
+    paths = {
+        path: one
+        for one in listed
+        if one.uri.startswith(root) and matches_glob(path := one.uri[len(root) :], source_set.glob_parts)
+    }
+    videos = (FoundVideo(one.uri, path, by_search=True, listed=one) for path, one in paths.items() if is_video(path))
+    passed_over = frozenset(path for path in paths if not is_video(path))
+    return replace(source_set, videos=tuple(videos), passed_over=passed_over)
 
 
 def _file_name(uri: str) -> str:

@@ -57,7 +57,7 @@ def decoding_reason(complaint: str, codec: str) -> str:
     """What to do where too few frames can be decoded, behind ffmpeg's ``complaint``."""
     if "patches welcome" in complaint or "not implemented" in complaint.lower():
         return f"this ffmpeg lacks a part of {codec}; a newer one may have it (TEMPO_FFMPEG), or convert the file"
-    return f"its {codec} pictures are damaged; copy the file again, or see what of it a player shows"
+    return f"if a player shows its {codec} pictures, convert the file ({_REWRITE}); else copy it again"
 
 
 def _head(name: str) -> bytes:

@@ -12,6 +12,7 @@ import pytest
 from flows.request import IndexRequest
 from storage import open_library
 from tests.support.tempo_cli import index, small_video, statuses, tempo
+from tests.support.videos import make_video
 
 DEFAULT_SETTLE_S = IndexRequest.model_fields["settle_s"].default
 
@@ -147,3 +148,33 @@ def test_patterns_that_leave_nothing_are_named(library: Path, archive: Path) -> 
     said = tempo("index", archive, "--library", library, "--include", "*.avi", code=1)
     assert f"{archive}: --include and --exclude leave none of the videos there" in said.err
     assert not library.exists()
+
+
+def test_what_is_not_taken_is_reported_once(library: Path, archive: Path) -> None:
+    (archive / "cam1/notes.txt").write_text("rain")
+    for more in ([], ["--plan"]):
+        said = tempo("index", archive, "--library", library, "--include", "cam1/a.mp4", "--include", "*.txt", *more)
+        assert said.err.count("not taken for videos: 1 .txt; name a file to index it") == 1
+
+
+def test_a_folder_without_videos_is_told_what_it_holds(library: Path, tmp_path: Path) -> None:
+    (tmp_path / "notes").mkdir()
+    (tmp_path / "notes/a.txt").write_text("rain")
+    said = tempo("index", tmp_path / "notes", "--library", library, code=1)
+    assert "no video there; not taken for videos: 1 .txt; name a file to index it" in said.err
+
+
+def test_folders_are_searched_for_raw_streams_and_rare_containers(library: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "rare"
+    folder.mkdir()
+    kinds = {
+        "h264": "libx264",
+        "265": "libx265",
+        "m2v": "mpeg2video",
+        "ivf": "libvpx",
+        "3g2": "mpeg4",
+        "y4m": "wrapped_avframe",
+    }
+    for suffix, codec in kinds.items():
+        make_video(folder / f"a.{suffix}", codec=codec)
+    assert statuses(index(library, folder)) == {f"a.{suffix}": "indexed" for suffix in kinds}

@@ -179,3 +179,12 @@ def test_more_objects_than_a_page_holds_are_all_found(proxy: Proxy, monkeypatch:
 
     monkeypatch.setattr(files, "call_s3", in_small_pages)
     assert found("paged/") == [f"paged/{number}.mp4" for number in range(5)]
+
+
+def test_objects_that_are_no_videos_by_their_names_are_passed_over(proxy: Proxy) -> None:
+    put("mixed/a.mp4", "mixed/a.jpg", "mixed/deep/b.ogg", "mixed/README", "mixed/.hidden")
+    for name in ("", "**"):
+        source_set = expand(f"s3://{BUCKET}/mixed/{name}")
+        assert source_set.passed_over == {"a.jpg", "deep/b.ogg", "README"}
+        assert [video.relative_path for video in source_set.videos] == ["a.mp4"]
+    assert source_set.relative_path(f"s3://{BUCKET}/mixed/deep/b.ogg") is None, "it is there, so it is not gone"

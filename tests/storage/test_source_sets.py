@@ -7,8 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from storage.sources.source_sets import FoundVideo, SourceSet, comparison_key, expand
+from tests.support.videos import make_video, run_ffmpeg
 
 
 def below(source_set: SourceSet) -> list[str]:
@@ -183,3 +185,28 @@ def test_a_name_that_is_no_text_has_one_key(tmp_path: Path) -> None:
     (video,) = expand(str(tmp_path)).videos
     assert (video.uri, comparison_key(video.uri)) == (path.as_uri(), str(path))
     assert expand(video.uri).videos[0].uri == video.uri
+
+
+# --- what is no video ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", ["", "/**/*"])
+def test_what_is_found_and_not_taken_is_listed(folder: Path, pattern: str) -> None:
+    (folder / "deep/README").touch()
+    source_set = expand(f"{folder}{pattern}")
+    assert source_set.passed_over == {"notes.txt", "deep/README"}
+
+
+def test_gif_and_ogg_are_taken_where_they_hold_moving_pictures(tmp_path: Path) -> None:
+    make_video(
+        tmp_path / "moving.gif", codec="gif", pix_fmt="pal8", filters="split[a][b];[a]palettegen[p];[b][p]paletteuse"
+    )
+    make_video(tmp_path / "moving.ogg", codec="libvpx")
+    Image.new("P", (32, 32)).save(tmp_path / "still.gif")
+    run_ffmpeg("-f", "lavfi", "-i", "sine=duration=1", str(tmp_path / "sound.ogg"))
+    os.mkfifo(tmp_path / "pipe.gif")
+    source_set = expand(str(tmp_path))
+    assert below(source_set) == ["moving.gif", "moving.ogg"]
+    assert source_set.passed_over == {"still.gif", "sound.ogg", "pipe.gif"}
+    assert source_set.relative_path(f"{tmp_path}/gone.ogg") == "gone.ogg"
+    assert source_set.relative_path(f"{tmp_path}/sound.ogg") is None, "it is there, so it is not gone"
