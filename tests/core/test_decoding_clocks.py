@@ -56,6 +56,16 @@ def test_one_frame_out_of_order_costs_no_other_frame_its_time(tmp_path: Path, su
     assert all(abs(number - out_of_order) <= 1 for _, number in wrong) and len(shown) == 50
 
 
+@pytest.mark.parametrize("repeated", [3, 20])
+def test_a_time_given_twice_costs_no_other_frame_its_time(tmp_path: Path, repeated: int) -> None:
+    times = [40 * k for k in range(50)]
+    times[repeated + 1] = times[repeated]
+    made = make_video(tmp_path / "made.mp4", size=SMALL, options=REORDERED)
+    shown = frames_shown(retimed(tmp_path / "retimed.mkv", made, times), IndexSpec(frames_per_second=25))
+    wrong = {number for time_s, number in shown if round(time_s * 25) != number}
+    assert wrong <= {repeated, repeated + 1} and len(shown) == 50
+
+
 @pytest.mark.parametrize(
     ("suffix", "codec", "options"),
     [

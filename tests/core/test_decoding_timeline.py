@@ -114,6 +114,17 @@ def test_reordered_stills_of_minutes_are_no_damage(lengths: list[int], depth: in
     assert ticks(rows) == rows[:, 0].tolist()
 
 
+@given(st.lists(st.integers(0, 5000), max_size=40), st.integers(-(10**9), 10**9), st.sets(st.integers(0, 40)))
+def test_times_that_repeat_are_absent_or_begin_below_zero_cost_no_other(
+    lengths: list[int], start: int, absent: set[int]
+) -> None:
+    times = np.cumsum([start, *lengths, GAP, GAP])  # a length of 0 repeats a time
+    rows = packets(len(times) - 2)
+    rows[:, 0], rows[:, 1] = times[2:], times[:-2]  # decoded two frames early
+    rows[[k for k in absent if k < len(rows)], 1] = NO_TIME
+    assert ticks(rows) == sorted(set(times[2:].tolist()))
+
+
 def test_a_flipped_presentation_time_is_left_out() -> None:
     rows = packets(60)
     rows[30, 0] += 2**20
