@@ -32,6 +32,8 @@ _SLOWEST_SHARE = 10.0
 _LEAST_S = 120.0
 _STALL_S = 60.0
 
+_FEW_PIXELS = 20e6  # of all frames together: more threads take longer to start than they save
+
 
 def read_segments(
     path: str | os.PathLike[str],
@@ -43,9 +45,10 @@ def read_segments(
 ) -> SegmentReader:
     """Frames of ``path`` as ``spec`` samples them, at the size that ``geometry`` gives. Iterate over the result.
 
-    ``threads``: how many the decoder may use; None leaves it to ffmpeg, which takes one per core; the pixels are the
-    same. VideoError where fewer than half of the samples can be decoded, DecodeTimeout where ffmpeg hangs or keeps
-    waiting for longer than ten times the duration (and two minutes); both may come after some segments were given.
+    ``threads``: how many the decoder may use; None: one for a short clip, else as many as ffmpeg takes, which is one
+    per core; the pixels are the same. VideoError where fewer than half of the samples can be decoded, DecodeTimeout
+    where ffmpeg hangs or keeps waiting for longer than ten times the duration (and two minutes); both may come after
+    some segments were given.
     """
     if threads is not None and threads < 1:
         raise ValueError(f"threads must be at least 1, not {threads}")
@@ -106,7 +109,8 @@ class SegmentReader:
 
     def _run(self) -> Generator[SegmentFrames, None, None]:
         due = due_frames(self.info, self.sampling)
-        source = Source(self._path, self.info, self.size, self._threads, self.spec.decoder)
+        threads = self._threads or _threads_for(self.info)
+        source = Source(self._path, self.info, self.size, threads, self.spec.decoder)
         try:
             with Passes(source, self._deadline) as passes:
                 frames = passes.frames(due, evenly=self.sampling.times_s is None)
@@ -191,6 +195,10 @@ def _stall_s() -> float:
     if not 0 < seconds < math.inf:
         raise UsageError(f"{_STALL_VARIABLE}={given}: give the seconds without a frame after which a decoder is hung")
     return seconds
+
+
+def _threads_for(info: VideoInfo) -> int | None:
+    return 1 if info.width * info.height * info.frame_count <= _FEW_PIXELS else None
 
 
 def _samples(frames: Iterator[TimedFrame], info: VideoInfo, due: DueFrames) -> Iterator[_Sample]:

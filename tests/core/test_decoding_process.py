@@ -237,7 +237,12 @@ def decoder_threads(path: Path, info: VideoInfo, threads: int | None) -> int:
 def test_the_decoder_uses_as_many_threads_as_it_is_given(long_video: Path) -> None:
     info = probe(long_video)
     assert [decoder_threads(long_video, info, threads) for threads in (1, 5)] == [0, 5]  # one: its own thread
-    assert decoder_threads(long_video, info, None) > 0
+
+
+def test_the_decoder_uses_several_threads_unless_there_is_little_to_decode(long_video: Path, tmp_path: Path) -> None:
+    large = make_video(tmp_path / "large.mp4", seconds=8, rate="10", size=(640, 480))
+    assert decoder_threads(long_video, probe(long_video), None) == 0
+    assert decoder_threads(large, probe(large), None) > 0
 
 
 def test_less_than_one_thread_is_refused(long_video: Path) -> None:
