@@ -104,7 +104,7 @@ class _Asking:
     def select(self, number: int, scope: Scope) -> int:
         videos = asked_videos(self._library, self._checkpoint, scope)
         try:
-            return len(select_segments(self._library, videos, scope, lambda: self._vectors[number]))
+            return len(select_segments(self._library, self._checkpoint, videos, scope, lambda: self._vectors[number]))
         except UsageError:  # nothing there
             return 0
 

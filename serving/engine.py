@@ -21,7 +21,7 @@ from serving.answer import Answer, AskedSegment, SearchHit, Usage, absence, cite
 from serving.budget import BudgetFit, PromptRoom, fit_budget
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.restorer import Restorer
-from serving.selection import Scope, SelectedSegment, asked_videos, select_segments, titles
+from serving.selection import Scope, SelectedSegment, asked_videos, require_videos, select_segments, titles
 from serving.stopwatch import Stopwatch
 from storage import Library, one_per_content
 from tempo_core.allocation import allocate
@@ -136,6 +136,8 @@ class Engine:
         videos = asked_videos(self._library, self._checkpoint, scope)
         feature = self._compressor.question_feature(question)
         hits = self._library.search(feature, videos.features, limit, videos.named, scope.times)
+        if not hits:
+            require_videos(self._library, videos, self._checkpoint.id)
         return [
             SearchHit(
                 video_id=hit.video.video_id,
@@ -155,7 +157,7 @@ class Engine:
         with watch.step("load"):
             videos = asked_videos(self._library, self._checkpoint, scope)
             segments = select_segments(
-                self._library, videos, scope, lambda: self._compressor.question_feature(question)
+                self._library, self._checkpoint, videos, scope, lambda: self._compressor.question_feature(question)
             )
         # before anything is read: a question that no context holds would fill the memory
         fit = fit_budget(token_budget, len(segments), self._room(question, segments, max_new_tokens))

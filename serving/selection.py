@@ -71,7 +71,7 @@ class AskedVideos:
 def asked_videos(library: Library, checkpoint: Checkpoint, scope: Scope) -> AskedVideos:
     """What of the scope this model has indexed, under the library's default index spec if it can be.
 
-    LibraryError where that is nothing. At most one row of the catalog is read for each of the model's index specs.
+    LibraryError where that is nothing, or (``require_videos``) where nothing is found. No row of the catalog is read.
     """
     own = [model.features for model in library.models() if _is_own(model, checkpoint)]
     if scope.videos is not None:
@@ -80,17 +80,21 @@ def asked_videos(library: Library, checkpoint: Checkpoint, scope: Scope) -> Aske
         videos = [video for video in scope.videos if video.fingerprints.features == features]
         named = tuple(one_per_content(videos))
     else:
-        features, named = next(filter(library.has_videos, own), None), None
+        several = len(own) > 1  # of one it is asked only where nothing is found
+        features, named = next(filter(library.has_videos, own) if several else iter(own), None), None
     if features is None:
-        raise LibraryError(
-            f"the library holds no video indexed with the model {checkpoint.id}; index it with "
-            f"`tempo index SOURCE --model {checkpoint.id}`, or name the model it was indexed with"
-        )
+        raise _no_videos(checkpoint.id)
     return AskedVideos(features, named)
 
 
+def require_videos(library: Library, videos: AskedVideos, model_id: str) -> None:
+    """LibraryError where all videos of the model have been removed."""
+    if videos.named is None and not library.has_videos(videos.features):
+        raise _no_videos(model_id)
+
+
 def select_segments(
-    library: Library, videos: AskedVideos, scope: Scope, feature: Callable[[], FloatArray]
+    library: Library, checkpoint: Checkpoint, videos: AskedVideos, scope: Scope, feature: Callable[[], FloatArray]
 ) -> list[SelectedSegment]:
     """The segments in the order of the prompt: by video, then by time.
 
@@ -108,6 +112,7 @@ def select_segments(
         every = _all(library, videos)
         chosen = [segment for segment in every if scope.times.meets(segment.video, segment.record.span)]
     if not chosen:
+        require_videos(library, videos, checkpoint.id)
         raise UsageError("no segment lies in that range of time; see the videos' durations with `tempo status`")
     return chosen
 
@@ -120,6 +125,13 @@ def titles(segments: Sequence[SelectedSegment]) -> dict[int, str]:
     if len(first) < 2:
         return {}
     return {position: segments[position].video.title for position in first.values()}
+
+
+def _no_videos(model_id: str) -> LibraryError:
+    return LibraryError(
+        f"the library holds no video indexed with the model {model_id}; index it with "
+        f"`tempo index SOURCE --model {model_id}`, or name the model it was indexed with"
+    )
 
 
 def _is_own(model: ModelRecord, checkpoint: Checkpoint) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
 
@@ -28,7 +28,8 @@ def named_videos(catalog: Catalog, fingerprint: str | None, names: Sequence[str]
     A name that is a URI means that source alone; any other means a content with all its copies. UsageError for a name
     that fits nothing, or different videos. Only rows that fit a name are read.
     """
-    named = _Named(_candidates(catalog, fingerprint, names), catalog.store.uri)
+    uris = {name: _as_uris(name) for name in names}
+    named = _Named(_candidates(catalog, fingerprint, uris), uris, catalog.store.uri)
     selected: dict[tuple[str, str], VideoRecord] = {}
     for name in names:
         for record in named.records(name):
@@ -44,7 +45,7 @@ def select_sources(
     A source that only ever failed has no id; it is named by its URI or its file's name. ``library``: its URI, for
     messages.
     """
-    named = _Named(records, library)
+    named = _Named(records, {name: _as_uris(name) for name in names}, library)
     failed = sorted({failure.source.uri for failure in failures} - named.by_uri.keys())
     uris: dict[str, None] = {}
     for name in names:
@@ -53,10 +54,10 @@ def select_sources(
 
 
 class _Named:
-    """Records by what they may be named by; in each list, the order of ``records``."""
+    """Records by what they may be named by. ``uris``: what each name is as a URI; ``library``: its URI."""
 
-    def __init__(self, records: Sequence[VideoRecord], library: str) -> None:
-        self.library = library
+    def __init__(self, records: Sequence[VideoRecord], uris: Mapping[str, set[str]], library: str) -> None:
+        self.uris, self.library = uris, library
         self.by_uri: dict[str, list[VideoRecord]] = defaultdict(list)
         self._by_name: dict[str, list[VideoRecord]] = defaultdict(list)
         self._by_id: dict[str, list[VideoRecord]] = defaultdict(list)
@@ -69,7 +70,7 @@ class _Named:
 
     def records(self, name: str) -> list[VideoRecord]:
         """What the name means; UsageError where that is nothing, or different videos."""
-        if by_uri := [record for uri in sorted(_as_uris(name)) for record in self.by_uri.get(uri, ())]:
+        if by_uri := [record for uri in sorted(self.uris[name]) for record in self.by_uri.get(uri, ())]:
             return by_uri
         matching = self.fitting(name)
         if not matching:
@@ -91,10 +92,9 @@ class _Named:
         return [once[key] for key in sorted(once)]
 
 
-def _candidates(catalog: Catalog, fingerprint: str | None, names: Sequence[str]) -> list[VideoRecord]:
-    """The rows that any of ``names`` may mean, ordered by URI; files are looked up by name only where no URI fits."""
+def _candidates(catalog: Catalog, fingerprint: str | None, uris: Mapping[str, set[str]]) -> list[VideoRecord]:
+    """The rows that any name may mean; one that is a URI is not looked up as anything else. ``uris``: by name."""
     model = "" if fingerprint is None else f" AND features_fingerprint = {quoted(fingerprint)}"
-    uris = {name: _as_uris(name) for name in names}
     by_uri = catalog.rows(one_of("uri", sorted(set().union(*uris.values()))) + model)
     known = {record.uri for record in by_uri}
     others = [name for name in uris if not uris[name] & known]
@@ -113,7 +113,7 @@ def _fits_any(names: Sequence[str]) -> str:
 
 
 def _named_sources(named: _Named, failed: Sequence[str], name: str) -> list[str]:
-    if by_uri := _as_uris(name) & {*failed, *named.by_uri}:
+    if by_uri := named.uris[name] & {*failed, *named.by_uri}:
         return sorted(by_uri)
     matching = [uri for uri in failed if name in _file_names(uri)]
     if not matching:

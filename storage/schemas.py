@@ -114,6 +114,9 @@ def segments_schema(size: int) -> pa.Schema:
 SEGMENT_COLUMNS = [name for name in segments_schema(1).names if name not in {"vector", "video_start_s"}]
 
 
+_SPAN_COLUMNS = [field.name for field in fields(SegmentSpan) if field.name != "pair_times_s"]
+
+
 def source_key(uri: str, fingerprint: str) -> str:
     """The declared key of a source under a model: 32 hex digits over both."""
     return hashlib.sha256(f"{fingerprint} {uri}".encode()).hexdigest()[:32]
@@ -181,10 +184,7 @@ def segment_rows(segments: Sequence[SegmentRecord], vectors: FeatureArray, start
 def segment_record(row: Row) -> SegmentRecord:
     """The record of a segment row; LibraryError where it is damaged."""
     check_segment_row(row)
-    span = SegmentSpan(
-        **{field.name: row[field.name] for field in fields(SegmentSpan) if field.name != "pair_times_s"},
-        pair_times_s=tuple(row["pair_times_s"]),
-    )
+    span = SegmentSpan(**{name: row[name] for name in _SPAN_COLUMNS}, pair_times_s=tuple(row["pair_times_s"]))
     t, h, w = row["grid_thw"]
     state = StateSlice(
         offset=row["state_offset"],

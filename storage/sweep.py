@@ -13,7 +13,7 @@ from contextlib import suppress
 
 from storage.catalog import Catalog
 from storage.generations import generation_time, part_generation
-from storage.schemas import RETIRED, SEGMENTS_PREFIX, segments_table
+from storage.schemas import CATALOG, RETIRED, SEGMENTS_PREFIX, segments_table
 from storage.search import build_indexes
 from storage.stores.base import PARTS_FOLDER, FileInfo
 from storage.tables import Tables
@@ -61,14 +61,14 @@ def optimize_tables(tables: Tables, keep_s: float, exclusive: bool) -> None:
     """
     for name in tables.names():
         with suppress(NoSpace):  # it can wait for room
-            if name.startswith(SEGMENTS_PREFIX):
-                _index_segments(tables, name)
+            if name == CATALOG or name.startswith(SEGMENTS_PREFIX):
+                _index(tables, name)
             tables.optimize(name, keep_s, delete_unverified=exclusive)
 
 
-def _index_segments(tables: Tables, name: str) -> None:
+def _index(tables: Tables, name: str) -> None:
     build_indexes(tables, name)
-    if tables.index_pieces(name, "vector") > MOST_INDEX_PIECES:
+    if name != CATALOG and tables.index_pieces(name, "vector") > MOST_INDEX_PIECES:
         tables.build_vector_index(name, "vector")  # only fragments of one piece are compacted together
 
 

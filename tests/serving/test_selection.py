@@ -12,6 +12,7 @@ from serving.engine import Engine
 from serving.selection import Scope
 from storage import ALL_MODELS, Library, open_library
 from tempo_core.checkpoint import Checkpoint
+from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, IndexSpec
 from tests.support.golden_cases import golden_checkpoint
@@ -90,6 +91,17 @@ def test_a_question_about_named_videos_reads_nothing_else_of_the_catalog(
     assert len(hits) == 9 and {hit.video_id for hit in hits} == {lecture[0].video_id}
     engine.ask(QUESTION, Scope(lecture), max_new_tokens=1)
     assert catalog_rows == [lecture[0].uri]
+
+
+def test_a_library_whose_videos_of_the_model_are_gone_is_said_to_hold_none(tmp_path: Path) -> None:
+    library = open_library(str(tmp_path / "lib"), create=True)
+    record = add_video(library, golden_checkpoint(), "lecture", seconds=8)
+    engine = Engine(library, golden_checkpoint())
+    with library.writer() as writer:
+        writer.remove([record.uri])
+    for ask in (engine.ask, engine.search):
+        with pytest.raises(LibraryError, match="holds no video indexed with the model"):
+            ask(QUESTION)
 
 
 def test_candidates_come_in_the_order_in_which_their_videos_were_named(library: Library, engine: Engine) -> None:

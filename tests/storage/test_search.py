@@ -15,7 +15,17 @@ from lancedb.query import LanceVectorQueryBuilder
 from storage import Library, TimeRange, VideoRecord, open_library, search
 from storage.catalog import Catalog
 from storage.library import EVER
-from tests.support.storage_harness import FEATURES, PRINTS, facts_of, note_catalog_rows, source_of, stage, tiny_video
+from storage.schemas import CATALOG
+from tests.support.storage_harness import (
+    FEATURES,
+    PRINTS,
+    facts_of,
+    index,
+    note_catalog_rows,
+    source_of,
+    stage,
+    tiny_video,
+)
 
 VIDEOS, SEGMENTS, PARTITIONS = 12, 30, 64
 LATE_S = 1000.1  # where a player starts every third video
@@ -53,10 +63,10 @@ def nearest(
     for seed in seeds:
         video = tiny_video(seed, duration_s=2 * SEGMENTS, tokens=1)
         cosines = video.features @ vector / np.linalg.norm(video.features, axis=1) / np.linalg.norm(vector)
-        for index, span in enumerate(video.spans):
+        for span in video.spans:
             after = times.from_s is None or start_s(seed) + span.end_s > times.from_s
             if after and (times.to_s is None or start_s(seed) + span.start_s < times.to_s):
-                scored.append((float(cosines[index]), video.video_id, index))
+                scored.append((float(cosines[span.index]), video.video_id, span.index))
     return [(video_id, index) for _, video_id, index in sorted(scored, reverse=True)[:limit]]
 
 
@@ -185,6 +195,25 @@ def test_an_index_finds_the_same_and_selections_stay_whole(indexed: Library, mon
         for seed in range(VIDEOS):
             chosen = indexed.videos(select=[f"/{seed:02}.mp4"])
             assert len(found(indexed, question(seed), SEGMENTS, chosen)) == SEGMENTS
+
+
+def test_a_large_catalog_is_indexed_by_generation_and_stays_right(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(search, "CATALOG_INDEX_FROM_ROWS", 3)
+    library = open_library(str(tmp_path / "library"), create=True)
+    index(library, {f"/{seed}.mp4": seed for seed in range(5)})
+    with library.writer() as writer:
+        writer.optimize()
+    assert library.tables.indexed_columns(CATALOG) == {"generation"}, "never the key: merges would commit it twice"
+    index(library, {"/1.mp4": 7, "/5.mp4": 5})
+    for again in range(2):
+        records = {record.generation: record for record in library.videos()}
+        assert len(records) == 6
+        assert Catalog(library.store).committed([*records, "0" * 20]) == records, f"optimized {again} times since"
+        assert {hit.video.uri for hit in library.search(question(8), limit=100)} == {f"/{n}.mp4" for n in range(6)}
+        with library.writer() as writer:
+            writer.optimize()
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The tables of a library where making one was cut short: what is left has no commit, so it is no table yet."""
+"""Tables whose making was cut short, which are no tables yet, and two writers of one table at once."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
+import lancedb
+import pyarrow as pa
 import pytest
 
 from storage import Library, open_library
@@ -94,3 +97,25 @@ def test_a_commit_waits_until_the_one_before_it_is_sure(tmp_path: Path) -> None:
             assert library.tables.count(name) == len(rows)
         adding.result(timeout=60)
     assert library.tables.count(name) == 2 * len(rows)
+
+
+def _merge_the_same_keys(uri: str, row: dict[str, Any], writer: str, both_are_here: threading.Barrier) -> None:
+    table = lancedb.connect(uri).open_table(CATALOG)
+    for turn in range(4):
+        rows = [row | {"key": f"{turn}-{number}", "generation": f"{writer}-{turn}-{number}"} for number in range(20)]
+        data = pa.Table.from_pylist(rows, schema=table.schema)
+        both_are_here.wait()
+        table.merge_insert("key").when_matched_update_all().when_not_matched_insert_all().execute(data)
+
+
+def test_two_writers_of_a_catalog_indexed_by_generation_commit_no_key_twice(tmp_path: Path) -> None:
+    """Past the commit lock, as on S3. With an index on the key they would."""
+    index(library := open_library(str(tmp_path / "library"), create=True), {"/a.mp4": 1})
+    tables, (row,), both_are_here = library.tables, library.tables.rows(CATALOG), threading.Barrier(2)
+    tables.build_value_index(CATALOG, "generation")
+    with ThreadPoolExecutor(2) as threads:
+        writers = [threads.submit(_merge_the_same_keys, tables.uri, row, name, both_are_here) for name in "ab"]
+        for writer in writers:
+            writer.result()
+    keys = [merged["key"] for merged in tables.rows(CATALOG)]
+    assert len(keys) == len(set(keys)) == 81
