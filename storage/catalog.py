@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -48,6 +48,11 @@ class Catalog:
     def records(self) -> list[VideoRecord]:
         """All rows of the newest commit, of every model, ordered by URI; the list must not be changed."""
         return self._newest().records
+
+    def each(self) -> Iterator[VideoRecord]:
+        """The same rows as ``records``, a few thousand at a time: they are not held."""
+        for batch in self.tables.batches(CATALOG, order=("uri", "features_fingerprint")):
+            yield from self._checked(batch.to_pylist())
 
     def manifest(self) -> Manifest:
         """Schema version, creation time and the default that was set."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
@@ -15,6 +16,7 @@ from storage.pending import read_pending
 from storage.records import (
     FailureRecord,
     LibraryStatus,
+    ModelRecord,
     ModelStatus,
     Part,
     Problem,
@@ -24,29 +26,53 @@ from storage.records import (
 )
 from storage.schemas import SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
 from storage.segment_states import complete_segments, read_states
-from storage.stores.base import TABLES_FOLDER, Store
+from storage.stores.base import PARTS_FOLDER, TABLES_FOLDER, Store
 from storage.sweep import file_last_needed, last_needed, retired_times, unreferenced_files, unreferenced_rows
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 
 
+@dataclass
+class _Tally:
+    """What is counted of catalog rows, one after the other; a content counts once."""
+
+    sources: int = 0
+    segments: int = 0
+    seconds: float = 0.0
+    videos: set[str] = field(default_factory=set)
+
+    def add(self, record: VideoRecord) -> None:
+        self.sources += 1
+        if record.video_id not in self.videos:
+            self.videos.add(record.video_id)
+            self.segments += record.segment_count
+            self.seconds += record.facts.duration_s
+
+
 def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> LibraryStatus:
-    """Counts and sizes; ``failures``: all that are recorded."""
-    store, tables, records = catalog.store, catalog.tables, catalog.records()
-    held = {record.fingerprints for record in records}
-    chains = [model.fingerprints for model in catalog.models() if model.fingerprints in held]
-    contents = {record.video_id: record for record in records}
+    """Counts and sizes; ``failures``: all that are recorded. Of each video only its id and its parts' names are held."""
+    store, tables = catalog.store, catalog.tables
+    whole, tallies = _Tally(), defaultdict[Fingerprints, _Tally](_Tally)
+    frames: dict[str, int] = {}
+    states: dict[str, int] = {}
+    for record in catalog.each():
+        whole.add(record)
+        tallies[record.fingerprints].add(record)
+        frames[record.frames_part.path] = record.frames_part.size
+        states[record.states_part.path] = record.states_part.size
+    unreferenced = (file.size for file in store.files(PARTS_FOLDER) if file.path not in frames and file.path not in states)
+    models = [model for model in catalog.models() if model.fingerprints in tallies]
     return LibraryStatus(
         uri=store.uri,
         schema=catalog.manifest().schema,
-        models=tuple(_model_status(chain, chain is chains[0], records, failures) for chain in chains),
-        videos=len(contents),
-        hours=sum(record.facts.duration_s for record in contents.values()) / 3600,
-        frames_bytes=_part_bytes(record.frames_part for record in records),
-        states_bytes=_part_bytes(record.states_part for record in records),
+        models=tuple(_model_status(model, model is models[0], tallies[model.fingerprints], failures) for model in models),
+        videos=len(whole.videos),
+        hours=whole.seconds / 3600,
+        frames_bytes=sum(frames.values()),
+        states_bytes=sum(states.values()),
         tables_bytes=sum(file.size for file in store.files(TABLES_FOLDER)),
-        unreferenced_bytes=sum(file.size for file in unreferenced_files(catalog)),
+        unreferenced_bytes=sum(unreferenced),
         fragments=sum(tables.fragments(name) for name in tables.names()),
         pending=len(read_pending(store)),
         free_bytes=store.free_bytes(),
@@ -65,25 +91,19 @@ def verify_library(catalog: Catalog, grace_s: float) -> list[Problem]:
 
 
 def _model_status(
-    chain: Fingerprints, is_default: bool, catalog: Sequence[VideoRecord], failures: Sequence[FailureRecord]
+    model: ModelRecord, is_default: bool, tally: _Tally, failures: Sequence[FailureRecord]
 ) -> ModelStatus:
-    records = [record for record in catalog if record.fingerprints == chain]
-    contents = one_per_content(records)
     return ModelStatus(
-        fingerprints=chain,
-        model_id=records[-1].facts.model_id,
-        spec=records[-1].facts.spec,
+        fingerprints=model.fingerprints,
+        model_id=model.model_id,
+        spec=model.spec,
         is_default=is_default,
-        sources=len(records),
-        videos=len(contents),
-        segments=sum(record.segment_count for record in contents),
-        hours=sum(record.facts.duration_s for record in contents) / 3600,
-        failures=sum(failure.fingerprint == chain.features for failure in failures),
+        sources=tally.sources,
+        videos=len(tally.videos),
+        segments=tally.segments,
+        hours=tally.seconds / 3600,
+        failures=sum(failure.fingerprint == model.features for failure in failures),
     )
-
-
-def _part_bytes(parts: Iterable[Part]) -> int:
-    return sum({part.path: part.size for part in parts}.values())
 
 
 def _check_part(store: Store, part: Part, video_id: str) -> list[Problem]:

@@ -11,7 +11,7 @@ from storage.checks import library_status, verify_library
 from storage.filters import quoted
 from storage.frame_part import read_frames
 from storage.manifest import check_schema, create_or_upgrade, read_manifest
-from storage.name_resolution import named_videos, select_sources
+from storage.name_resolution import named_sources, named_videos
 from storage.pending import read_pending
 from storage.records import (
     FailureRecord,
@@ -93,13 +93,17 @@ class Library:
             return named_videos(self._catalog, model, select)
         return list(self._catalog.records()) if fingerprint == ALL_MODELS else self._catalog.videos(fingerprint)
 
+    def each_video(self) -> Iterator[VideoRecord]:
+        """The catalog of every model as ``videos(ALL_MODELS)`` has it, read on as it is consumed: for a large library."""
+        return self._catalog.each()
+
     def sources(self, names: Sequence[str]) -> list[str]:
         """The URIs of the sources that ``names`` mean, under any model, those that only ever failed among them.
 
         A URI means that source alone, an id, a title or a file name all copies of a content; UsageError for a name
-        that fits nothing, or different videos.
+        that fits nothing, or different videos. Only rows that fit a name are read.
         """
-        return select_sources(self._catalog.records(), self.failures(), names, self.uri)
+        return named_sources(self._catalog, names)
 
     def failures(self, fingerprint: str | None = None) -> list[FailureRecord]:
         """The recorded failures, of one features fingerprint or (None) all, ordered by URI."""

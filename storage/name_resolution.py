@@ -5,13 +5,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from itertools import takewhile
 from pathlib import PurePosixPath
 
 from storage.catalog import Catalog
 from storage.filters import one_of, quoted
-from storage.records import FailureRecord, VideoRecord, one_per_content
+from storage.records import VideoRecord, one_per_content
+from storage.schemas import FAILURES
 from storage.sources.fetch import local_uri
 from tempo_core.errors import UsageError
 from tempo_core.local_paths import local_path
@@ -37,20 +38,20 @@ def named_videos(catalog: Catalog, fingerprint: str | None, names: Sequence[str]
     return list(selected.values())
 
 
-def select_sources(
-    records: Sequence[VideoRecord], failures: Iterable[FailureRecord], names: Sequence[str], library: str
-) -> list[str]:
+def named_sources(catalog: Catalog, names: Sequence[str]) -> list[str]:
     """The URIs each name stands for, in the order named and once each: as ``named_videos``, and of failures too.
 
-    A source that only ever failed has no id; it is named by its URI or its file's name. ``library``: its URI, for
-    messages.
+    A source that only ever failed has no id; it is named by its URI or its file's name.
     """
-    named = _Named(records, {name: _as_uris(name) for name in names}, library)
-    failed = sorted({failure.source.uri for failure in failures} - named.by_uri.keys())
-    uris: dict[str, None] = {}
+    uris = {name: _as_uris(name) for name in names}
+    named = _Named(_candidates(catalog, None, uris), uris, catalog.store.uri)
+    fitting = f"{_is_any(uris)} OR {_names_a_file(names)}"
+    failures = {str(row["uri"]) for row in catalog.tables.rows(FAILURES, fitting, ["uri"])}
+    failed = sorted(failures - named.by_uri.keys())
+    sources: dict[str, None] = {}
     for name in names:
-        uris |= dict.fromkeys(_named_sources(named, failed, name))
-    return list(uris)
+        sources |= dict.fromkeys(_named_sources(named, failed, name))
+    return list(sources)
 
 
 class _Named:
@@ -95,21 +96,29 @@ class _Named:
 def _candidates(catalog: Catalog, fingerprint: str | None, uris: Mapping[str, set[str]]) -> list[VideoRecord]:
     """The rows that any name may mean; one that is a URI is not looked up as anything else. ``uris``: by name."""
     model = "" if fingerprint is None else f" AND features_fingerprint = {quoted(fingerprint)}"
-    by_uri = catalog.rows(one_of("uri", sorted(set().union(*uris.values()))) + model)
+    by_uri = catalog.rows(_is_any(uris) + model)
     known = {record.uri for record in by_uri}
     others = [name for name in uris if not uris[name] & known]
     return [*by_uri, *catalog.rows(f"({_fits_any(others)}){model}")] if others else by_uri
 
 
+def _is_any(uris: Mapping[str, set[str]]) -> str:
+    return one_of("uri", sorted(set().union(*uris.values())))
+
+
 def _fits_any(names: Sequence[str]) -> str:
-    backwards = [name[::-1] for name in names]
-    conditions = [one_of(_REVERSED_NAME, backwards), one_of(_REVERSED_STEM, backwards)]
+    conditions = [_names_a_file(names)]
     ids: dict[int, list[str]] = defaultdict(list)
     for name in filter(_is_id, names):
         ids[len(name)].append(name)
     for length, beginnings in sorted(ids.items()):
         conditions.append(one_of("video_id" if length == LONGEST_ID else f"left(video_id, {length})", beginnings))
     return " OR ".join(conditions)
+
+
+def _names_a_file(names: Sequence[str]) -> str:
+    backwards = [name[::-1] for name in names]
+    return f"{one_of(_REVERSED_NAME, backwards)} OR {one_of(_REVERSED_STEM, backwards)}"
 
 
 def _named_sources(named: _Named, failed: Sequence[str], name: str) -> list[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from rich.console import Console
 
@@ -13,8 +13,21 @@ from flows.text import Glyphs, clean, glyphs_for, unbroken
 
 def print_json(value: Mapping[str, object]) -> None:
     """One JSON object on one line of ASCII, at once: a name in it can neither steer a terminal nor break a stream."""
-    sys.stdout.write(json.dumps(value, ensure_ascii=True, allow_nan=False) + "\n")
+    sys.stdout.write(_json(value) + "\n")
     sys.stdout.flush()
+
+
+def print_long_json(value: Mapping[str, object], name: str, items: Iterable[Mapping[str, object]]) -> None:
+    """As ``print_json``, with one more key: a list that is written as it is read, so that it may be long."""
+    sys.stdout.write(f"{_json(value)[:-1]}, {json.dumps(name)}: [")
+    for number, item in enumerate(items):
+        sys.stdout.write(f"{', ' if number else ''}{_json(item)}")
+    sys.stdout.write("]}\n")
+    sys.stdout.flush()
+
+
+def _json(value: Mapping[str, object]) -> str:
+    return json.dumps(value, ensure_ascii=True, allow_nan=False)
 
 
 def plain_console(stderr: bool = False) -> Console:

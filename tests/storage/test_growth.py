@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from storage import Library, search, sweep
-from storage.schemas import CATALOG, SEGMENTS_PREFIX, segment_rows, segments_table
+from storage.schemas import CATALOG, FAILURES, SEGMENTS_PREFIX, segment_rows, segments_table
 from storage.tables import Tables
 from tests.support.storage_harness import FEATURES, PRINTS, facts_of, index, put, source_of, stage, tiny_video
 
@@ -73,9 +73,12 @@ def test_verify_names_a_segment_without_a_usable_feature_and_one_that_is_missing
 
 
 def test_removing_a_video_reads_no_row_of_another(library: Library, reads: list[tuple[str, str, int]]) -> None:
+    index(library, {"/broken": -1, "/lost": -2})
+    reads.clear()
     with library.writer() as writer:
-        writer.remove(["/2"])
-    assert sum(rows for _, _, rows in reads) == 1
+        writer.remove(library.sources(["2", "broken"]))
+    assert sum(rows for verb, name, rows in reads if name == CATALOG) == 2, "one to know its URI, one to remove it"
+    assert sum(rows for verb, name, rows in reads if name == FAILURES) == 2
     assert [record.uri for record in library.videos()] == ["/0", "/1", "/3"]
 
 

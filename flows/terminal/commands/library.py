@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from flows.terminal.options import JsonOption, LibraryOption
-from flows.terminal.output import Page, print_json
+from flows.terminal.output import Page, print_json, print_long_json
 
 if TYPE_CHECKING:
     from storage import FailureRecord, LibraryStatus
@@ -21,23 +21,23 @@ def status(library: LibraryOption, as_json: JsonOption = False) -> None:
     """Show what a library holds: videos, models, sizes, and what could not be indexed."""
     from flows.failure import is_passing
     from flows.text import one_line
-    from storage import ALL_MODELS, open_library
+    from storage import open_library
 
     opened = open_library(library)
     found, failures = opened.status(), opened.failures()
     if as_json:
-        sources = [
+        sources = (
             {"uri": video.uri, "video_id": video.video_id, "title": video.title, "model": video.facts.model_id,
              "fingerprint": video.fingerprints.features, "duration_s": video.facts.duration_s,
              "segments": video.segment_count, "warnings": video.facts.warnings}
-            for video in opened.videos(ALL_MODELS)
-        ]  # fmt: skip
+            for video in opened.each_video()
+        )  # fmt: skip
         failed = [
             {"uri": one.source.uri, "fingerprint": one.fingerprint, "reason": one.reason, "attempts": one.attempts,
              "step": one.step, "tried_again": is_passing(one.step)}
             for one in failures
         ]  # fmt: skip
-        print_json({**asdict(found), "sources": sources, "failures": failed})
+        print_long_json({**asdict(found), "failures": failed}, "sources", sources)
         return
     _show_status(found)
     for one in failures[:_MOST_FAILURES]:
