@@ -24,6 +24,7 @@ Row = Mapping[str, Any]
 
 _VIDEO_ID, _SHA256 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
 _GENERATION, _FINGERPRINT = re.compile(r"[0-9a-f]{20}"), re.compile(r"[0-9a-f]{16}")
+_PART_ENDING = re.compile(r"[0-9a-f]{16}-[0-9a-f]{20}\.parquet")
 _FORMS = {
     "video_id": _VIDEO_ID,
     "generation": _GENERATION,
@@ -126,9 +127,9 @@ def _fits(name: str, value: object) -> bool:
 
 
 def _is_part_path(kind: str, row: Row) -> bool:
-    video_id = row["video_id"]
-    folder = re.escape(f"{PARTS_FOLDER}/{video_id[:2]}/{video_id}/{kind}-")
-    return re.fullmatch(folder + r"[0-9a-f]{16}-[0-9a-f]{20}\.parquet", row[f"{kind}_path"]) is not None
+    video_id, path = row["video_id"], row[f"{kind}_path"]
+    beginning = f"{PARTS_FOLDER}/{video_id[:2]}/{video_id}/{kind}-"
+    return path.startswith(beginning) and _PART_ENDING.fullmatch(path, len(beginning)) is not None
 
 
 def _require(is_valid: bool, row: Row, column: str) -> None:
