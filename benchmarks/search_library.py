@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from storage import Library, SegmentRecord, Source, VideoFacts, VideoRecord, open_library
-from storage.generations import new_generation
+from storage.generations import new_generation, part_path
 from storage.records import StagedContent
 from storage.schemas import CATALOG, CATALOG_SCHEMA, segment_rows, segments_table, video_row
 from tempo_core.fingerprints import fingerprints
@@ -53,7 +53,13 @@ def questions(count: int, size: int) -> Vectors:
 
 def uri(number: int) -> str:
     """The source of a video."""
-    return f"/archive/{number // FOLDER_VIDEOS:03}/video-{number:06}.mp4"
+    return f"{folder(number)}/video-{number:06}.mp4"
+
+
+def folder(number: int, is_wide: bool = False) -> str:
+    """Of a video, the folder that holds a thousand of them, or ten thousand."""
+    wide, narrow = f"/archive/{number // FOLDER_VIDEOS // 10:02}", f"{number // FOLDER_VIDEOS:03}"
+    return wide if is_wide else f"{wide}/{narrow}"
 
 
 def video_id(number: int) -> str:
@@ -87,16 +93,30 @@ def _write_samples(library: Library, size: int) -> list[tuple[VideoRecord, list[
 def _add(
     library: Library, samples: Sequence[tuple[VideoRecord, list[SegmentRecord]]], numbers: range, size: int
 ) -> None:
-    """Copies of the samples under other ids, with their own features."""
+    """Copies of the samples under other ids, with their own features and without parts."""
     videos, parts = [], []
     for number in numbers:
         sample, segments = samples[number % SAMPLE]
-        source, generation = Source(uri(number), 1000, "1"), new_generation()
-        videos.append(replace(sample, source=source, video_id=video_id(number), generation=generation))
+        generation = new_generation()
+        videos.append(_alike(sample, number, generation))
         own = [replace(segment, video_id=video_id(number), generation=generation) for segment in segments]
         parts.append(segment_rows(own, _vectors(number, size), sample.facts.start_s))
     library.tables.add(segments_table(PRINTS.features), pa.concat_tables(parts).combine_chunks())
     library.tables.add(CATALOG, pa.Table.from_pylist([video_row(video) for video in videos], schema=CATALOG_SCHEMA))
+
+
+def _alike(sample: VideoRecord, number: int, generation: str) -> VideoRecord:
+    """The record of another video, of which there are no parts."""
+    frames = replace(sample.frames_part, path=part_path("frames", video_id(number), PRINTS.frames, generation))
+    states = replace(sample.states_part, path=part_path("states", video_id(number), PRINTS.states, generation))
+    return replace(
+        sample,
+        source=Source(uri(number), 1000, "1"),
+        video_id=video_id(number),
+        generation=generation,
+        frames_part=frames,
+        states_part=states,
+    )
 
 
 def _vectors(number: int, size: int) -> Vectors:
