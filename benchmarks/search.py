@@ -16,6 +16,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -23,7 +24,7 @@ from typing import Any, cast
 import numpy as np
 import torch
 
-from benchmarks.search_library import PRINTS, Vectors, made_library, questions, uri, video_id
+from benchmarks.search_library import PRINTS, Vectors, folder, made_library, questions, uri, video_id
 from benchmarks.tables import table
 from serving.engine import Engine
 from serving.selection import Scope, asked_videos, select_segments
@@ -71,6 +72,10 @@ def measure(library: Library, videos: int, vectors: Vectors) -> dict[str, str]:
         "--from 0:36": lambda: Scope(from_s=36.0),
         "--from 1:40, a tenth of the videos": lambda: Scope(from_s=100.0),
         "--from 10:00, nothing there": lambda: Scope(from_s=600.0),
+        "--folder, 1,000 videos": lambda: Scope(folder=folder(videos // 2)),
+        "--folder, 10,000 videos": lambda: Scope(folder=folder(videos // 2, is_wide=True)),
+        "--folder, every video": lambda: Scope(folder="/archive"),
+        "--folder, nothing there": lambda: Scope(folder="/archive/0"),
     }
     lines = {
         "bare LanceDB, 64 nearest": _median(asking.bare, len(vectors)),
@@ -99,14 +104,15 @@ class _Asking:
         self._table = library.tables.ensure(segments_table(PRINTS.features))
 
     def search(self, number: int, scope: Scope, limit: int = LIMIT) -> set[tuple[str, int]]:
-        return {(hit.video_id, hit.index) for hit in self._engine.search(str(number), scope, limit)}
+        with suppress(UsageError):  # nothing there
+            return {(hit.video_id, hit.index) for hit in self._engine.search(str(number), scope, limit)}
+        return set()
 
     def select(self, number: int, scope: Scope) -> int:
         videos = asked_videos(self._library, self._checkpoint, scope)
-        try:
+        with suppress(UsageError):  # nothing there
             return len(select_segments(self._library, self._checkpoint, videos, scope, lambda: self._vectors[number]))
-        except UsageError:  # nothing there
-            return 0
+        return 0
 
     def bare(self, number: int) -> set[tuple[str, int]]:
         return self._rows(self._query(number).refine_factor(REFINE_FACTOR).maximum_nprobes(0).limit(LIMIT))

@@ -135,7 +135,7 @@ class Engine:
         scope = scope or Scope()
         videos = asked_videos(self._library, self._checkpoint, scope)
         feature = self._compressor.question_feature(question)
-        hits = self._library.search(feature, videos.features, limit, videos.named, scope.times)
+        hits = self._library.search(feature, videos.features, limit, videos.named, scope.times, videos.folder)
         if not hits:
             require_videos(self._library, videos, self._checkpoint.id)
         return [

@@ -39,9 +39,13 @@ class SelectedSegment:
 
 @dataclass(frozen=True)
 class Scope:
-    """What a question is asked over. Times are the player's; ``candidates`` None: the default for the scope."""
+    """What a question is asked over. Times are the player's; ``candidates`` None: the default for the scope.
+
+    ``folder``: only sources below this folder or S3 prefix, where no videos are named.
+    """
 
     videos: tuple[VideoRecord, ...] | None = None
+    folder: str | None = None
     from_s: float | None = None
     to_s: float | None = None
     candidates: int | None = None
@@ -55,11 +59,13 @@ class Scope:
 class AskedVideos:
     """The videos of a scope that one model has indexed under one index spec.
 
-    ``features``: its fingerprint. ``named``: one record of each content, None for all that are committed under it.
+    ``features``: its fingerprint. ``named``: one record of each content, None for all that are committed under it
+    (below ``folder``, if that is given).
     """
 
     features: str
     named: tuple[VideoRecord, ...] | None = None
+    folder: str | None = None
 
     def left_out(self, scope: Scope) -> list[str]:
         """Warnings about videos that the scope names and that are not among these."""
@@ -84,13 +90,16 @@ def asked_videos(library: Library, checkpoint: Checkpoint, scope: Scope) -> Aske
         features, named = next(filter(library.has_videos, own) if several else iter(own), None), None
     if features is None:
         raise _no_videos(checkpoint.id)
-    return AskedVideos(features, named)
+    return AskedVideos(features, named, scope.folder)
 
 
 def require_videos(library: Library, videos: AskedVideos, model_id: str) -> None:
-    """LibraryError where all videos of the model have been removed."""
-    if videos.named is None and not library.has_videos(videos.features):
-        raise _no_videos(model_id)
+    """LibraryError where all videos of the model have been removed, UsageError where none lies below the folder."""
+    if videos.named is not None or library.has_videos(videos.features, videos.folder):
+        return
+    if library.has_videos(videos.features):
+        raise UsageError(f"no video of {library.uri} lies below {videos.folder}; `tempo status --json` lists them")
+    raise _no_videos(model_id)
 
 
 def select_segments(
@@ -145,7 +154,9 @@ def _segment_count(library: Library, videos: AskedVideos) -> int:
 
 
 def _all(library: Library, videos: AskedVideos) -> list[SelectedSegment]:
-    records = one_per_content(library.videos(videos.features)) if videos.named is None else videos.named
+    records = (
+        one_per_content(library.videos(videos.features, folder=videos.folder)) if videos.named is None else videos.named
+    )
     of_each = zip(records, library.segments_of(records), strict=True)
     return [SelectedSegment(video, record) for video, segments in of_each for record in segments]
 
@@ -154,7 +165,7 @@ def _candidates(
     library: Library, videos: AskedVideos, scope: Scope, limit: int, feature: FloatArray
 ) -> list[SelectedSegment]:
     """The nearest segments. Videos come in the order named, else by URI."""
-    hits = library.search(feature, videos.features, limit, videos.named, scope.times)
+    hits = library.search(feature, videos.features, limit, videos.named, scope.times, videos.folder)
     position = {video.video_id: position for position, video in enumerate(videos.named or ())}
     segments = [SelectedSegment(hit.video, hit.segment) for hit in hits]
     return sorted(segments, key=lambda one: (position.get(one.video.video_id, 0), one.video.uri, one.record.index))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from storage.filters import one_of, quoted
+import pyarrow as pa
+
+from storage.filters import begins_with, one_of, quoted
 from storage.manifest import Manifest, read_manifest
 from storage.records import ModelRecord, VideoRecord
 from storage.row_checks import Row
@@ -50,27 +52,27 @@ class Catalog:
         return self._newest().records
 
     def each(self) -> Iterator[VideoRecord]:
-        """The same rows as ``records``, a few thousand at a time: they are not held."""
-        for batch in self.tables.batches(CATALOG, order=("uri", "features_fingerprint")):
+        """The same rows as ``records``, in no order, read a few thousand at a time and not held."""
+        for batch in self.tables.batches(CATALOG):
             yield from self._checked(batch.to_pylist())
 
     def manifest(self) -> Manifest:
         """Schema version, creation time and the default that was set."""
         return read_manifest(self.store)
 
-    def videos(self, fingerprint: str | None) -> list[VideoRecord]:
-        """The rows under a features fingerprint, None for the default one, ordered by URI."""
+    def videos(self, fingerprint: str | None, beginnings: Sequence[str] = ()) -> list[VideoRecord]:
+        """The rows under a features fingerprint, None for the default one, whose URI begins so; ordered by URI."""
         fingerprint = fingerprint or self.default_fingerprint()
-        return [] if fingerprint is None else self.rows(_under(fingerprint))
+        return [] if fingerprint is None else self.rows(_under(fingerprint, beginnings))
 
     def models(self) -> list[ModelRecord]:
         """The models that the manifest lists: the default first, then by first commit."""
         manifest = self.manifest()
         return sorted(manifest.models, key=lambda model: model.features != manifest.default)
 
-    def has_videos(self, fingerprint: str) -> bool:
-        """Whether a video is committed under a features fingerprint."""
-        return self.tables.has(CATALOG, _under(fingerprint))
+    def has_videos(self, fingerprint: str, beginnings: Sequence[str] = ()) -> bool:
+        """Whether a video is committed under a features fingerprint, from a source that begins so."""
+        return self.tables.has(CATALOG, _under(fingerprint, beginnings))
 
     def default_model(self) -> ModelRecord | None:
         """The model that is served unless another is asked for; None for an empty library."""
@@ -81,16 +83,22 @@ class Catalog:
         model = self.default_model()
         return None if model is None else model.features
 
-    def committed(self, generations: Iterable[str]) -> dict[str, VideoRecord]:
-        """Those of ``generations`` that are committed, each with its content's first source by URI.
+    def committed(self, generations: Iterable[str], beginnings: Sequence[str] = ()) -> dict[str, VideoRecord]:
+        """Those of ``generations`` that are committed, each with its content's first source by URI that begins so.
 
         They are looked up in one commit, so of the generations of a content there is at most one.
         """
         names = sorted(set(generations))
         first: dict[str, VideoRecord] = {}
-        for record in self.rows(one_of("generation", names)) if names else []:
+        where = " AND ".join([one_of("generation", names), *_begun(beginnings)])
+        for record in self.rows(where) if names else []:
             first.setdefault(record.generation, record)
         return first
+
+    def generations_below(self, fingerprint: str, beginnings: Sequence[str]) -> pa.ChunkedArray:
+        """The committed generations under a features fingerprint of which a source begins so; copies repeat them."""
+        rows = self.tables.columns(CATALOG, ["generation"], _under(fingerprint, beginnings))
+        return pa.chunked_array([], pa.string()) if rows is None else rows["generation"]
 
     def generations(self, fingerprint: str) -> set[str]:
         """The committed generations under a features fingerprint; the set must not be changed."""
@@ -116,14 +124,17 @@ class Catalog:
     def _newest(self) -> _Commit:
         version = self.tables.version(CATALOG)
         if version is None or version != self._seen.version:
-            batches = self.tables.batches(CATALOG)  # as dictionaries, all rows at once would take twice the memory
-            records = self._checked(row for batch in batches for row in batch.to_pylist())
+            records = sorted(self.each(), key=_by_uri)
             self._seen = _Commit(version, records)  # its version was asked first: never taken for newer than it is
         return self._seen
 
 
-def _under(fingerprint: str) -> str:
-    return f"features_fingerprint = {quoted(fingerprint)}"
+def _under(fingerprint: str, beginnings: Sequence[str] = ()) -> str:
+    return " AND ".join([f"features_fingerprint = {quoted(fingerprint)}", *_begun(beginnings)])
+
+
+def _begun(beginnings: Sequence[str]) -> list[str]:
+    return [begins_with("uri", beginnings)] if beginnings else []
 
 
 def _by_uri(record: VideoRecord) -> tuple[str, str]:

@@ -51,7 +51,7 @@ class _Tally:
 
 
 def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> LibraryStatus:
-    """Counts and sizes; ``failures``: all that are recorded. Of each video only its id and its parts' names are held."""
+    """Counts and sizes; ``failures``: all that are recorded. Only ids and names of parts are held."""
     store, tables = catalog.store, catalog.tables
     whole, tallies = _Tally(), defaultdict[Fingerprints, _Tally](_Tally)
     frames: dict[str, int] = {}
@@ -61,12 +61,16 @@ def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> Libra
         tallies[record.fingerprints].add(record)
         frames[record.frames_part.path] = record.frames_part.size
         states[record.states_part.path] = record.states_part.size
-    unreferenced = (file.size for file in store.files(PARTS_FOLDER) if file.path not in frames and file.path not in states)
+    unreferenced = (
+        file.size for file in store.files(PARTS_FOLDER) if file.path not in frames and file.path not in states
+    )
     models = [model for model in catalog.models() if model.fingerprints in tallies]
     return LibraryStatus(
         uri=store.uri,
         schema=catalog.manifest().schema,
-        models=tuple(_model_status(model, model is models[0], tallies[model.fingerprints], failures) for model in models),
+        models=tuple(
+            _model_status(model, model is models[0], tallies[model.fingerprints], failures) for model in models
+        ),
         videos=len(whole.videos),
         hours=whole.seconds / 3600,
         frames_bytes=sum(frames.values()),

@@ -11,7 +11,7 @@ from storage.checks import library_status, verify_library
 from storage.filters import quoted
 from storage.frame_part import read_frames
 from storage.manifest import check_schema, create_or_upgrade, read_manifest
-from storage.name_resolution import named_sources, named_videos
+from storage.name_resolution import folder_beginnings, named_sources, named_videos
 from storage.pending import read_pending
 from storage.records import (
     FailureRecord,
@@ -74,27 +74,32 @@ class Library:
         """The model that is served unless another is asked for; None for an empty library."""
         return self._catalog.default_model()
 
-    def has_videos(self, fingerprint: str) -> bool:
-        """Whether a video is committed under a features fingerprint."""
-        return self._catalog.has_videos(fingerprint)
+    def has_videos(self, fingerprint: str, folder: str | None = None) -> bool:
+        """Whether a video is committed under a features fingerprint, below ``folder`` if one is given."""
+        return self._catalog.has_videos(fingerprint, folder_beginnings(folder))
 
     def segment_count(self, fingerprint: str) -> int:
         """At most so many segments are committed under a features fingerprint: the table's rows, counted at no cost."""
         return self.tables.count(segments_table(fingerprint))
 
-    def videos(self, fingerprint: str | None = None, select: Sequence[str] = ()) -> list[VideoRecord]:
+    def videos(
+        self, fingerprint: str | None = None, select: Sequence[str] = (), folder: str | None = None
+    ) -> list[VideoRecord]:
         """The catalog of one model (None: the default, ``ALL_MODELS``: every one), ordered by URI.
 
         ``select`` keeps what is named by URI, by the beginning of the video id (6 hex digits or more), by title or by
-        file name, in the order named; UsageError for a name that fits nothing, or different videos.
+        file name, in the order named; UsageError for a name that fits nothing, or different videos. ``folder`` (or S3
+        prefix) keeps what lies below it.
         """
-        if select:
-            model = None if fingerprint == ALL_MODELS else fingerprint or self.default_fingerprint() or ""
-            return named_videos(self._catalog, model, select)
-        return list(self._catalog.records()) if fingerprint == ALL_MODELS else self._catalog.videos(fingerprint)
+        beginnings = folder_beginnings(folder)
+        if not select and fingerprint != ALL_MODELS:
+            return self._catalog.videos(fingerprint, beginnings)
+        model = None if fingerprint == ALL_MODELS else fingerprint or self.default_fingerprint() or ""
+        records = named_videos(self._catalog, model, select) if select else self._catalog.records()
+        return [record for record in records if not beginnings or record.uri.startswith(beginnings)]
 
     def each_video(self) -> Iterator[VideoRecord]:
-        """The catalog of every model as ``videos(ALL_MODELS)`` has it, read on as it is consumed: for a large library."""
+        """The same as ``videos(ALL_MODELS)``, in no order: read while it is gone through, and not held."""
         return self._catalog.each()
 
     def sources(self, names: Sequence[str]) -> list[str]:
@@ -159,16 +164,18 @@ class Library:
         limit: int = 32,
         videos: Sequence[VideoRecord] | None = None,
         times: TimeRange = EVER,
+        folder: str | None = None,
     ) -> list[SegmentHit]:
         """The ``limit`` segments nearest to ``vector`` (float32 [D]) by cosine, best first.
 
-        Among all videos of the fingerprint (None: the default), or among ``videos`` of it, and within ``times``. Only
-        committed segments; fewer than ``limit`` only where there are no more.
+        Among ``videos`` of the fingerprint (None: the default), or among all that lie below ``folder`` (None:
+        anywhere), and within ``times``. Only committed segments; fewer than ``limit`` only where there are no more.
         """
         fingerprint = fingerprint or self.default_fingerprint()
         if fingerprint is None:
             return []
-        return search_segments(self._catalog, fingerprint, vector, limit, videos, times)
+        beginnings = folder_beginnings(folder)
+        return search_segments(self._catalog, fingerprint, vector, limit, videos, times, beginnings)
 
     def stage(self, video_id: str, fingerprints: Fingerprints) -> VideoWriter:
         """A writer of one video, which needs no lease: ``finish()`` it, and let a ``Writer`` commit the result."""

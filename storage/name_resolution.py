@@ -54,6 +54,16 @@ def named_sources(catalog: Catalog, names: Sequence[str]) -> list[str]:
     return list(sources)
 
 
+def folder_beginnings(name: str | None) -> tuple[str, ...]:
+    """What the URIs of sources below a folder or an S3 prefix begin with, those no UTF-8 text included; () for None."""
+    if name is None:
+        return ()
+    if name.startswith("s3://"):
+        return (f"{name.rstrip('/')}/",)
+    path = local_path(name)
+    return tuple(f"{uri.rstrip('/')}/" for uri in dict.fromkeys((local_uri(path), path.as_uri())))
+
+
 class _Named:
     """Records by what they may be named by. ``uris``: what each name is as a URI; ``library``: its URI."""
 

@@ -80,20 +80,18 @@ class Tables:
         with table_errors(self.uri):
             return [] if table is None else list(_query(table, columns, where).to_arrow().to_pylist())
 
-    def batches(
-        self, name: str, columns: Sequence[str] | None = None, order: Sequence[str] = ()
-    ) -> Iterator[pa.RecordBatch]:
-        """All rows, by the columns of ``order``, a few thousand at a time; none where there is no such table."""
+    def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
+        """All rows, a few thousand at a time; none where there is no such table."""
         table = self.open(name)
         if table is not None:
             with table_errors(self.uri):
-                yield from _ordered(_query(table, columns), order).to_batches(_ROWS_AT_A_TIME)
+                yield from _query(table, columns).to_batches(_ROWS_AT_A_TIME)
 
-    def columns(self, name: str, columns: Sequence[str] | None = None) -> pa.Table | None:
-        """All rows, with ``columns`` or all of them, as Arrow columns; None where there is no such table."""
+    def columns(self, name: str, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table | None:
+        """Rows, with ``columns`` or all of them, as Arrow columns; None where there is no such table."""
         table = self.open(name)
         with table_errors(self.uri):
-            return None if table is None else _query(table, columns).to_arrow()
+            return None if table is None else _query(table, columns, where).to_arrow()
 
     def has(self, name: str, where: str) -> bool:
         """Whether any row fits a filter; the table is read up to the first that does."""
@@ -266,12 +264,6 @@ def _query(table: Any, columns: Sequence[str] | None, where: str | None = None) 
     query = query.where(where) if where else query
     query = query.select(list(columns)) if columns else query
     return query.limit(None)
-
-
-def _ordered(query: Any, columns: Sequence[str]) -> Any:
-    from lancedb.query import ColumnOrdering
-
-    return query.order_by([ColumnOrdering(column_name=column) for column in columns]) if columns else query
 
 
 def _reads_back(table: Any, where: str | None) -> bool:

@@ -176,6 +176,17 @@ def test_a_search_gives_moments_best_first(library: Path) -> None:
     assert len(tempo("search", QUESTION, "--library", library).out.splitlines()) == 6
 
 
+def test_a_search_keeps_to_the_folder_the_video_and_the_time(library: Path) -> None:
+    limits = ["--folder", library.parent, "--video", "talk", "--from", "0:05", "--to", "8"]
+    hits = tempo("search", QUESTION, "--library", library, *limits, "--json").json
+    assert [(Path(hit["uri"]).stem, hit["index"]) for hit in hits] == [("talk", 1)]
+
+
+def test_a_folder_in_which_the_video_named_is_not_is_said(library: Path) -> None:
+    said = tempo("ask", QUESTION, "--library", library, "--video", "talk", "--folder", library, code=2)
+    assert f"none of the videos named lies below {library}" in said.err
+
+
 def test_a_model_that_has_indexed_nothing_is_said(library: Path, tmp_path: Path) -> None:
     model = other_model(tmp_path, "visual.")
     said = tempo("ask", QUESTION, "--library", library, "--model", model, code=1)

@@ -10,9 +10,9 @@ import pytest
 
 from serving.engine import Engine
 from serving.selection import Scope
-from storage import ALL_MODELS, Library, open_library
+from storage import ALL_MODELS, Library, open_library, search
 from tempo_core.checkpoint import Checkpoint
-from tempo_core.errors import LibraryError
+from tempo_core.errors import LibraryError, UsageError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, IndexSpec
 from tests.support.golden_cases import golden_checkpoint
@@ -138,3 +138,61 @@ def test_fingerprints_are_computed_once_for_an_index_spec_not_for_every_video(
     monkeypatch.setattr(Checkpoint, "fingerprints", noting)
     engine.search(QUESTION)
     assert sorted(specs) == ["paper", "small"]  # of three videos
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """Four videos in the folders day and day/late, and one beside them whose name begins alike."""
+    library = open_library(str(tmp_path_factory.mktemp("folders") / "lib"), create=True)
+    for name in ("day/one", "day/two", "day/late/three", "day-off/four"):
+        add_video(library, golden_checkpoint(), name, seconds=12)
+    return library
+
+
+BELOW = {
+    "/archive/day": {"/archive/day/one.mp4", "/archive/day/two.mp4", "/archive/day/late/three.mp4"},
+    "/archive/day/late/": {"/archive/day/late/three.mp4"},
+    "/archive/other/../day-off": {"/archive/day-off/four.mp4"},
+}
+
+
+@pytest.mark.parametrize("most_listed", [search.MOST_LISTED, 0])
+@pytest.mark.parametrize("folder", BELOW)
+def test_a_folder_is_asked_about_with_all_below_it_and_nothing_else(
+    folders: Library, folder: str, most_listed: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``most_listed`` 0: as a folder of very many videos is."""
+    monkeypatch.setattr(search, "MOST_LISTED", most_listed)
+    engine, scope = Engine(folders, golden_checkpoint()), Scope(folder=folder)
+    hits = engine.search(QUESTION, scope, limit=100)
+    assert len(hits) == 3 * len(BELOW[folder])
+    assert {hit.uri for hit in hits} == BELOW[folder]
+    (hit,) = engine.search(QUESTION, scope, limit=1)
+    assert hit == hits[0]
+    for limited in (scope, replace(scope, candidates=2)):
+        assert {one.uri for one in engine.ask(QUESTION, limited, max_new_tokens=1).segments} <= BELOW[folder]
+    assert len(engine.ask(QUESTION, scope, max_new_tokens=1).segments) == len(hits)
+
+
+def test_a_folder_with_no_video_is_said(folders: Library) -> None:
+    engine = Engine(folders, golden_checkpoint())
+    for ask in (engine.ask, engine.search):
+        with pytest.raises(UsageError, match=r"no video of .* lies below /archive/da;"):
+            ask(QUESTION, Scope(folder="/archive/da"))
+
+
+def test_a_copy_is_found_in_the_folder_that_it_lies_in(folders: Library) -> None:
+    (record,) = folders.videos(select=["four"])
+    with folders.writer() as writer:
+        content = writer.find_content(record.video_id, record.fingerprints)
+        assert content is not None
+        copy = writer.commit_copy(replace(record.source, uri="/copies/four.mp4"), content)
+    engine = Engine(folders, golden_checkpoint())
+    for source in (record, copy):
+        folder = source.uri.rpartition("/")[0]
+        assert {hit.uri for hit in engine.search(QUESTION, Scope(folder=folder))} == {source.uri}
+
+
+def test_a_folder_narrows_the_videos_named(folders: Library) -> None:
+    named = ["one", "three"]
+    assert [video.title for video in folders.videos(select=named, folder="/archive/day/late")] == ["three.mp4"]

@@ -157,11 +157,11 @@ def test_a_video_that_is_replaced_between_the_query_and_the_look_up_is_still_fou
     videos = [tiny_video(seed) for seed in (1, 2)]
     look_up = Catalog.committed
 
-    def replacing(catalog: Catalog, generations: Any) -> Any:
+    def replacing(catalog: Catalog, generations: Any, *given: Any) -> Any:
         monkeypatch.setattr(Catalog, "committed", look_up)
         generations = list(generations)
         writer.commit(stage(library, videos[0]), source_of("/1.mp4", 9), facts_of(videos[0]))
-        return look_up(catalog, generations)
+        return look_up(catalog, generations, *given)
 
     with library.writer() as writer:
         for video in videos:

@@ -8,30 +8,38 @@ import typer
 
 from flows.terminal.options import JsonOption, LibraryOption, ModelOption
 from flows.terminal.output import Page, notice, print_json
+from tempo_core.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from serving.answer import Answer
     from serving.engine import Engine
+    from serving.selection import Scope
     from storage import Library
 
 _HITS = 10
 
+_Video = typer.Option("--video", metavar="ID_OR_URI", help="Only this video; may be given again.", show_default=False)
+_Folder = typer.Option(
+    "--folder", metavar="DIR_OR_S3", help="Only videos below this folder or S3 prefix.", show_default=False
+)
+_From = typer.Option("--from", metavar="T", help="From this time on: 75, 1:15 or 1:02:03.")
+_To = typer.Option("--to", metavar="T", help="Up to this time.")
+VideoOption = Annotated[list[str] | None, _Video]
+FolderOption = Annotated[str | None, _Folder]
+FromOption = Annotated[str | None, _From]
+ToOption = Annotated[str | None, _To]
 QuestionArgument = Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.", show_default=False)]
 
 
-def ask(
+def ask(  # noqa: PLR0913, PLR0917 - a parameter is an option
     question: QuestionArgument,
     library: LibraryOption,
-    video: Annotated[
-        list[str] | None,
-        typer.Option("--video", metavar="ID_OR_URI", help="Only this video; may be given again.", show_default=False),
-    ] = None,
-    from_time: Annotated[
-        str | None, typer.Option("--from", metavar="T", help="From this time on: 75, 1:15 or 1:02:03.")
-    ] = None,
-    to_time: Annotated[str | None, typer.Option("--to", metavar="T", help="Up to this time.")] = None,
+    video: VideoOption = None,
+    folder: FolderOption = None,
+    from_time: FromOption = None,
+    to_time: ToOption = None,
     token_budget: Annotated[
         int | None, typer.Option("--token-budget", metavar="N", min=1, help="Memory tokens for the whole question.")
     ] = None,
@@ -45,16 +53,7 @@ def ask(
     tempo ask "Who speaks first?" --library ./lib --video talk.mp4 --from 10:00 --to 15:00
     tempo ask "..." --library s3://bucket/lib --json | jq .citations
     """
-    from flows.text import parse_time
-
-    start = parse_time(from_time) if from_time is not None else None
-    end = parse_time(to_time) if to_time is not None else None
-    from serving.selection import Scope
-    from storage import ALL_MODELS, open_library
-
-    opened = open_library(library)
-    videos = tuple(opened.videos(ALL_MODELS, select=video)) if video else None
-    scope = Scope(videos, start, end)
+    opened, scope = _opened(library, video or [], folder, from_time, to_time)
     engine = open_engine(opened, model)
     if as_json:
         print_json(engine.ask(question, scope, token_budget).to_json())
@@ -63,16 +62,23 @@ def ask(
 
 
 def search(
-    question: QuestionArgument, library: LibraryOption, model: ModelOption = None, as_json: JsonOption = False
+    question: QuestionArgument,
+    library: LibraryOption,
+    video: VideoOption = None,
+    folder: FolderOption = None,
+    from_time: FromOption = None,
+    to_time: ToOption = None,
+    model: ModelOption = None,
+    as_json: JsonOption = False,
 ) -> None:
     """Find the segments nearest to a question, without answering it.
 
     \b
     tempo search "a red car at night" --library ./lib
+    tempo search "a red car at night" --library ./lib --folder /archive/2026/cam1
     """
-    from storage import open_library
-
-    hits = open_engine(open_library(library), model).search(question, limit=_HITS)
+    opened, scope = _opened(library, video or [], folder, from_time, to_time)
+    hits = open_engine(opened, model).search(question, scope, limit=_HITS)
     if as_json:
         for hit in hits:
             print_json(hit.to_json())
@@ -88,6 +94,23 @@ def open_engine(library: Library, model: str | None) -> Engine:
     from serving.engine import Engine
 
     return Engine(library, load_model(choose_model(model, library), notice, may_fetch=bool(model)))
+
+
+def _opened(
+    uri: str, names: list[str], folder: str | None, from_time: str | None, to_time: str | None
+) -> tuple[Library, Scope]:
+    """The library, and what is asked over; UsageError for a time or a name that is none."""
+    from flows.text import parse_time
+
+    start, end = (None if time is None else parse_time(time) for time in (from_time, to_time))
+    from serving.selection import Scope
+    from storage import ALL_MODELS, open_library
+
+    library = open_library(uri)
+    videos = tuple(library.videos(ALL_MODELS, names, folder)) if names else None
+    if videos == ():
+        raise UsageError(f"none of the videos named lies below {folder}; leave out --folder or --video")
+    return library, Scope(videos, folder, start, end)
 
 
 def _read_aloud(events: Iterator[str | Answer]) -> None:
