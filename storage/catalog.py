@@ -95,9 +95,18 @@ class Catalog:
             first.setdefault(record.generation, record)
         return first
 
-    def generations_below(self, fingerprint: str, beginnings: Sequence[str]) -> pa.ChunkedArray:
-        """The committed generations under a features fingerprint of which a source begins so; copies repeat them."""
-        rows = self.tables.columns(CATALOG, ["generation"], _under(fingerprint, beginnings))
+    def share_below(self, fingerprint: str, beginnings: Sequence[str]) -> tuple[int, float]:
+        """How many sources under a features fingerprint begin so, and their share of all rows."""
+        below = self.tables.count(CATALOG, _under(fingerprint, beginnings))
+        return below, below / max(1, self.tables.count(CATALOG))
+
+    def generations_below(
+        self, fingerprint: str, beginnings: Sequence[str], among: Sequence[str] | None = None
+    ) -> pa.ChunkedArray:
+        """The committed generations (``among`` these) of which a source begins so; copies repeat them."""
+        listed = [] if among is None else [one_of("generation", among)]
+        where = " AND ".join([_under(fingerprint, beginnings), *listed])
+        rows = self.tables.columns(CATALOG, ["generation"], where)
         return pa.chunked_array([], pa.string()) if rows is None else rows["generation"]
 
     def generations(self, fingerprint: str) -> set[str]:

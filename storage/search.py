@@ -110,15 +110,17 @@ def _nearest_below(
     rows of all, and in a filter only where these are not enough.
     """
     tables, name = catalog.tables, segments_table(fingerprint)
-    inside = catalog.generations_below(fingerprint, beginnings)
-    share = len(inside) / max(1, tables.count(CATALOG))
-    if len(inside) * share > MOST_LISTED:
+    count, share = catalog.share_below(fingerprint, beginnings)
+    if count * share > MOST_LISTED:
         asked = math.ceil(SURPLUS * limit / share)
         nearest = _nearest(tables, name, vector, asked, None, times)
+        found = nearest["generation"].unique().to_pylist()
+        inside = catalog.generations_below(fingerprint, beginnings, found or [""])
         below = nearest.filter(pc.is_in(nearest["generation"], inside))
         if len(below) >= limit or len(nearest) < asked:
             return below
-    return _nearest(tables, name, vector, limit, sorted(set(inside.to_pylist())), times)
+    listed = set(catalog.generations_below(fingerprint, beginnings).to_pylist()) if count else set[str]()
+    return _nearest(tables, name, vector, limit, sorted(listed), times)
 
 
 def _conditions(generations: Sequence[str] | None, times: TimeRange) -> list[str]:

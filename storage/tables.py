@@ -99,11 +99,11 @@ class Tables:
         with table_errors(self.uri):
             return table is not None and len(table.search().where(where).select([KEY]).limit(1).to_arrow()) > 0
 
-    def count(self, name: str) -> int:
-        """Rows in a table, 0 where there is none."""
+    def count(self, name: str, where: str | None = None) -> int:
+        """Rows of a table that fit a filter, 0 where there is none."""
         table = self.open(name)
         with table_errors(self.uri):
-            return 0 if table is None else int(table.count_rows())
+            return 0 if table is None else int(table.count_rows(where))
 
     def version(self, name: str) -> int | None:
         """The number of the newest commit, None where there is no table."""
