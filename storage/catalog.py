@@ -129,6 +129,8 @@ class Catalog:
             return sorted((video_record(row) for row in rows), key=_by_uri)
         except LibraryError as error:
             raise LibraryError(f"{self.store.uri}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:  # no such column, another type, no text
+            raise LibraryError(f"{self.store.uri}: the catalog is damaged or not tempo's: {error!r}") from error
 
     def _newest(self) -> _Commit:
         version = self.tables.version(CATALOG)

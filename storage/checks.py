@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.catalog import Catalog
 from storage.pending import read_pending
@@ -24,13 +26,16 @@ from storage.records import (
     VideoRecord,
     one_per_content,
 )
-from storage.schemas import SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
+from storage.row_checks import CHECKSUM, VECTOR, with_checksums
+from storage.schemas import CATALOG, SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
 from storage.segment_states import complete_segments, read_states
 from storage.stores.base import PARTS_FOLDER, TABLES_FOLDER, Store
 from storage.sweep import file_last_needed, last_needed, retired_times, unreferenced_files, unreferenced_rows
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
+
+_CHANGED = "is not what was written (its checksum differs)"
 
 
 @dataclass
@@ -85,7 +90,15 @@ def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> Libra
 
 def verify_library(catalog: Catalog, grace_s: float) -> list[Problem]:
     """Every part re-hashed, every generation's rows, states and features checked, and what refers to nothing."""
-    problems, records = [], catalog.records()
+    try:
+        return _problems(catalog, grace_s)
+    except (KeyError, TypeError, ValueError) as error:  # no such column, another type, no text
+        raise LibraryError(f"{catalog.store.uri}: a table is damaged or not tempo's: {error!r}") from error
+
+
+def _problems(catalog: Catalog, grace_s: float) -> list[Problem]:
+    records = catalog.records()
+    problems = _check_catalog_rows(catalog.tables)
     parts = {part.path: (part, record) for record in records for part in (record.frames_part, record.states_part)}
     for part, record in parts.values():
         problems += _check_part(catalog.store, part, record.video_id)
@@ -110,9 +123,13 @@ def _model_status(
     )
 
 
+def _way_out(video_id: str) -> str:
+    """By the id: a copy that stayed would lend the same part to the file that is indexed again."""
+    return f"; `tempo remove {video_id[:12]}`, then index the video again"
+
+
 def _check_part(store: Store, part: Part, video_id: str) -> list[Problem]:
-    """The way out takes the id: a copy that stayed would lend the same part to the file that is indexed again."""
-    digest, way_out = hashlib.sha256(), f"; `tempo remove {video_id[:12]}`, then index the video again"
+    digest, way_out = hashlib.sha256(), _way_out(video_id)
     try:
         for block in store.blocks(part.path):
             digest.update(block)
@@ -125,6 +142,17 @@ def _check_part(store: Store, part: Part, video_id: str) -> list[Problem]:
     return [Problem(part.path, f"the part's bytes are not those that were written (SHA-256 differs){way_out}")]
 
 
+def _check_catalog_rows(tables: Tables) -> list[Problem]:
+    rows = tables.columns(CATALOG)
+    changed = [] if rows is None else _changed(rows).to_pylist()
+    return [Problem(row["uri"], f"its row in the catalog {_CHANGED}{_way_out(row['video_id'])}") for row in changed]
+
+
+def _changed(rows: pa.Table) -> pa.Table:
+    """Those rows that are not what was written."""
+    return rows.filter(pc.not_equal(rows[CHECKSUM], with_checksums(rows)[CHECKSUM]))
+
+
 def _by_model(records: Sequence[VideoRecord]) -> dict[str, list[VideoRecord]]:
     """One record of each content, by features fingerprint."""
     videos: dict[str, list[VideoRecord]] = defaultdict(list)
@@ -135,7 +163,7 @@ def _by_model(records: Sequence[VideoRecord]) -> dict[str, list[VideoRecord]]:
 
 def _check_generations(catalog: Catalog, table: str, videos: Sequence[VideoRecord]) -> list[Problem]:
     """The table is read once, however many videos it holds: a query for each took 0.2 s at a million rows."""
-    rows, unusable = _SegmentTable(catalog.tables, table), _unusable_features(catalog.tables, table)
+    rows, wrong = _SegmentTable(catalog.tables, table), _wrong_rows(catalog.tables, table)
     problems = []
     for record in videos:
         try:
@@ -144,8 +172,8 @@ def _check_generations(catalog: Catalog, table: str, videos: Sequence[VideoRecor
                 read_states(catalog.store, record, [segment], verify=True)
         except LibraryError as error:
             problems.append(Problem(record.uri, str(error)))
-        indices = sorted(unusable.get(record.generation, ()))
-        problems += [Problem(record.uri, f"segment {index} has no usable feature") for index in indices]
+        found = sorted(wrong.get(record.generation, ()))
+        problems += [Problem(record.uri, f"segment {index} {what}{_way_out(record.video_id)}") for index, what in found]
     return problems
 
 
@@ -166,15 +194,18 @@ class _SegmentTable:
         return [segment_record(row) for row in self._rows.slice(start, end - start).to_pylist()]
 
 
-def _unusable_features(tables: Tables, name: str) -> dict[str, list[int]]:
-    """By generation, the segments whose feature has no direction."""
-    unusable: dict[str, list[int]] = defaultdict(list)
-    for batch in tables.batches(name, ["generation", "index", "vector"]):
-        vectors = batch["vector"]
+def _wrong_rows(tables: Tables, name: str) -> dict[str, list[tuple[int, str]]]:
+    """By generation, the segments whose row is not what was written, or whose feature has no direction."""
+    wrong: dict[str, list[tuple[int, str]]] = defaultdict(list)
+    for batch in tables.batches(name):
+        vectors = batch[VECTOR]
         lengths = np.linalg.norm(vectors.flatten().to_numpy().reshape(len(vectors), -1), axis=1)
-        for row in np.flatnonzero(~np.isfinite(lengths) | (lengths == 0)):
-            unusable[batch["generation"][int(row)].as_py()].append(batch["index"][int(row)].as_py())
-    return unusable
+        rows = pa.Table.from_batches([batch])
+        unusable = rows.filter(pa.array(~np.isfinite(lengths) | (lengths == 0)))
+        for found, what in ((_changed(rows), _CHANGED), (unusable, "has no usable feature")):
+            for row in found.select(["generation", "index"]).to_pylist():
+                wrong[row["generation"]].append((row["index"], what))
+    return wrong
 
 
 def _check_copies(catalog: Sequence[VideoRecord]) -> list[Problem]:

@@ -7,13 +7,14 @@ must be repeatable. Readers of an older library are told to upgrade; they change
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from operator import itemgetter
 from typing import Any
 
 import pyarrow as pa
 
-from storage.schemas import CATALOG, FAILURES, SEGMENTS_PREFIX, segments_schema
+from storage.row_checks import CHECKSUM, with_checksums
+from storage.schemas import CATALOG, FAILURES, KEY, SEGMENTS_PREFIX
 from storage.stores.base import LIBRARY_FILE, Store
 from storage.tables import Tables
 
@@ -28,8 +29,11 @@ def drop_tags_and_titles(_: Store, tables: Tables) -> None:
     tables.rename_column(FAILURES, "stage", "step")
 
 
-def list_models_and_starts(store: Store, tables: Tables) -> None:
-    """Schema 3: the manifest lists the models, a segment has its video's ``start_s``: a question reads hits alone."""
+def list_models_starts_and_checksums(store: Store, tables: Tables) -> None:
+    """Schema 3: the manifest lists the models, a segment has its video's ``start_s``: a question reads hits alone.
+
+    And the rows of videos and segments have a checksum, which vouches for them as they are now.
+    """
     columns = ["generation", "start_s", "indexed_at", "model_id", "spec", *(f"{kind}_fingerprint" for kind in KINDS)]
     videos = sorted(tables.rows(CATALOG, columns=columns), key=itemgetter("indexed_at"))
     models = {video["features_fingerprint"]: _model(video) for video in videos}
@@ -40,6 +44,8 @@ def list_models_and_starts(store: Store, tables: Tables) -> None:
         if name.startswith(SEGMENTS_PREFIX):
             tables.add_column(name, "video_start_s", "CAST(0 AS DOUBLE)")
             _fill_starts(tables, name, starts)
+            _fill_checksums(tables, name, ["generation", "index"])
+    _fill_checksums(tables, CATALOG, [KEY])
 
 
 def _model(video: dict[str, Any]) -> dict[str, Any]:
@@ -51,12 +57,19 @@ def _fill_starts(tables: Tables, name: str, starts: Mapping[str, float]) -> None
     rows = tables.rows(name, columns=["generation", "index"]) if starts else []
     filled = [row | {"video_start_s": starts[row["generation"]]} for row in rows if row["generation"] in starts]
     if filled:
-        columns = segments_schema(1)
+        columns = tables.ensure(name).schema
         schema = pa.schema([columns.field(column) for column in ("generation", "index", "video_start_s")])
         tables.replace_values(name, ["generation", "index"], pa.Table.from_pylist(filled, schema=schema))
 
 
-MIGRATIONS: tuple[Migration, ...] = (drop_tags_and_titles, list_models_and_starts)  # schema 1 is the first
+def _fill_checksums(tables: Tables, name: str, keys: Sequence[str]) -> None:
+    tables.add_column(name, CHECKSUM, "CAST(0 AS BIGINT)")
+    rows = (with_checksums(pa.Table.from_batches([batch])) for batch in tables.batches(name))
+    if filled := [batch.select([*keys, CHECKSUM]) for batch in rows if len(batch)]:
+        tables.replace_values(name, keys, pa.concat_tables(filled))
+
+
+MIGRATIONS: tuple[Migration, ...] = (drop_tags_and_titles, list_models_starts_and_checksums)  # schema 1 is the first
 
 
 def schema_version() -> int:

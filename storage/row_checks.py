@@ -9,10 +9,13 @@ from __future__ import annotations
 import json
 import math
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import astuple, fields
 from functools import lru_cache
 from typing import Any, get_args
+
+import pyarrow as pa
 
 from storage.records import ModelRecord
 from storage.stores.base import PARTS_FOLDER
@@ -21,6 +24,7 @@ from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, Decoder, IndexSpec, SamplingRule, StateDtype
 
 Row = Mapping[str, Any]
+CHECKSUM, VECTOR = "checksum", "vector"
 
 _VIDEO_ID, _SHA256 = re.compile(r"[0-9a-f]{64}"), re.compile(r"[0-9a-f]{64}")
 _GENERATION, _FINGERPRINT = re.compile(r"[0-9a-f]{20}"), re.compile(r"[0-9a-f]{16}")
@@ -38,6 +42,22 @@ _COUNTS = ("size", "frames_bytes", "states_bytes", "segments", "frames", "width"
 _TIMES = ("duration_s", "start_s", "indexed_at")
 _LONGEST_SPEC = 1 << 16
 _CHOICES = {"state_dtype": get_args(StateDtype), "sampling": get_args(SamplingRule), "decoder": get_args(Decoder)}
+
+
+def with_checksums(rows: pa.Table) -> pa.Table:
+    """With the checksum of each row in its column, as it is to be written, or to be compared with what was."""
+    column = rows.schema.get_field_index(CHECKSUM)
+    return rows.set_column(column, rows.schema.field(column), pa.array(_row_checksums(rows), pa.int64()))
+
+
+def _row_checksums(rows: pa.Table) -> list[int]:
+    """CRC-32 of all other columns of each row: as JSON, then the bytes of the feature, where there is one."""
+    plain = rows.drop_columns([name for name in (CHECKSUM, VECTOR) if name in rows.schema.names])
+    checksums = [zlib.crc32(json.dumps(row, sort_keys=True).encode()) for row in plain.to_pylist()]
+    if VECTOR not in rows.schema.names or not checksums:
+        return checksums
+    vectors = rows[VECTOR].combine_chunks().flatten().to_numpy().reshape(len(rows), -1)
+    return list(map(zlib.crc32, vectors, checksums))
 
 
 def check_video_row(row: Row) -> None:

@@ -22,7 +22,7 @@ from storage.records import (
     VideoFacts,
     VideoRecord,
 )
-from storage.row_checks import Row, check_segment_row, check_video_row, parsed_spec
+from storage.row_checks import CHECKSUM, VECTOR, Row, check_segment_row, check_video_row, parsed_spec, with_checksums
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.sampling import SegmentSpan
 
@@ -64,6 +64,7 @@ CATALOG_SCHEMA = _schema(
     state_dtype=pa.string(),
     spec=pa.string(),
     indexed_at=pa.float64(),
+    checksum=pa.int64(),
 )
 FAILURES_SCHEMA = _schema(
     key=pa.string(),
@@ -108,10 +109,11 @@ def segments_schema(size: int) -> pa.Schema:
         grid_thw=pa.list_(pa.int32()),
         vector=pa.list_(pa.field("item", pa.float32()), size),
         video_start_s=pa.float64(),
+        checksum=pa.int64(),
     )
 
 
-SEGMENT_COLUMNS = [name for name in segments_schema(1).names if name not in {"vector", "video_start_s"}]
+SEGMENT_COLUMNS = [name for name in segments_schema(1).names if name not in {VECTOR, "video_start_s", CHECKSUM}]
 
 
 _SPAN_COLUMNS = [field.name for field in fields(SegmentSpan) if field.name != "pair_times_s"]
@@ -129,6 +131,12 @@ def segments_table(fingerprint: str) -> str:
 
 def video_row(record: VideoRecord) -> dict[str, Any]:
     """The catalog row of a record."""
+    values = pa.Table.from_pylist([_video_values(record)], schema=CATALOG_SCHEMA)  # as they will be read back
+    (row,) = with_checksums(values).to_pylist()
+    return dict(row)
+
+
+def _video_values(record: VideoRecord) -> dict[str, Any]:
     fingerprints, facts = record.fingerprints, record.facts
     return {
         "key": source_key(record.uri, fingerprints.features),
@@ -174,11 +182,12 @@ def video_record(row: Row) -> VideoRecord:
 def segment_rows(segments: Sequence[SegmentRecord], vectors: FeatureArray, start_s: float) -> pa.Table:
     """Rows of one generation; ``vectors``: float32 [segments, features]; ``start_s``: the video's."""
     schema = segments_schema(vectors.shape[1])
-    position = schema.get_field_index("vector")
+    position = schema.get_field_index(VECTOR)
     rows = [{**_segment_row(segment), "video_start_s": start_s} for segment in segments]
     columns = pa.Table.from_pylist(rows, schema=schema.remove(position))
     vector = pa.FixedSizeListArray.from_arrays(pa.array(vectors.reshape(-1)), vectors.shape[1])
-    return columns.add_column(position, schema.field(position), vector.cast(schema.field(position).type))
+    vector = vector.cast(schema.field(position).type)
+    return with_checksums(columns.add_column(position, schema.field(position), vector))
 
 
 def segment_record(row: Row) -> SegmentRecord:

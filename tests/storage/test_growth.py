@@ -65,10 +65,10 @@ def test_verify_names_a_segment_without_a_usable_feature_and_one_that_is_missing
     table = library.tables.open(SEGMENTS)
     assert table is not None
     table.delete(f"generation = '{lost.generation}' AND index = 1")
-    problems = {(problem.subject, problem.reason[:35]) for problem in library.verify()}
+    problems = {(problem.subject, problem.reason.split(";")[0]) for problem in library.verify()}
     assert problems == {
         ("/zero", "segment 1 has no usable feature"),
-        ("/lost", "/lost: 2 of 3 segments found; the l"),
+        ("/lost", "/lost: 2 of 3 segments found"),
     }
 
 

@@ -41,8 +41,10 @@ def write_as_schema_1(library: Library) -> None:
 
 
 def write_as_schema_2(library: Library) -> None:
-    """Segments that do not know when their video starts, and no list of models."""
-    library.tables.drop_columns(segments_table(PRINTS.features), ["video_start_s"])
+    """Segments that do not know when their video starts, no checksums, and no list of models."""
+    tables = Tables(library.store)
+    tables.drop_columns(segments_table(PRINTS.features), ["video_start_s", "checksum"])
+    tables.drop_columns(CATALOG, ["checksum"])
     write_schema(library, 2)
 
 
@@ -110,6 +112,15 @@ def test_an_upgraded_library_lists_its_models_and_its_segments_know_the_start_of
     for times in ranges:
         hits = upgraded.search(late.features[0], times=times)
         assert hits and hits == fresh.search(late.features[0], times=times)
+
+
+def test_a_row_that_changes_after_an_upgrade_is_found(old: Library) -> None:
+    upgraded = open_library(old.uri, create=True)
+    assert upgraded.verify() == []
+    upgraded.tables.ensure(CATALOG).update(where="uri = '/a.mp4'", values={"width": 7})
+    upgraded.tables.ensure(segments_table(PRINTS.features)).update(where="index = 1", values={"count": 7})
+    subjects = [problem.subject for problem in upgraded.verify() if "checksum differs" in problem.reason]
+    assert subjects == ["/a.mp4", "/a.mp4", "/c.mp4"]
 
 
 def test_an_upgraded_library_is_written_on(old: Library) -> None:

@@ -182,10 +182,10 @@ def contents(library: Library) -> dict[str, Any]:
 
 
 def segment_rows(library: Library, record: VideoRecord) -> list[str]:
-    """The rows of a record's generation, as text, without the generation."""
+    """The rows of a record's generation, as text, without the generation and the checksum over it."""
     where = f"generation = {quoted(record.generation)}"
     rows = library.tables.rows(segments_table(record.fingerprints.features), where)
-    return [repr({name: value for name, value in row.items() if name != "generation"}) for row in rows]
+    return [repr({name: row[name] for name in row if name not in {"generation", "checksum"}}) for row in rows]
 
 
 def _without_run(record: VideoRecord) -> VideoRecord:
