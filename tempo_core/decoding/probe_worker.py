@@ -37,12 +37,17 @@ ONE_DEEP_REORDERING = ("mpeg1video", "mpeg2video", "mpeg4")
 RUN_LENGTH_CODECS, END_OF_PICTURE = ("camtasia", "msrle"), b"\x00\x01"
 MOST_STILLS = 2  # a track of so few frames is the still of a motion photo
 MAX_TAIL_PACKETS, MAX_TAIL_BYTES = 300, 1 << 23
+MOST_PICTURES = 24 * 60 * 60 * 120  # a day at 120 a second; their rows are 332 MB
 LONG_S = 0.5
 CROPPING = re.compile(r"^      Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.IGNORECASE | re.MULTILINE)
 PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks of the stream's time base), flags
 NO_TIME = -(1 << 63)  # for a time that the packet does not carry (FFmpeg's AV_NOPTS_VALUE)
 KEY, HIDDEN = 1, 2  # flags: a key frame; a frame that is decoded but not shown
 GENERATE_TIMES = 0x0001  # AVFMT_FLAG_GENPTS
+
+
+class TooManyPackets(Exception):
+    """More than are read of a file: its argument."""
 
 
 def main(formats: str, path: str) -> None:
@@ -54,6 +59,8 @@ def main(formats: str, path: str) -> None:
     try:
         with av.open(f"file:{path}", container_options=options, metadata_errors="replace") as container:
             facts, rows = scan(container)
+    except TooManyPackets as error:
+        facts, rows = {"error": "too many packets", "most": error.args[0]}, array("q")
     except (av.FFmpegError, UnicodeError) as error:
         facts, rows = {"error": getattr(error, "strerror", None) or str(error)}, array("q")
     sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n")
@@ -146,9 +153,9 @@ class Track:
                 del self.rows[at : at + PACKET_FIELDS]  # nobody sees it, so its length does not count
 
     def _is_long(self, packet: Packet[Any]) -> bool:
-        usual = sorted(self.rows[2::PACKET_FIELDS])[len(self.rows) // PACKET_FIELDS // 2]
         length = packet.duration or 0
-        return length > 2 * usual and length * packet.time_base > LONG_S
+        is_long = length * packet.time_base > LONG_S  # seldom: millions of lengths may have to be sorted then
+        return is_long and length > 2 * sorted(self.rows[2::PACKET_FIELDS])[len(self.rows) // PACKET_FIELDS // 2]
 
     def _decodes(self, packet: Packet[Any]) -> bool:
         self.stream.codec_context.flush_buffers()
@@ -159,14 +166,21 @@ class Track:
 
 def read_packets(container: InputContainer, tracks: list[Track]) -> tuple[float, str | None]:
     """Fills the tracks. Returns the end of the last packet of picture or sound in seconds, and the error that ended
-    the reading, if any."""
-    end_s = 0.0
+    the reading, if any.
+
+    TooManyPackets where there are more than the file has bytes (tables can claim the same bytes over and over) or than
+    ``MOST_PICTURES``."""
+    end_s, pictures, size = 0.0, 0, container.size
     by_index = {track.stream.index: track for track in tracks}
+    streams = [*(track.stream for track in tracks), *container.streams.audio]
     try:
-        for packet in container.demux([*(track.stream for track in tracks), *container.streams.audio]):
+        for count, packet in enumerate(container.demux(streams)):
             end_s = max(end_s, _end_s(packet))
             if packet.size and packet.stream_index in by_index:
                 by_index[packet.stream_index].take(packet)
+                pictures += 1
+            if count > size or pictures > MOST_PICTURES:
+                raise TooManyPackets(min(size, MOST_PICTURES))
     except av.FFmpegError as error:
         return end_s, error.strerror or str(error)
     return end_s, None

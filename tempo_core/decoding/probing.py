@@ -18,7 +18,7 @@ from tempo_core.decoding.blame import refuse_circumstances
 from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, cropping, displayed_size, orientation
 from tempo_core.decoding.probe_worker import PACKET_FIELDS
-from tempo_core.decoding.reasons import nothing_reason, open_reason, restarts_reason
+from tempo_core.decoding.reasons import nothing_reason, open_reason, restarts_reason, too_many_reason
 from tempo_core.decoding.scanning import start_scan
 from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import ColorTags, VideoInfo
@@ -58,16 +58,19 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         while chunk := child.read():
             output += chunk
         status = child.finish()
-    header, _, rows = bytes(output).partition(b"\n")
+    end = output.find(b"\n") + 1
+    header = bytes(output[:end])
     if status and _LACKS.match(child.complaint()):
         raise DecoderDied(f"the file's packets cannot be read: {child.complaint()}")
     if status or not header:
         raise VideoError(f"the file's packets cannot be read: {child.complaint()}")
     facts = json.loads(header)
     refuse_circumstances(name, [facts.get("error") or facts.get("cut") or ""], nothing_came="error" in facts)
+    if "most" in facts:
+        raise VideoError(too_many_reason(facts["most"]))
     if "error" in facts:
         raise VideoError(open_reason(name, facts, child.messages()))
-    return video_info(facts, np.frombuffer(rows, np.int64).reshape(-1, PACKET_FIELDS))
+    return video_info(facts, np.frombuffer(output, np.int64, offset=end).reshape(-1, PACKET_FIELDS))
 
 
 def _checked_size(name: str) -> int:

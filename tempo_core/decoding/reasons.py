@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from tempo_core.decoding.probe_worker import MOST_PICTURES
+
 _HEAD_BYTES = 1 << 12
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
 _SEGMENT_BOXES = (b"styp", b"sidx", b"moof", b"prft", b"emsg")
@@ -50,6 +52,19 @@ def open_reason(name: str, facts: dict[str, Any], messages: list[str]) -> str:
     return (
         f"no video that can be read: its content is of no kind that is known, or its beginning is damaged "
         f"({facts['error']}); see whether a player shows it, and copy it again from where it came from"
+    )
+
+
+def too_many_reason(most: int) -> str:
+    """For more packets than the ``most`` that are read of a file."""
+    if most < MOST_PICTURES:
+        return (
+            f"its tables claim more pictures and sounds than its {most} bytes can hold, of which each takes one at "
+            "least: they are damaged or made up; copy the file again from where it came from"
+        )
+    return (
+        f"the file claims more than {most} pictures, a day at 120 a second, and at most so many are read: cut it into "
+        "parts (ffmpeg -i FILE -c copy -f segment -segment_time 3600 PART%d.mkv) and index those"
     )
 
 
