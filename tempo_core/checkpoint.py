@@ -30,13 +30,14 @@ from tempo_core.checkpoint_config import (
     min_tokens,
     svlm_config,
 )
+from tempo_core.checkpoint_sizes import require_sizes
 from tempo_core.compressor import Compressor
 from tempo_core.errors import CheckpointError, NotFinite, UsageError
 from tempo_core.model_identity import TEXT, TOWER, VISION, ModelIdentity, find_folders, identity_of
 from tempo_core.pixels import patchify
 from tempo_core.prompts import LLM_SYSTEM, PromptEncoder
 from tempo_core.values import SegmentPixels
-from tempo_core.weights import WeightFiles, torch_dtype
+from tempo_core.weights import WeightFiles, read_config, torch_dtype
 
 _MEMORY_TOKENS = TOWER + "compression_tokens"
 _PROJECTOR = "model.mm_projector."
@@ -68,6 +69,7 @@ def load_checkpoint(
     """
     folder, config, base_folder = find_folders(path_or_hub_id, base, may_fetch)
     weights, target = WeightFiles(folder), (torch_dtype(dtype), _device(device))
+    require_sizes(weights, config, read_config(base_folder))
     svlm, llm = svlm_config(base_folder), llm_config(config, folder)
     _refuse_unknown(weights, llm)
     compressor = _load_compressor(weights, svlm, base_folder, *target)

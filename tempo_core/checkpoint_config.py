@@ -107,9 +107,15 @@ def _parsed(kind: Callable[..., Any], values: dict[str, Any], folder: Path) -> A
     from huggingface_hub.errors import StrictDataclassError
 
     try:
-        return kind(**values)
+        return kind(**_without_labels(values))
     except (StrictDataclassError, TypeError, ValueError, KeyError, AttributeError) as error:
         raise CheckpointError(f"{folder / 'config.json'}: {first_line(error)}") from error
+
+
+def _without_labels(values: dict[str, Any]) -> dict[str, Any]:
+    """Of classes, which no part of the method has: transformers makes as many names as a config asks for."""
+    kept = {key: value for key, value in values.items() if key != "num_labels"}
+    return {key: _without_labels(value) if isinstance(value, dict) else value for key, value in kept.items()}
 
 
 def first_line(error: BaseException) -> str:

@@ -103,6 +103,13 @@ class WeightFiles:
         for file, members in by_file.items():
             yield from self._read(self.folder / file, members)
 
+    def shape(self, name: str) -> list[int] | None:
+        """What the header says of a tensor, of which nothing is read; None where there is none."""
+        if name not in self._file_of:
+            return None
+        with _open(self.folder / self._file_of[name], "np") as file:
+            return list(file.get_slice(name).get_shape()) if name in file.keys() else None
+
     def sha256(self, prefix: str) -> str:
         """Identity of the tensors under ``prefix``: names, types, shapes and bytes, however they are sharded."""
         import torch
