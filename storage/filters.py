@@ -6,13 +6,18 @@ from collections.abc import Iterable
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
-    """The filter ``column IN (...)``, quoted."""
-    return f"{column} IN ({', '.join(quoted(value) for value in values)})"
+    """The filter ``column IN (...)``. A value that is no UTF-8 text (bytes of a file's name) is in no column."""
+    texts = [quoted(value) for value in values if _is_text(value)]
+    return f"{column} IN ({', '.join(texts)})" if texts else "false"
 
 
 def begins_with(column: str, beginnings: Iterable[str]) -> str:
     """The filter for values that begin with one of ``beginnings``."""
     return "(" + " OR ".join(f"starts_with({column}, {quoted(beginning)})" for beginning in beginnings) + ")"
+
+
+def _is_text(value: str) -> bool:
+    return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def quoted(value: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -88,3 +89,8 @@ def test_many_names_are_two_look_ups_and_read_only_what_they_name(
     monkeypatch.setattr(library.tables, "rows", noting)
     library.videos(PRINTS.features, ["no suffix", URIS[3], video_id(6)])
     assert [sorted(uris) for uris in read] == [[URIS[3]], ["/archive/no suffix", "s3://bucket/clips/clip.webm"]]
+
+
+def test_a_name_that_is_no_text_is_looked_up_by_its_escaped_uri_alone(library: Library) -> None:
+    with pytest.raises(UsageError, match="no video"):
+        library.videos(select=[os.fsdecode(b"caf\xe9.mp4")])

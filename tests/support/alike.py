@@ -19,7 +19,7 @@ from storage.schemas import segments_table
 from tests.support.storage_harness import pruned
 
 RELATIVE, ABSOLUTE, OF_A_FEATURE = 2**-7, 2**-9, 1e-2
-OF_A_RUN = {"generation", "state_checksum", "vector"}
+OF_A_RUN = {"generation", "state_checksum", "vector", "checksum"}
 EMPTY_OR_NOT = {"retired", "failures"}  # tables that are made when first needed; ``failures`` are compared as such
 
 
