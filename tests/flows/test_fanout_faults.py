@@ -135,7 +135,7 @@ def test_an_encoding_process_that_is_killed_costs_no_video(tmp_path: Path) -> No
     archive.mkdir()
     for name, rate in (("a", "5"), ("guilty", "6")):
         small_video(archive / f"{name}.mp4", rate=rate)
-    kill = f'touch "$state/go"; {KILL_ENCODER}'
+    kill = f'{KILL_ENCODER}; touch "$state/go"; {HANG}'  # in this order: of neither is a frame written before
     ffmpeg = faulty_ffmpeg(tmp_path, {"a": HELD, "guilty": once(after("a", kill))})
     arguments = ("index", archive, "--library", library, "--json", "--ray", "local")
     said = ended(start_tempo(*arguments, TEMPO_FFMPEG=ffmpeg.program))

@@ -17,8 +17,7 @@ KILL_ENCODER = """
     raylet=$(awk '/^PPid/ {print $2}' /proc/$PPID/status)
     for pid in $(cat /proc/"$raylet"/task/*/children); do
       case "$(tr '\\0' ' ' < /proc/"$pid"/cmdline)" in ray::Encod*|ray::index*|ray::open*) kill -9 "$pid" ;; esac
-    done
-    sleep 600"""
+    done"""
 
 
 def after(start: str, fault: str) -> str:
