@@ -33,11 +33,12 @@ from flows.run.indexing import IndexRun
 from serving.answer import Answer
 from serving.engine import Engine
 from storage import Library, VideoRecord, open_library
-from tempo_core import Checkpoint, IndexSpec, allocate, load_checkpoint
+from tempo_core import IndexSpec, allocate, load_checkpoint
 from tempo_core.decoding import probe, read_segments
 from tempo_core.pixels import patchify
 from tempo_core.sampling import segment_spans
 from tempo_core.spec import PAPER
+from tempo_core.tempo_checkpoint import TempoCheckpoint, require_tempo
 from tempo_core.values import SegmentPixels
 
 Row = dict[str, object]
@@ -47,7 +48,7 @@ Row = dict[str, object]
 class Setting:
     """What all ways share."""
 
-    checkpoint: Checkpoint
+    checkpoint: TempoCheckpoint
     spec: IndexSpec
     video: Path
     library: Library
@@ -57,7 +58,7 @@ class Setting:
     repeats: int
 
 
-def index(library: Library, checkpoint: Checkpoint, spec: IndexSpec, path: Path) -> VideoRecord:
+def index(library: Library, checkpoint: TempoCheckpoint, spec: IndexSpec, path: Path) -> VideoRecord:
     """The real run, in this process."""
     request = IndexRequest(sources=[str(path)], library=library.uri, spec=spec.name)
     IndexRun(request, Reporter(), checkpoint).run()
@@ -206,11 +207,11 @@ def table(rows: list[Row], record: VideoRecord) -> str:
     return "\n".join(lines)
 
 
-def _checkpoint(size: str, work: Path, device: str) -> Checkpoint:
+def _checkpoint(size: str, work: Path, device: str) -> TempoCheckpoint:
     if size == "tiny":
-        return load_checkpoint(embedded_folder())
+        return require_tempo(load_checkpoint(embedded_folder()))
     folder = write_checkpoint(work / "checkpoint", Path(__file__).with_name("full-size.json"), device)
-    return load_checkpoint(folder, device=device, dtype="bfloat16")
+    return require_tempo(load_checkpoint(folder, device=device, dtype="bfloat16"))
 
 
 def _options() -> argparse.Namespace:

@@ -27,7 +27,7 @@ def encoder_rows(checkpoint: Checkpoint, model: str, spec: IndexSpec, batches: i
     counted = counted_flops(checkpoint, spec)
     ceilings, seconds = [], []
     for _ in range(_ROUNDS):
-        ceilings.append(product_flops_per_s(checkpoint.compressor.device))
+        ceilings.append(product_flops_per_s(checkpoint.router.device))
         seconds.append(encode_s(checkpoint, spec, pixels, batches) / BATCH_SEGMENTS)
     ceiling, segment_s = statistics.median(ceilings), statistics.median(seconds)
     yield {

@@ -14,7 +14,7 @@ import torch
 
 from tempo_core.compressor import Compressor
 from tempo_core.prefix_cache import LayerCache, PrefixCache
-from tempo_core.prompts import SVLM_SYSTEM
+from tempo_core.prompts import TEMPO_SYSTEM
 from tempo_core.values import FloatArray, SegmentState
 
 ONE_WORD, VISUAL, MEAN, PAIRS, GENERIC = (
@@ -50,7 +50,7 @@ def segment_vectors(
 def question_vectors(compressor: Compressor, question: str) -> dict[str, FloatArray]:
     """By way the question's vector, float32 [D]."""
     prompts, device = compressor._prompts, compressor.device
-    head = prompts._trusted(prompts._chat(SVLM_SYSTEM)[0])
+    head = prompts._trusted(prompts._chat(TEMPO_SYSTEM)[0])
     text = prompts._question("", question)
     with _final_states(compressor) as seen:
         one_word = compressor.question_feature(question)

@@ -87,7 +87,7 @@ def frames_in_memory(segments: int, size: tuple[int, int], frames: int, seed: in
 
 def encode(checkpoint: Checkpoint, spec: IndexSpec, pixels: Sequence[SegmentPixels]) -> None:
     """What the encoder does with a batch: states, prefixes, features."""
-    compressor = checkpoint.compressor
+    compressor = checkpoint.router
     compressor.features(compressor.prefill(compressor.encode(pixels, state_dtype=spec.state_dtype)))
 
 

@@ -34,6 +34,7 @@ from flows.embedded import EMBEDDED_ID
 from flows.environment import prepare
 from flows.models import open_model
 from tempo_core.spec import NAMED_SPECS
+from tempo_core.tempo_checkpoint import require_tempo
 
 GOAL = 1.15
 _Way = tuple[str, object, object]  # with processes at a time, and threads of each
@@ -122,7 +123,8 @@ def main() -> None:
         if options.out:
             _write(Path(options.out), rows, options)
 
-    bench = Bench(work, model, open_model(model, may_fetch=True), NAMED_SPECS[options.spec], options.batches, emit)
+    checkpoint = require_tempo(open_model(model, may_fetch=True))
+    bench = Bench(work, model, checkpoint, NAMED_SPECS[options.spec], options.batches, emit)
     if options.encoder or options.encoder_only:
         for row in encoder_rows(bench.checkpoint, model, bench.spec, options.batches):
             emit({"case": "encoder", **row})

@@ -17,8 +17,9 @@ import torch
 from benchmarks.batched_answers import ANSWER_TOKENS, BatchedAnswers, WholePrompt, whole_prompt
 from benchmarks.nano_videos import LENGTHS, SEED, HeldOutVideo, VideoPixels, held_out_videos, read_videos, say
 from flows.embedded import embedded_folder
-from tempo_core import Checkpoint, PrefixCache, load_checkpoint
+from tempo_core import PrefixCache, load_checkpoint
 from tempo_core.prefix_cache import QuestionCache
+from tempo_core.tempo_checkpoint import TempoCheckpoint, require_tempo
 from tempo_core.values import FloatArray
 
 _GPU_BATCH_SEGMENTS = 256  # a small model waits for launches: larger batches than the published one's
@@ -42,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser, questions: int) -> None:
 class Setting:
     """A loaded model and its held-out videos. ``began``: when the clock started. ``taken``: videos by now."""
 
-    checkpoint: Checkpoint
+    checkpoint: TempoCheckpoint
     videos: list[HeldOutVideo]
     options: argparse.Namespace
     answers: BatchedAnswers
@@ -79,7 +80,9 @@ class Setting:
 
 def open_setting(options: argparse.Namespace, lengths: Sequence[tuple[int, int]] = LENGTHS) -> Setting:
     """Loads the model and draws the videos."""
-    checkpoint = load_checkpoint(options.model or embedded_folder(), device=options.device, dtype=options.dtype)
+    checkpoint = require_tempo(
+        load_checkpoint(options.model or embedded_folder(), device=options.device, dtype=options.dtype)
+    )
     if options.device.startswith("cuda"):
         checkpoint.compressor._batch = _GPU_BATCH_SEGMENTS
     videos = held_out_videos(options.questions, options.per_video, options.seed, lengths)[options.skip :]
@@ -87,7 +90,7 @@ def open_setting(options: argparse.Namespace, lengths: Sequence[tuple[int, int]]
 
 
 def ask_whole(
-    checkpoint: Checkpoint, prefix: PrefixCache, question: str, tag_times_s: tuple[float, ...]
+    checkpoint: TempoCheckpoint, prefix: PrefixCache, question: str, tag_times_s: tuple[float, ...]
 ) -> tuple[QuestionCache, list[FloatArray], WholePrompt]:
     """The reading, all memory tokens of all segments, and the prompt with them."""
     compressor = checkpoint.compressor
@@ -105,7 +108,12 @@ class Check:
     of: int = 0
 
     def compare(
-        self, checkpoint: Checkpoint, question: str, tag_times_s: tuple[float, ...], memory: list[FloatArray], told: str
+        self,
+        checkpoint: TempoCheckpoint,
+        question: str,
+        tag_times_s: tuple[float, ...],
+        memory: list[FloatArray],
+        told: str,
     ) -> None:
         """One more, until enough were compared. On a CPU in float32 they must be equal; elsewhere a near tie may fall
         otherwise, and the count tells.

@@ -107,7 +107,7 @@ def encoded(checkpoint: Checkpoint, video: VideoPixels, state_dtype: StateDtype 
     states: list[SegmentState] = []
     for start in range(0, len(video.segments), _BATCH_SEGMENTS):
         batch = video.segments[start : start + _BATCH_SEGMENTS]
-        states += checkpoint.compressor.encode(batch, state_dtype=state_dtype)
+        states += checkpoint.router.encode(batch, state_dtype=state_dtype)
     return VideoStates(tuple(states), video.tag_times_s)
 
 

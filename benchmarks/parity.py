@@ -14,12 +14,13 @@ import numpy as np
 
 from serving.kv_tiers import KvTiers, SegmentKey
 from tempo_core import allocate, load_checkpoint
+from tempo_core.tempo_checkpoint import require_tempo
 from tests.support.golden_cases import CASE_NAMES, TEMPO, GoldenCase, golden_case
 
 
 def compare(case: GoldenCase, device: str, dtype: str) -> list[object]:
     """[case, score, memory token and logit differences (largest), allocations equal, tokens equal]."""
-    checkpoint = load_checkpoint(TEMPO, device=device, dtype=dtype)
+    checkpoint = require_tempo(load_checkpoint(TEMPO, device=device, dtype=dtype))
     compressor, answerer = checkpoint.compressor, checkpoint.answerer
     states = compressor.encode(case.segments)
     prefix = compressor.prefill(states)

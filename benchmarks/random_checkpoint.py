@@ -17,7 +17,7 @@ from transformers import Qwen2Tokenizer, Qwen3VLConfig
 from flows.embedded import embedded_folder
 from tempo_core import modules
 from tempo_core.checkpoint_config import llm_config
-from tempo_core.prompts import LLM_SYSTEM, QUESTION_SUMMARY, SEGMENT_SUMMARY, SVLM_SYSTEM, time_tag
+from tempo_core.prompts import LLM_SYSTEM, QUESTION_SUMMARY, SEGMENT_SUMMARY, TEMPO_SYSTEM, time_tag
 
 QUESTION = "What does the speaker say about the storm, and when does the map appear on the screen behind him?"
 _TOWER = "model.vision_tower_aux_list.0."
@@ -59,7 +59,7 @@ def write_checkpoint(folder: Path, size_config: Path, device: str) -> Path:
 def _tokenizer() -> Any:
     embedded = Qwen2Tokenizer.from_pretrained(embedded_folder(), local_files_only=True)
     tags = [time_tag(second) for second in range(10)]
-    texts = [SVLM_SYSTEM, LLM_SYSTEM, SEGMENT_SUMMARY, QUESTION_SUMMARY, QUESTION, "\nQuery:\nuser assistant system"]
+    texts = [TEMPO_SYSTEM, LLM_SYSTEM, SEGMENT_SUMMARY, QUESTION_SUMMARY, QUESTION, "\nQuery:\nuser assistant system"]
     return embedded.train_new_from_iterator([[*texts, *tags, "Yes No"]] * 4, vocab_size=900)
 
 

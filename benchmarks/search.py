@@ -31,7 +31,7 @@ from serving.selection import Scope, asked_videos, select_segments
 from storage import ALL_MODELS, Library, open_library
 from storage.schemas import segments_table
 from storage.search import REFINE_FACTOR
-from tempo_core.checkpoint import Checkpoint
+from tempo_core.checkpoint_parts import Checkpoint
 from tempo_core.errors import UsageError
 
 LIMIT, RECALL_AT = 64, 100

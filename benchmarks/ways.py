@@ -25,7 +25,8 @@ from flows.run.plan import Known, make_plan
 from flows.run.settle import Settler
 from flows.video.source_frames import DecodeSettings, decoded_items
 from storage import open_library
-from tempo_core import Checkpoint, IndexSpec
+from tempo_core import IndexSpec
+from tempo_core.tempo_checkpoint import TempoCheckpoint
 
 Row = dict[str, object]
 
@@ -36,7 +37,7 @@ class Bench:
 
     work: Path
     model: str
-    checkpoint: Checkpoint
+    checkpoint: TempoCheckpoint
     spec: IndexSpec
     batches: int
     emit: Callable[[Row], None]

@@ -13,9 +13,9 @@ from itertools import pairwise
 
 from nano.phrasings import PHRASINGS
 from nano.questions import answers, sought_things
-from tempo_core.prompts import EMPTY_QUESTION, LLM_SYSTEM, QUESTION_SUMMARY, SEGMENT_SUMMARY, SVLM_SYSTEM, time_tag
+from tempo_core.prompts import EMPTY_QUESTION, LLM_SYSTEM, QUESTION_SUMMARY, SEGMENT_SUMMARY, TEMPO_SYSTEM, time_tag
 
-_PROMPTS = (SVLM_SYSTEM, LLM_SYSTEM, EMPTY_QUESTION, SEGMENT_SUMMARY, QUESTION_SUMMARY, time_tag(0))
+_PROMPTS = (TEMPO_SYSTEM, LLM_SYSTEM, EMPTY_QUESTION, SEGMENT_SUMMARY, QUESTION_SUMMARY, time_tag(0))
 _CHAT = "system\nuser\nassistant\nYes No\nYes\nNo\nQuery:\nVideo: colour color colours colors"
 SPECIAL_TOKENS = (
     *("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),

@@ -19,7 +19,10 @@ MAX_CITATIONS = 5
 
 @dataclass(frozen=True)
 class AskedSegment:
-    """A segment of the prompt: when it is, how relevant it scored, how many memory tokens it was given."""
+    """A segment of the prompt: when it is, how relevant it scored, how many visual tokens it was given.
+
+    ``pairs``: of how many frame pairs they are; None: they are memory tokens.
+    """
 
     video_id: str
     uri: str
@@ -28,6 +31,7 @@ class AskedSegment:
     end_s: float
     relevance: float
     tokens: int
+    pairs: int | None = None
 
 
 @dataclass(frozen=True)
@@ -43,7 +47,8 @@ class Citation:
 
 @dataclass(frozen=True)
 class Usage:
-    """Tokens: memory tokens used and allowed, time tags, the whole prompt, the answer."""
+    """Tokens: visual tokens used (memory tokens, or those of frame pairs) and allowed, time tags, the whole prompt, the
+    answer. What is allowed includes the tags where frame pairs are read."""
 
     visual_tokens: int
     token_budget: int
@@ -66,7 +71,7 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one question (the fields of ``ask --json``)."""
+    """The answer to one question (the fields of ``ask --json``). ``allocation``: the rule that shared the budget."""
 
     answer: str
     question: str
@@ -75,6 +80,7 @@ class Answer:
     warnings: tuple[str, ...]
     segments: tuple[AskedSegment, ...]
     citations: tuple[Citation, ...]
+    allocation: str
     usage: Usage
     timings_s: Timings
 

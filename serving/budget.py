@@ -6,7 +6,8 @@ from dataclasses import dataclass
 
 from tempo_core.errors import BudgetError
 
-DEFAULT_TOKEN_BUDGET = 4096  # the paper's 4K: LVBench 52.7 against 52.3 at 8K
+DEFAULT_TOKEN_BUDGET = 4096  # memory tokens; the paper's 4K: LVBench 52.7 against 52.3 at 8K
+DEFAULT_VISUAL_BUDGET = 8192  # visual tokens of frame pairs and their tags
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,21 @@ def fit_budget(asked: int | None, segment_count: int, room: PromptRoom) -> Budge
             f"context of {room.context} tokens. Ask for at most {left}."
         )
     return BudgetFit(kept, min(budget, left), _warnings(segment_count, kept, useful, left))
+
+
+def fit_visual_budget(asked: int | None, segment_count: int, useful: int, free: int) -> BudgetFit:
+    """Fits visual tokens and their tags into the ``free`` tokens of the context; ``useful``: what all of them take.
+
+    A default budget shrinks with a warning; one that was asked for and does not fit is a BudgetError.
+    """
+    if free < 1:
+        raise BudgetError("the question and answer leave no room in the LLM's context")
+    if asked is not None and not 1 <= min(asked, useful) <= free:
+        raise BudgetError(f"a token budget of {asked:,} does not fit: the LLM's context leaves {free:,} tokens")
+    budget = min(DEFAULT_VISUAL_BUDGET if asked is None else asked, free)
+    lowered = asked is None and free < min(useful, DEFAULT_VISUAL_BUDGET)
+    warnings = (f"the token budget was lowered to {free:,}, which is what the LLM's context leaves",) if lowered else ()
+    return BudgetFit(segment_count, budget, warnings)
 
 
 def _warnings(segment_count: int, kept: int, useful: int, left: int) -> tuple[str, ...]:

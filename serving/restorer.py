@@ -10,8 +10,8 @@ from serving.kv_tiers import KvTiers
 from serving.selection import SelectedSegment
 from serving.stopwatch import Stopwatch
 from storage import Library
-from tempo_core.compressor import Compressor
 from tempo_core.prefix_cache import PrefixCache
+from tempo_core.router import Router
 from tempo_core.values import SegmentState
 
 Group = Sequence[SelectedSegment]
@@ -20,9 +20,9 @@ Group = Sequence[SelectedSegment]
 class Restorer:
     """Hands out KV caches group by group, from the tiers or from the library's states."""
 
-    def __init__(self, library: Library, compressor: Compressor, tiers: KvTiers) -> None:
+    def __init__(self, library: Library, router: Router, tiers: KvTiers) -> None:
         self._library = library
-        self._compressor = compressor
+        self._router = router
         self._tiers = tiers
 
     def caches(self, groups: Sequence[Group], watch: Stopwatch) -> Iterator[tuple[int, PrefixCache]]:
@@ -54,7 +54,7 @@ class Restorer:
         held = self._tiers.get(keys)
         if held is not None:
             return held
-        slab = self._compressor.prefill(states if states is not None else self._states(group))
+        slab = self._router.prefill(states if states is not None else self._states(group))
         self._tiers.put(keys, slab)
         return slab
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from serving.kv_tiers import SegmentKey
 from storage import Library, ModelRecord, SegmentRecord, TimeRange, VideoRecord, one_per_content
-from tempo_core.checkpoint import Checkpoint
+from tempo_core.checkpoint_parts import Checkpoint
 from tempo_core.errors import LibraryError, UsageError
 from tempo_core.values import FloatArray
 

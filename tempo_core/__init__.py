@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from tempo_core.allocation import allocate as allocate
-    from tempo_core.checkpoint import Checkpoint as Checkpoint
     from tempo_core.checkpoint import load_checkpoint as load_checkpoint
+    from tempo_core.checkpoint_parts import Checkpoint as Checkpoint
     from tempo_core.errors import TempoError as TempoError
     from tempo_core.prefix_cache import PrefixCache as PrefixCache
     from tempo_core.spec import FrameGeometry as FrameGeometry
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from tempo_core.values import SegmentState as SegmentState
 
 _MODULE_OF = {
-    "Checkpoint": "checkpoint",
+    "Checkpoint": "checkpoint_parts",
     "FrameGeometry": "spec",
     "IndexSpec": "spec",
     "PrefixCache": "prefix_cache",

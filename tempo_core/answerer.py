@@ -1,11 +1,8 @@
-"""The answering LLM: time tags and projected memory tokens in, text out (paper, "Global LLM").
-
-Every answer is a ``prompt`` and its ``token_ids`` (greedy); ``text_pieces`` is for one that is shown as it grows.
-"""
+"""The answering LLM: time tags and projected memory tokens in, text out (paper, "Global LLM")."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,9 +11,10 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from tempo_core.errors import BudgetError, UsageError
-from tempo_core.greedy import GreedyGenerator
+from tempo_core.errors import UsageError
+from tempo_core.greedy import Prompt
 from tempo_core.prompts import PromptEncoder
+from tempo_core.reader import Reader
 
 
 @dataclass(frozen=True)
@@ -29,19 +27,8 @@ class GeneratedAnswer:
     tag_tokens: int
 
 
-@dataclass(frozen=True)
-class AnswerPrompt:
-    """The LLM's whole input, embeds [length, LLM hidden], and how many tokens of it are time tags and titles."""
-
-    embeds: torch.Tensor
-    tag_tokens: int
-
-    def __len__(self) -> int:
-        return int(self.embeds.shape[0])
-
-
-class Answerer:
-    """The LLM with its projector. ``context_tokens``: the longest prompt and answer together."""
+class Answerer(Reader):
+    """The LLM with its projector."""
 
     def __init__(
         self,
@@ -51,18 +38,8 @@ class Answerer:
         context_tokens: int,
         stop_ids: frozenset[int],
     ) -> None:
-        self._embed: Any = llm.get_input_embeddings()
+        super().__init__(llm, prompts, context_tokens, stop_ids)
         self._projector = projector
-        self._prompts = prompts
-        self._stop_ids = stop_ids
-        self._generator = GreedyGenerator(llm)
-        self.context_tokens = context_tokens
-
-    @property
-    def device(self) -> torch.device:
-        """Where the LLM computes."""
-        device: torch.device = self._embed.weight.device
-        return device
 
     def fixed_tokens(self, question: str) -> int:
         """Prompt tokens of the chat and the question."""
@@ -72,10 +49,6 @@ class Answerer:
         """Prompt tokens of one time tag."""
         return len(self._prompts.tag(tag_time_s))
 
-    def title_tokens(self, title: str) -> int:
-        """Prompt tokens that introduce a video."""
-        return len(self._prompts.title(title))
-
     @torch.inference_mode()
     def prompt(
         self,
@@ -83,7 +56,7 @@ class Answerer:
         tag_times_s: Sequence[float],
         memory: Sequence[npt.NDArray[np.floating[Any]]],
         titles: Mapping[int, str] | None = None,
-    ) -> AnswerPrompt:
+    ) -> Prompt:
         """Chat head, for each segment its tag and projected memory tokens, then the question.
 
         ``memory``: per segment (k, SVLM hidden). ``titles``: by position of a video's first segment, its title.
@@ -101,7 +74,7 @@ class Answerer:
         for tags, visual in zip(lead, projected, strict=True):
             pieces += [texts[at : at + len(tags)], visual]
             at += len(tags)
-        return AnswerPrompt(torch.cat([*pieces, texts[at:]]), sum(map(len, lead)))
+        return Prompt(torch.cat([*pieces, texts[at:]]), sum(map(len, lead)))
 
     def generate(
         self,
@@ -127,32 +100,6 @@ class Answerer:
         """The same answer as pieces of text, as they are generated; joined they equal ``generate(...).text``."""
         prompt = self.prompt(question, tag_times_s, memory, titles)
         yield from self.text_pieces(self.token_ids(prompt, max_new_tokens))
-
-    def text_pieces(self, token_ids: Iterable[int]) -> Iterator[str]:
-        """The text of token ids, special tokens left out, in pieces that end with whole characters."""
-        return self._prompts.text_pieces(token_ids)
-
-    @torch.inference_mode()
-    def token_ids(self, prompt: AnswerPrompt, max_new_tokens: int) -> Iterator[int]:
-        """Greedy token ids until the end of turn (not yielded) or ``max_new_tokens``."""
-        if len(prompt) + max_new_tokens > self.context_tokens:
-            raise BudgetError(
-                f"the prompt of {len(prompt)} tokens and an answer of up to {max_new_tokens} exceed the LLM's context "
-                f"of {self.context_tokens}; lower the token budget or ask about fewer segments"
-            )
-        for token_id in self._generator.greedy(prompt.embeds, max_new_tokens):
-            if token_id in self._stop_ids:
-                return
-            yield token_id
-
-    @torch.inference_mode()
-    def next_logits(self, prompt: AnswerPrompt) -> npt.NDArray[np.float32]:
-        """Logits of the first answer token, float32 (vocabulary,)."""
-        return self._generator.prefill(prompt.embeds).cpu().numpy()
-
-    def _embed_ids(self, ids: list[int]) -> torch.Tensor:
-        embeds: torch.Tensor = self._embed(torch.tensor(ids, dtype=torch.long, device=self.device))
-        return embeds
 
     def _project(self, memory: Sequence[npt.NDArray[np.floating[Any]]]) -> tuple[torch.Tensor, ...]:
         """All memory tokens through the projector in one call, split again per segment."""

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tempo_core.errors import CheckpointError
-from tempo_core.model_identity import TEXT, VISION
+from tempo_core.model_identity import TEMPO, Family
 from tempo_core.weights import WeightFiles
 
 LLM = "model."
@@ -50,16 +50,20 @@ class _Model:
 
 
 _ANSWERING = _Model(LLM, "", _TEXT_STACKS, _TEXT_SIZES)
-_READING = (
-    _Model(TEXT, "text_config.", _TEXT_STACKS, _TEXT_SIZES),
-    _Model(VISION, "vision_config.", _VISION_STACKS, _VISION_SIZES),
-)
 
 
-def require_sizes(weights: WeightFiles, config: Mapping[str, Any], base_config: Mapping[str, Any]) -> None:
-    """CheckpointError naming the first key of either config that asks for more than the weights have."""
-    _require(weights, _ANSWERING, config)
-    for model in _READING:
+def require_sizes(
+    weights: WeightFiles, family: Family, config: Mapping[str, Any], base_config: Mapping[str, Any]
+) -> None:
+    """CheckpointError naming the first key of either config that asks for more than the weights have.
+
+    ``base_config``: the SVLM's, which is the only one of a stock model.
+    """
+    if family == TEMPO:
+        _require(weights, _ANSWERING, config)
+    text = _Model(family.text, "text_config.", _TEXT_STACKS, _TEXT_SIZES)
+    vision = _Model(family.vision, "vision_config.", _VISION_STACKS, _VISION_SIZES)
+    for model in (text, vision):
         if isinstance(section := base_config.get(model.section.rstrip(".")), Mapping):
             _require(weights, model, section)
 

@@ -8,24 +8,46 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
 from tempo_core.errors import AnswerInterrupted
-from tempo_core.modules import run_layer
+from tempo_core.modules import Deepstack, run_layers
 
 _SLAB_STEP = 2048  # tokens by which the slab grows: one captured graph serves every prompt that fits it
 
 
+@dataclass(frozen=True)
+class Prompt:
+    """The LLM's whole input: ``embeds`` [length, hidden], of which ``tag_tokens`` are time tags and titles.
+
+    ``positions``: [3, length] M-RoPE, and ``next_position`` that of the first generated token; None: one a token.
+    """
+
+    embeds: torch.Tensor
+    tag_tokens: int
+    positions: torch.Tensor | None = None
+    next_position: int | None = None
+    deepstack: Deepstack | None = None
+
+    def __len__(self) -> int:
+        return int(self.embeds.shape[0])
+
+
 class _Slab:
-    """One prompt's KV cache [layers, 2, 1, KV heads, length, head size]; ``slot`` (1,) is where the next token goes."""
+    """One prompt's KV cache [layers, 2, 1, KV heads, length, head size]; ``slot`` (1,) is where the next token goes.
+
+    ``position`` (1,) is its place in the sequence: another one where frame pairs take fewer places than tokens.
+    """
 
     def __init__(self, config: Any, length: int, like: torch.Tensor) -> None:
         shape = (config.num_hidden_layers, 2, 1, config.num_key_value_heads, length, config.head_dim)
         self.kv = torch.zeros(shape, device=like.device, dtype=like.dtype)
         self.slot = torch.zeros(1, dtype=torch.long, device=like.device)
+        self.position = torch.zeros(1, dtype=torch.long, device=like.device)
         self.mask = torch.zeros(1, 1, 1, length, dtype=torch.bool, device=like.device)
         self.token = torch.zeros(1, 1, dtype=torch.long, device=like.device)
         self.prefilling = True
@@ -34,10 +56,11 @@ class _Slab:
     def length(self) -> int:
         return int(self.kv.shape[4])
 
-    def start(self, length: int) -> None:
+    def start(self, length: int, position: int) -> None:
         """Generation begins: the next token goes behind ``length`` prefilled ones."""
         self.prefilling = False
         self.slot.fill_(length)
+        self.position.fill_(position)
         self.mask.zero_()
         self.mask[..., :length] = True
 
@@ -66,34 +89,39 @@ class GreedyGenerator:
         self._lock = threading.RLock()  # a step of one thread inside another's would mix their answers
 
     @torch.inference_mode()
-    def prefill(self, embeds: torch.Tensor, room: int = 0) -> torch.Tensor:
-        """Logits (vocabulary,) of the first token behind ``embeds`` [length, hidden]; keeps room for more tokens."""
+    def prefill(self, prompt: Prompt, room: int = 0) -> torch.Tensor:
+        """Logits (vocabulary,) of the first token behind the prompt; keeps room for more tokens."""
+        length = len(prompt)
         with self._lock:
             self._prompts += 1
-            slab = self._reserve(len(embeds) + room, embeds)
+            slab = self._reserve(length + room, prompt.embeds)
             slab.prefilling = True
-            positions = torch.arange(len(embeds), device=embeds.device)[None]
-            logits = self._logits(embeds[None], positions, None, slab)
-            slab.start(len(embeds))
+            if prompt.positions is None:
+                positions, position = torch.arange(length, device=prompt.embeds.device)[None], length
+            else:
+                assert prompt.next_position is not None
+                positions, position = prompt.positions[:, None], prompt.next_position
+            logits = self._logits(prompt.embeds[None], positions, None, slab, prompt.deepstack)
+            slab.start(length, position)
             return logits
 
     @torch.inference_mode()
-    def greedy(self, embeds: torch.Tensor, max_new_tokens: int) -> Iterator[int]:
+    def greedy(self, prompt: Prompt, max_new_tokens: int) -> Iterator[int]:
         """Up to ``max_new_tokens`` token ids; the caller stops at the end of turn."""
         if max_new_tokens < 1:
             return
         with self._lock:
-            first = self.prefill(embeds, room=max_new_tokens).argmax()
+            first = self.prefill(prompt, room=max_new_tokens).argmax()
             assert self._slab is not None
-            slab, prompt = self._slab, self._prompts
+            slab, number = self._slab, self._prompts
             slab.token.fill_(first)
         yield int(first)
         for _ in range(max_new_tokens - 1):
-            yield self._next(slab, prompt)
+            yield self._next(slab, number)
 
-    def _next(self, slab: _Slab, prompt: int) -> int:
+    def _next(self, slab: _Slab, number: int) -> int:
         with self._lock:
-            if self._prompts != prompt:
+            if self._prompts != number:
                 raise AnswerInterrupted("another question took the model before this answer was complete; ask again")
             self._advance(slab)
             return int(slab.token)
@@ -111,14 +139,15 @@ class GreedyGenerator:
         device, so a CUDA graph can capture it."""
         slab.mask.index_fill_(3, slab.slot, True)
         embeds = self._llm.model.embed_tokens(slab.token)
-        logits = self._logits(embeds, slab.slot[None], slab.mask, slab)
+        logits = self._logits(embeds, slab.position[None], slab.mask, slab)
         slab.token.copy_(logits.argmax().reshape(1, 1))
         slab.slot.add_(1)
+        slab.position.add_(1)
 
     def _capture(self, slab: _Slab) -> Any:
         """A CUDA graph of ``_one_token``. Capturing needs a run before it, whose changes are undone here; the slab
         row that it writes is written again, with the same values, by the first replay."""
-        before = [(tensor, tensor.clone()) for tensor in (slab.slot, slab.token, slab.mask)]
+        before = [(tensor, tensor.clone()) for tensor in (slab.slot, slab.position, slab.token, slab.mask)]
         stream = torch.cuda.Stream()
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):
@@ -139,12 +168,15 @@ class GreedyGenerator:
         return self._slab
 
     def _logits(
-        self, hidden: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, slab: _Slab
+        self,
+        hidden: torch.Tensor,
+        positions: torch.Tensor,
+        mask: torch.Tensor | None,
+        slab: _Slab,
+        deepstack: Deepstack | None = None,
     ) -> torch.Tensor:
         """(vocabulary,) float32 logits behind the last of ``hidden`` [1, q, hidden]."""
         model = self._llm.model
-        rotary = model.rotary_emb(hidden, positions)
-        for layer in model.layers:
-            hidden = run_layer(layer, hidden, rotary, mask, slab)
+        hidden = run_layers(model, hidden, positions, mask, slab, deepstack)
         logits: torch.Tensor = self._llm.lm_head(model.norm(hidden[:, -1]))
         return logits[0].float()

@@ -1,4 +1,4 @@
-"""What identifies a Tempo checkpoint. Neither torch nor transformers is loaded for one that was identified before."""
+"""What identifies a checkpoint. Neither torch nor transformers is loaded for one that was identified before."""
 
 from __future__ import annotations
 
@@ -8,22 +8,33 @@ from pathlib import Path
 from typing import Any
 
 from tempo_core.checkpoint_config import absent_below, base_name, frame_geometry, svlm_config
-from tempo_core.errors import CheckpointError
+from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.fingerprints import Fingerprints, fingerprints
-from tempo_core.prompts import SEGMENT_SUMMARY, SVLM_SYSTEM
+from tempo_core.prompts import QWEN3_VL_ROUTING, SEGMENT_SUMMARY, TEMPO_ROUTING, RoutingPrompt
 from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
 from tempo_core.user_cache import recall, remember
 from tempo_core.values import row_bytes
 from tempo_core.weights import WeightFiles, find_folder, read_config
 
+
+@dataclass(frozen=True)
+class Family:
+    """What differs between kinds of checkpoints: the prefixes of tensors' names, and how they are asked to route."""
+
+    vision: str
+    text: str
+    routing: RoutingPrompt
+
+
 TOWER = "model.vision_tower_aux_list.0."
-VISION, TEXT = TOWER + "vlm.model.visual.", TOWER + "vlm.model.language_model."
+TEMPO = Family(TOWER + "vlm.model.visual.", TOWER + "vlm.model.language_model.", TEMPO_ROUTING)
+QWEN3_VL = Family("model.visual.", "model.language_model.", QWEN3_VL_ROUTING)
 _HASHES, _SHAPES = "weight-hashes.json", "state-shapes.json"
 
 
 @dataclass(frozen=True)
 class ModelIdentity:
-    """What identifies a Tempo model without loading it. ``id`` is the name that the caller gave.
+    """What identifies a model without loading it. ``id`` is the name that the caller gave.
 
     ``absent_below``: a best relevance score below it means that the videos do not show what is asked about (None: the
     model was not calibrated for it).
@@ -31,6 +42,7 @@ class ModelIdentity:
     """
 
     id: str
+    family: Family
     geometry: FrameGeometry
     vision_sha256: str
     text_sha256: str
@@ -40,7 +52,7 @@ class ModelIdentity:
 
     def fingerprints(self, spec: IndexSpec) -> Fingerprints:
         """The fingerprints of what this model computes under ``spec``."""
-        suffix = SVLM_SYSTEM + SEGMENT_SUMMARY
+        suffix = self.family.routing.system + SEGMENT_SUMMARY
         return fingerprints(spec, self.geometry, self.vision_sha256, self.text_sha256, suffix)
 
     def token_bytes(self, state_dtype: StateDtype) -> int:
@@ -62,19 +74,30 @@ def identify_checkpoint(
 def find_folders(
     path_or_hub_id: str | os.PathLike[str], base: str | os.PathLike[str] | None, may_fetch: bool
 ) -> tuple[Path, dict[str, Any], Path]:
-    """The checkpoint's folder and config, and the folder of its base."""
+    """The checkpoint's folder and config, and the folder of the SVLM that it began as: its own for a stock one."""
     folder = find_folder(path_or_hub_id, may_fetch=may_fetch)
     config = read_config(folder)
+    if family_of(config) == QWEN3_VL:
+        if base is not None:
+            raise UsageError(f"{path_or_hub_id} is a whole vision-language model; it takes no base")
+        return folder, config, folder
     name, beside = (base, None) if base is not None else (base_name(config, folder), folder)
     return folder, config, find_folder(name, beside, may_fetch)
+
+
+def family_of(config: dict[str, Any]) -> Family:
+    """A stock Qwen3-VL says so; Tempo's layout is an LLM's config that names the SVLM's."""
+    return QWEN3_VL if config.get("model_type") == "qwen3_vl" else TEMPO
 
 
 def identity_of(name: str, weights: WeightFiles, config: dict[str, Any], base: Path) -> ModelIdentity:
     """``config``: the checkpoint's own; ``base``: the folder of the SVLM that it began as."""
     levels, hidden = _state_shape(base)
-    vision, text = _weight_hashes(weights)
+    family = family_of(config)
+    vision, text = _weight_hashes(weights, family)
     return ModelIdentity(
         id=name,
+        family=family,
         geometry=frame_geometry(config, weights.folder),
         vision_sha256=vision,
         text_sha256=text,
@@ -100,12 +123,12 @@ def _state_shape(base: Path) -> tuple[int, int]:
     return shape
 
 
-def _weight_hashes(weights: WeightFiles) -> tuple[str, str]:
+def _weight_hashes(weights: WeightFiles, family: Family) -> tuple[str, str]:
     """(vision, text) weights' SHA-256, remembered by the files' sizes and times: 4 GB take seconds to hash."""
     key = f"{weights.folder.resolve()}|{weights.stamp()}"
     match recall(_HASHES, key):
         case [str(vision), str(text)]:
             return vision, text
-    hashes = (weights.sha256(VISION), weights.sha256(TEXT))
+    hashes = (weights.sha256(family.vision), weights.sha256(family.text))
     remember(_HASHES, key, hashes)
     return hashes

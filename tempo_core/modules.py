@@ -22,6 +22,8 @@ from tempo_core.weights import WeightFiles
 
 # Never what a config names: that may be a kernel to be fetched from the hub, which would be code of the checkpoint.
 _ATTENTION = "sdpa"
+# (positions among the flattened embeddings [n], visual states [levels, n, D]): a level is added behind each first layer
+Deepstack = tuple[torch.Tensor, torch.Tensor]
 
 
 class FramePairAttention(qwen3_vl.Qwen3VLVisionAttention):
@@ -67,7 +69,7 @@ def vision_tower(config: Any) -> nn.Module:
 
 def text_model(config: Any) -> nn.Module:
     """An empty Qwen3-VL text model (meta weights, real rotary tables)."""
-    build = partial(qwen3_vl.Qwen3VLTextModel._from_config, attn_implementation=_ATTENTION)
+    build = partial(qwen3_vl.Qwen3VLTextModel._from_config, attn_implementation=grouped_attention.NAME)
     return _empty(build, config, {"num_hidden_layers": 0, "vocab_size": 1})
 
 
@@ -77,6 +79,23 @@ def language_model(config: Any) -> nn.Module:
 
     build = partial(Qwen3ForCausalLM._from_config, attn_implementation=grouped_attention.NAME)
     return _empty(build, config, {"num_hidden_layers": 0, "vocab_size": 1})
+
+
+class CausalModel(nn.Module):
+    """A text model with its ``lm_head`` [vocabulary, D], as ``greedy`` takes a language model."""
+
+    def __init__(self, model: nn.Module, head: torch.Tensor) -> None:
+        super().__init__()
+        self.model: Any = model
+        self.config: Any = model.config
+        self._head = head
+
+    def get_input_embeddings(self) -> nn.Module:
+        embeddings: nn.Module = self.model.embed_tokens
+        return embeddings
+
+    def lm_head(self, hidden: torch.Tensor) -> torch.Tensor:
+        return nn.functional.linear(hidden, self._head)
 
 
 def projector(kind: str, in_size: int, out_size: int) -> nn.Module:
@@ -93,6 +112,27 @@ def projector(kind: str, in_size: int, out_size: int) -> nn.Module:
         return nn.Sequential(*layers).eval().requires_grad_(False)
 
 
+def run_layers(
+    model: Any,
+    hidden: torch.Tensor,
+    positions: torch.Tensor,
+    mask: torch.Tensor | None,
+    kv_cache: Any,
+    deepstack: Deepstack | None = None,
+) -> torch.Tensor:
+    """A text model's decoder layers over embeddings [B, q, D]; what comes out is not final-normed.
+
+    ``positions``: [B, q], or [3, B, q] for M-RoPE. ``kv_cache``: its ``update`` stores keys and values and returns what
+    is attended to; no ``mask`` means causal.
+    """
+    rotary = model.rotary_emb(hidden, positions)
+    for depth, layer in enumerate(model.layers):
+        hidden = run_layer(layer, hidden, rotary, mask, kv_cache)
+        if deepstack is not None and depth < len(deepstack[1]):
+            hidden.view(-1, hidden.shape[-1]).index_add_(0, deepstack[0], deepstack[1][depth])
+    return hidden
+
+
 def run_layer(
     layer: nn.Module,
     hidden: torch.Tensor,
@@ -100,8 +140,6 @@ def run_layer(
     mask: torch.Tensor | None,
     kv_cache: Any,
 ) -> torch.Tensor:
-    """A decoder layer over embeddings [B, q, D]. ``kv_cache``: its ``update`` stores keys and values and returns what
-    is attended to; no ``mask`` means causal."""
     arguments = {"position_embeddings": rotary, "attention_mask": mask, _cache_argument(type(layer).forward): kv_cache}
     out: torch.Tensor = layer(hidden, **arguments)
     return out

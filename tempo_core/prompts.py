@@ -1,26 +1,29 @@
-"""The two prompts of the method as token ids and positions (paper, appendix "Prompts"). No torch.
+"""The prompts as token ids and positions. No torch.
 
-SVLM:  [chat head][<T seconds>][frame pair]... | [\\nQuery:\\n + question][chat tail]
-       the part before the bar is the prefix; it ends behind <|vision_end|>, which no token can straddle.
-LLM:   [chat head][<T seconds>][memory tokens]...[\\n + question][chat tail]
+SVLM:    [chat head][<T seconds>][frame pair]... | [before][question][after][chat tail]
+         the part before the bar is the prefix; it ends behind <|vision_end|>, which no token can straddle.
+LLM:     [chat head][<T seconds>][memory tokens]...[\\n + question][chat tail]
+reader:  [chat head][<T seconds>][frame pair]...[question][chat tail]
+
+The first two are the published ones (paper, appendix "Prompts"). The reader's is that of stock Qwen3-VL as transformers
+4.57 and vLLM write it; transformers 5 puts one more pair of <|vision_start|> and <|vision_end|> around all frame pairs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-import numpy as np
-import numpy.typing as npt
 import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from tempo_core.errors import BudgetError
+from tempo_core.visual_tokens import VisualTokens, VisualTokensBuilder
 
-IntArray = npt.NDArray[np.int64]
+PairTimes = tuple[tuple[int, int, int], Sequence[float]]  # a segment's grid (pairs, patch rows, columns), pairs' times
 
-SVLM_SYSTEM = (
+TEMPO_SYSTEM = (
     "You are a query-conditioned visual compressor. Store in the provided memory tokens the minimal visual "
     "information needed to answer the Query. Ignore irrelevant details. Now, before compressing, answer exactly "
     "'Yes' or 'No': is this segment relevant to the Query?"
@@ -32,6 +35,30 @@ MAX_QUESTION_TOKENS = 512
 # The fixed suffix of the relevance-ready feature: sum up in one word (the idea of E5-V, arXiv 2407.12580).
 SEGMENT_SUMMARY = "\nSummary of the video segment above in one word:"
 QUESTION_SUMMARY = "\nSummary of the text above in one word:"
+
+
+@dataclass(frozen=True)
+class RoutingPrompt:
+    """How a model is asked whether a segment is relevant: the system's words, what stands around the question, and the
+    two tokens whose logits are compared."""
+
+    system: str
+    before: str
+    after: str
+    positive: str
+    negative: str
+
+
+# TEMPO_SYSTEM speaks of memory tokens, which a stock model has none of; the rest is asked in the same form.
+QWEN3_VL_ROUTING = RoutingPrompt(
+    "You are shown a segment of a video and a Query. Answer exactly 'Yes' or 'No': does this segment show visual "
+    "information that is needed to answer the Query?",
+    "\nQuery:\n",
+    "",
+    "Yes",
+    "No",
+)
+TEMPO_ROUTING = RoutingPrompt(TEMPO_SYSTEM, "\nQuery:\n", "", "Yes", "No")
 
 
 class Tokenizer(Protocol):
@@ -47,19 +74,6 @@ class Tokenizer(Protocol):
     def backend_tokenizer(self) -> tokenizers.Tokenizer: ...
 
 
-@dataclass(frozen=True)
-class PrefixTokens:
-    """A segment's prefix. ``ids``: (length,). ``positions``: (3, length), M-RoPE time, height, width.
-
-    ``is_visual``: (length,) marks the positions that the visual states fill. ``next_position``: where text goes on.
-    """
-
-    ids: IntArray
-    positions: IntArray
-    is_visual: npt.NDArray[np.bool_]
-    next_position: int
-
-
 def time_tag(time_s: float) -> str:
     """``<T seconds>`` with one decimal, as the model was trained to read it."""
     return f"<{time_s:.1f} seconds>"
@@ -68,44 +82,40 @@ def time_tag(time_s: float) -> str:
 class PromptEncoder:
     """Builds prompts with one tokenizer. Untrusted text is encoded with special tokens off: it stays text."""
 
-    def __init__(self, tokenizer: Tokenizer) -> None:
+    def __init__(self, tokenizer: Tokenizer, routing: RoutingPrompt = TEMPO_ROUTING) -> None:
         self._tokenizer = tokenizer
+        self._routing = routing
         self._vision_start = tokenizer.convert_tokens_to_ids("<|vision_start|>")
         self._vision_end = tokenizer.convert_tokens_to_ids("<|vision_end|>")
         self._video_pad = tokenizer.convert_tokens_to_ids("<|video_pad|>")
 
-    def prefix(self, grid_thw: tuple[int, int, int], pair_times_s: Sequence[float], merge: int) -> PrefixTokens:
-        """The question-independent part of a segment's SVLM prompt."""
-        head, _ = self._chat(SVLM_SYSTEM)
-        rows, columns = grid_thw[1] // merge, grid_thw[2] // merge
-        ids: list[int] = []
-        positions: list[IntArray] = []
-        visual: list[bool] = []
-        position = 0
+    def prefix(self, grid_thw: tuple[int, int, int], pair_times_s: Sequence[float], merge: int) -> VisualTokens:
+        """The question-independent part of a segment's SVLM prompt. ``merge``: patches to a token, a side."""
+        head, _ = self._chat(self._routing.system)
+        sequence = VisualTokensBuilder()
         for pair, time_s in enumerate(pair_times_s):
-            text = self._trusted((head if pair == 0 else "") + time_tag(time_s)) + [self._vision_start]
-            block = [self._video_pad] * (rows * columns)
-            positions += [_text_positions(position, len(text))]
-            position += len(text)
-            positions += [_block_positions(position, rows, columns), _text_positions(position + max(rows, columns), 1)]
-            position += max(rows, columns) + 1
-            ids += [*text, *block, self._vision_end]
-            visual += [False] * len(text) + [True] * len(block) + [False]
-        return PrefixTokens(np.array(ids), np.concatenate(positions, axis=1), np.array(visual), position)
+            lead = self._trusted((head if pair == 0 else "") + time_tag(time_s))
+            self._add_pair(sequence, lead, grid_thw[1] // merge, grid_thw[2] // merge)
+        return sequence.tokens()
 
     def question_suffix(self, question: str) -> list[int]:
         """What follows the prefix: the question and the chat's tail; the relevance is read at its last token."""
-        _, tail = self._chat(SVLM_SYSTEM)
-        return self._question("\nQuery:\n", question or EMPTY_QUESTION) + self._trusted(tail)
+        _, tail = self._chat(self._routing.system)
+        question_ids = self._question(self._routing.before, question or EMPTY_QUESTION)
+        return question_ids + self._trusted(self._routing.after + tail)
+
+    def relevance_ids(self) -> tuple[int, int]:
+        """The positive and the negative token's ids."""
+        return self.token_id(self._routing.positive), self.token_id(self._routing.negative)
 
     def summary_suffix(self) -> list[int]:
         """What follows the prefix when the segment's feature is made."""
-        _, tail = self._chat(SVLM_SYSTEM)
+        _, tail = self._chat(self._routing.system)
         return self._trusted(SEGMENT_SUMMARY + tail)
 
     def question_summary(self, question: str) -> list[int]:
         """The whole prompt whose last hidden state is the question's feature."""
-        head, tail = self._chat(SVLM_SYSTEM)
+        head, tail = self._chat(self._routing.system)
         text = self._question("", question or EMPTY_QUESTION)
         return self._trusted(head) + text + self._trusted(QUESTION_SUMMARY + tail)
 
@@ -116,6 +126,31 @@ class PromptEncoder:
     def answer_tail(self, question: str) -> list[int]:
         """The LLM prompt behind the last memory token."""
         return self._question("\n", question) + self._trusted(self._chat(LLM_SYSTEM)[1])
+
+    def read_pairs(
+        self, question: str, segments: Sequence[PairTimes], merge: int, titles: Mapping[int, str] | None = None
+    ) -> VisualTokens:
+        """The whole prompt of a reader that sees frame pairs. ``titles``: by position of a video's first segment, its
+        title."""
+        head, tail = self._chat(None)
+        sequence = VisualTokensBuilder()
+        first = self._trusted(head)
+        for position, (grid_thw, pair_times_s) in enumerate(segments):
+            first += self.title(titles[position]) if titles and position in titles else []
+            for time_s in pair_times_s:
+                self._add_pair(sequence, first + self.tag(time_s), grid_thw[1] // merge, grid_thw[2] // merge)
+                first = []
+        sequence.text(first + self._question("", question or EMPTY_QUESTION) + self._trusted(tail))
+        return sequence.tokens()
+
+    def pair_tokens(self, time_s: float, rows: int, columns: int) -> int:
+        """Prompt tokens of one frame pair of rows x columns visual tokens: they, its tag and its two marks."""
+        return len(self.tag(time_s)) + rows * columns + 2
+
+    def read_tokens(self, question: str) -> int:
+        """Prompt tokens of the chat and the question, where frame pairs are read."""
+        head, tail = self._chat(None)
+        return len(self._trusted(head)) + len(self._question("", question or EMPTY_QUESTION)) + len(self._trusted(tail))
 
     def tag(self, time_s: float) -> list[int]:
         """A segment's time tag."""
@@ -144,10 +179,17 @@ class PromptEncoder:
         if cut_off := self.decode(ids)[length:]:  # a last character whose bytes are not all there
             yield cut_off
 
-    def _chat(self, system: str) -> tuple[str, str]:
-        """The chat template's text around the user's content."""
+    def _add_pair(self, sequence: VisualTokensBuilder, lead: Sequence[int], rows: int, columns: int) -> None:
+        sequence.text([*lead, self._vision_start])
+        sequence.frame_pair(self._video_pad, rows, columns)
+        sequence.text([self._vision_end])
+
+    def _chat(self, system: str | None) -> tuple[str, str]:
+        """The chat template's text around the user's content; None: what the template itself begins with."""
         mark = "\x00"
-        conversation = [{"role": "system", "content": system}, {"role": "user", "content": mark}]
+        conversation = [{"role": "user", "content": mark}]
+        if system is not None:
+            conversation.insert(0, {"role": "system", "content": system})
         text = self._tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=True)
         head, _, tail = text.partition(mark)
         return head, tail
@@ -168,13 +210,3 @@ class PromptEncoder:
         """Half a surrogate pair (bytes of a file name or argument that are no UTF-8) reads as a question mark."""
         whole = text.encode("utf-8", "replace").decode()
         return self._tokenizer.encode(whole, add_special_tokens=False, split_special_tokens=True)
-
-
-def _text_positions(start: int, count: int) -> IntArray:
-    return np.broadcast_to(np.arange(start, start + count), (3, count))
-
-
-def _block_positions(start: int, rows: int, columns: int) -> IntArray:
-    """One frame pair: one temporal position, a grid of heights and widths (M-RoPE)."""
-    height, width = np.divmod(np.arange(rows * columns), columns)
-    return start + np.stack([np.zeros_like(height), height, width])

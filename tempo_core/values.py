@@ -5,6 +5,7 @@ Shapes: P patches, T frame pairs, S visual tokens of a segment, L = 1 + deepstac
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +75,14 @@ class SegmentState:
             return (rows.view(np.uint16).astype(np.uint32) << 16).view(np.float32)
         scale = np.ascontiguousarray(rows[..., -_SCALE_BYTES:]).view(np.float32)
         return np.ascontiguousarray(rows[..., :-_SCALE_BYTES]).view(np.int8).astype(np.float32) * scale
+
+    def pairs(self, indices: Sequence[int]) -> SegmentState:
+        """The states of some of its frame pairs: attention in the vision tower stays inside a pair."""
+        levels, tokens, width = self.rows.shape
+        of_pairs = self.rows.reshape(levels, self.grid_thw[0], tokens // self.grid_thw[0], width)
+        chosen = np.ascontiguousarray(of_pairs[:, list(indices)].reshape(levels, -1, width))
+        grid = (len(indices), *self.grid_thw[1:])
+        return SegmentState(chosen, self.dtype, grid, tuple(self.pair_times_s[i] for i in indices))
 
     @property
     def nbytes(self) -> int:

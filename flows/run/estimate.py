@@ -135,8 +135,8 @@ def timed_cost(checkpoint: Checkpoint, spec: IndexSpec) -> ModelCost:
 
 
 def _index_segment(checkpoint: Checkpoint, spec: IndexSpec, segment: SegmentPixels) -> int:
-    states = checkpoint.compressor.encode([segment], state_dtype=spec.state_dtype)
-    checkpoint.compressor.features(checkpoint.compressor.prefill(states))
+    states = checkpoint.router.encode([segment], state_dtype=spec.state_dtype)
+    checkpoint.router.features(checkpoint.router.prefill(states))
     return int(states[0].rows.shape[1])
 
 

@@ -116,7 +116,7 @@ class Encoder:
         pixels = [segment for chunk in batch for segment in chunk.pixels]
         busy_before_s, done = self.busy_s, 0
         with self._computing():
-            states = self.checkpoint.compressor.encode(pixels, state_dtype=self.state_dtype)
+            states = self.checkpoint.router.encode(pixels, state_dtype=self.state_dtype)
             features = self._features(states)
         seconds = self.busy_s - busy_before_s
         for chunk in batch:
@@ -137,5 +137,5 @@ class Encoder:
             self.busy_s += time.monotonic() - began
 
     def _features(self, states: Sequence[SegmentState]) -> FloatArray:
-        compressor = self.checkpoint.compressor
-        return compressor.features(compressor.prefill(states))
+        router = self.checkpoint.router
+        return router.features(router.prefill(states))

@@ -15,6 +15,7 @@ import torch
 from tempo_core import load_checkpoint
 from tempo_core.errors import CheckpointError, UsageError
 from tempo_core.spec import PAPER
+from tempo_core.tempo_checkpoint import require_tempo
 from tempo_core.values import FloatArray
 from tests.support.altered_checkpoints import (
     EMBEDDINGS,
@@ -124,7 +125,7 @@ def test_tied_llm_may_come_without_its_head(copy: Copy) -> None:
     tied_in_the_file = behaviour(load_checkpoint(copy.tempo))
     edit_tensors(copy.tempo, lambda tensors: tensors.pop("lm_head.weight"))
     np.testing.assert_allclose(behaviour(load_checkpoint(copy.tempo)), tied_in_the_file, rtol=0, atol=1e-5)
-    llm = load_checkpoint(copy.tempo).answerer._generator._llm
+    llm = require_tempo(load_checkpoint(copy.tempo)).answerer._generator._llm
     assert llm.lm_head.weight is llm.model.embed_tokens.weight
 
 
@@ -134,7 +135,9 @@ def test_relevance_reads_the_bases_own_head_where_it_is_not_tied(copy: Copy) -> 
 
     edit_tensors(copy.base, add_head)
     edit_config(copy.base, tie_word_embeddings=False)
-    doubled = load_checkpoint(copy.tempo).compressor.relevance(golden_states("d"), golden_case("d").question)
+    doubled = require_tempo(load_checkpoint(copy.tempo)).compressor.relevance(
+        golden_states("d"), golden_case("d").question
+    )
     odds = golden_case("d").scores / (1 - golden_case("d").scores)
     np.testing.assert_allclose(doubled / (1 - doubled), odds**2, rtol=1e-4)
 
@@ -231,7 +234,9 @@ def test_cache_of_hashes_that_cannot_be_written_costs_time_only(
 
 
 def test_prefixes_of_an_equal_checkpoint_can_be_shared(copy: Copy) -> None:
-    scores = load_checkpoint(copy.tempo).compressor.relevance(golden_prefix("d"), golden_case("d").question)
+    scores = require_tempo(load_checkpoint(copy.tempo)).compressor.relevance(
+        golden_prefix("d"), golden_case("d").question
+    )
     np.testing.assert_allclose(scores, golden_case("d").scores, atol=1e-5)
 
 

@@ -48,7 +48,7 @@ def watched() -> Watched:
 
 @pytest.fixture
 def encoder(watched: Watched) -> Iterator[Encoder]:
-    with Encoder(replace(golden_checkpoint(), compressor=watched), "float32") as opened:  # type: ignore[arg-type]
+    with Encoder(replace(golden_checkpoint(), router=watched), "float32") as opened:  # type: ignore[arg-type]
         yield opened
         watched.gate.set()
 

@@ -58,10 +58,10 @@ def test_what_is_stored_is_what_the_model_sees_of_the_frames_at_their_times(libr
         assert [frame_number(frame) for frame in frames] == [round(time * 5) for time in times]
         assert times == [int(5 * (span.first + i) / 2) / 5 for i in range(span.count)]  # the last at or before
         pixels.append(SegmentPixels(*patchify(frames), span.pair_times_s))
-    states = checkpoint.compressor.encode(pixels, state_dtype="bfloat16")
+    states = checkpoint.router.encode(pixels, state_dtype="bfloat16")
     stored = opened.read_states(record)
     assert all((one.rows == made.rows).all() for one, made in zip(stored, states, strict=True))
-    features = checkpoint.compressor.features(checkpoint.compressor.prefill(states))
+    features = checkpoint.router.features(checkpoint.router.prefill(states))
     best = [opened.search(feature, limit=1)[0] for feature in features]
     assert [(hit.segment.index, round(hit.score, 4)) for hit in best] == [(0, 1.0), (1, 1.0)]
 

@@ -21,9 +21,10 @@ from nano.render import render, sampled_moments
 from nano.sizes import NANO
 from nano.tables import PAIRS, Tables
 from nano.world import LONGEST_ROW, SCENE_LENGTHS_S, SEGMENT_FRAMES
-from tempo_core import Checkpoint, SegmentPixels, SegmentState, load_checkpoint
+from tempo_core import SegmentPixels, SegmentState, load_checkpoint
 from tempo_core import pixels as inference
 from tempo_core.states import unpack_rows
+from tempo_core.tempo_checkpoint import TempoCheckpoint, require_tempo
 from tempo_core.weights import WeightFiles
 from tests.support.golden_cases import BASE, TEMPO
 
@@ -38,7 +39,7 @@ class Both:
     folder: Path
     losses: Losses
     tables: Tables
-    checkpoint: Checkpoint
+    checkpoint: TempoCheckpoint
     batch: Batch
     frames: torch.Tensor
     states: list[SegmentState]
@@ -54,7 +55,7 @@ def both(tmp_path_factory: pytest.TempPathFactory) -> Both:
     torch.manual_seed(1)
     tables = Tables(tmp_path_factory.mktemp("tokenizer"))
     losses = Losses(NanoModel(), tables, "cpu")
-    checkpoint = load_checkpoint(write_checkpoint(losses.model, folder, torch.float32))
+    checkpoint = require_tempo(load_checkpoint(write_checkpoint(losses.model, folder, torch.float32)))
     batch = draw_batch(random.Random(1), BatchShape(1, SEGMENTS, QUESTIONS), tables)
     frames = (render(batch.scenes, sampled_moments()) * 255).round().to(torch.uint8)
     pixels = [
@@ -177,7 +178,7 @@ def test_in_bfloat16_it_stays_small_in_shards(both: Both, tmp_path: Path) -> Non
     files = [path for path in tmp_path.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) < 30e6
     assert max(path.stat().st_size for path in files) < SHARD_BYTES + 100_000
-    assert load_checkpoint(tmp_path / "tempo-nano").compressor.max_memory_tokens == NANO.memory_tokens
+    assert require_tempo(load_checkpoint(tmp_path / "tempo-nano")).compressor.max_memory_tokens == NANO.memory_tokens
 
 
 def test_a_second_writing_leaves_no_shard_of_the_first(both: Both, tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from serving.engine import Engine
 from serving.selection import Scope
 from storage import ALL_MODELS, Library, open_library, search
-from tempo_core.checkpoint import Checkpoint
+from tempo_core.checkpoint_parts import Checkpoint
 from tempo_core.errors import LibraryError, UsageError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.spec import PAPER, IndexSpec

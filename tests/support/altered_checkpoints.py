@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 
-from tempo_core.checkpoint import Checkpoint
+from tempo_core.checkpoint_parts import Checkpoint
+from tempo_core.tempo_checkpoint import require_tempo
 from tempo_core.values import FloatArray
 from tests.support.golden_cases import BASE, TEMPO, small_segment
 
@@ -73,9 +74,9 @@ def edit_index(folder: Path, change: Callable[[dict[str, str]], object]) -> None
     (folder / INDEX).write_text(json.dumps(index))
 
 
-def behaviour(checkpoint: Checkpoint) -> FloatArray:
+def behaviour(loaded: Checkpoint) -> FloatArray:
     """What a checkpoint computes of one small segment: its score, two memory tokens, the first answer logits."""
-    question = "What is this?"
+    question, checkpoint = "What is this?", require_tempo(loaded)
     read = checkpoint.compressor.read(checkpoint.compressor.encode([small_segment()]), question)
     memory = checkpoint.compressor.compress(read, question, [2])
     logits = checkpoint.answerer.next_logits(checkpoint.answerer.prompt(question, [2.0], memory))

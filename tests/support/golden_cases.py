@@ -21,8 +21,9 @@ from tempo_core.values import ByteArray, FloatArray, SegmentPixels, SegmentState
 from tests.support import ROOT
 
 if TYPE_CHECKING:
-    from tempo_core.checkpoint import Checkpoint
     from tempo_core.prefix_cache import PrefixCache
+    from tempo_core.stock_checkpoint import StockCheckpoint
+    from tempo_core.tempo_checkpoint import TempoCheckpoint
 
 GOLDEN = ROOT / "tests" / "golden"
 TEMPO = GOLDEN / "tiny-tempo"
@@ -112,13 +113,27 @@ def _arrays() -> Mapping[str, npt.NDArray[Any]]:
 
 
 @cache
-def golden_checkpoint(dtype: str = "float32") -> Checkpoint:
+def golden_checkpoint(dtype: str = "float32") -> TempoCheckpoint:
     import torch
 
     from tempo_core import load_checkpoint
+    from tempo_core.tempo_checkpoint import TempoCheckpoint
 
     torch.set_num_threads(1)  # so small a model only waits for a second one
-    return load_checkpoint(TEMPO, dtype=dtype)
+    checkpoint = load_checkpoint(TEMPO, dtype=dtype)
+    assert isinstance(checkpoint, TempoCheckpoint)
+    return checkpoint
+
+
+@cache
+def stock_checkpoint(dtype: str = "float32") -> StockCheckpoint:
+    """The golden checkpoint's base, which is a whole Qwen3-VL with random weights."""
+    from tempo_core import load_checkpoint
+    from tempo_core.stock_checkpoint import StockCheckpoint
+
+    checkpoint = load_checkpoint(BASE, dtype=dtype)
+    assert isinstance(checkpoint, StockCheckpoint)
+    return checkpoint
 
 
 @cache

@@ -15,7 +15,7 @@ from tempo_core.spec import PAPER, IndexSpec
 from tempo_core.values import SegmentPixels
 
 if TYPE_CHECKING:
-    from tempo_core.checkpoint import Checkpoint
+    from tempo_core.checkpoint_parts import Checkpoint
 
 HEIGHT, WIDTH = 64, 96
 
@@ -37,14 +37,14 @@ def add_video(
     )
     groups = [pictures[span.first : span.first + span.count] for span in spans]
     pixels = [SegmentPixels(*patchify(group), span.pair_times_s) for group, span in zip(groups, spans, strict=True)]
-    states = checkpoint.compressor.encode(pixels, state_dtype=spec.state_dtype)
+    states = checkpoint.router.encode(pixels, state_dtype=spec.state_dtype)
     with library.writer(wait_s=10) as writer:
         with library.stage(hashlib.sha256(name.encode()).hexdigest(), checkpoint.fingerprints(spec)) as video:
             for span, group in zip(spans, groups, strict=True):
                 video.add_frames(span.index, encode_jpeg(group, 80), [float(i) for i in range(span.count)])
             for state in states:
                 video.add_state(state)
-            video.add_features(checkpoint.compressor.features(states), spans)
+            video.add_features(checkpoint.router.features(states), spans)
             facts = VideoFacts(
                 duration_s=float(seconds),
                 width=WIDTH,
