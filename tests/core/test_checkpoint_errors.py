@@ -140,9 +140,9 @@ def test_base_that_is_not_tied_needs_its_head(copy: Copy) -> None:
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"mm_vision_tower_aux_list": None}, "no mm_vision_tower_aux_list"),
-        ({"mm_vision_tower_aux_list": []}, "no mm_vision_tower_aux_list"),
-        ({"mm_vision_tower_aux_list": "tiny-qwen3-vl"}, "no mm_vision_tower_aux_list"),
+        ({"mm_vision_tower_aux_list": None}, "no mm_vision_tower_aux_list;"),
+        ({"mm_vision_tower_aux_list": []}, "no mm_vision_tower_aux_list;"),
+        ({"mm_vision_tower_aux_list": "tiny-qwen3-vl"}, "no mm_vision_tower_aux_list;"),
         ({"mm_projector_type": "resampler"}, "mm_projector_type 'resampler'"),
         ({"mm_projector_type": "mlp0x_gelu"}, "mm_projector_type 'mlp0x_gelu'"),
         ({"hidden_size": "large"}, "hidden_size"),
