@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 
 LICENCE_NOTE = "The published Tempo-6B weights are licensed for non-commercial research only."
 MODEL_HELP = (
-    "A checkpoint: a folder or a Hugging Face id (Vision-CAIR/Tempo-6B), or 'embedded'. Default: the library's model, "
-    f"else the embedded one, which knows only the demo's drawn world. {LICENCE_NOTE}"
+    "A checkpoint: a folder or a Hugging Face id (Qwen/Qwen3-VL-2B-Instruct, Vision-CAIR/Tempo-6B), or 'embedded'. "
+    f"Default: the library's model, else the embedded one, which knows only the demo's drawn world. {LICENCE_NOTE}"
 )
 
 

@@ -26,8 +26,8 @@ def base_name(config: dict[str, Any], folder: Path) -> str:
     if not isinstance(names, list) or not names:
         raise CheckpointError(
             f"{folder / 'config.json'}: model_type is {config.get('model_type')!r} and there is no "
-            "mm_vision_tower_aux_list; what can be used is a stock Qwen3-VL (qwen3_vl), or a checkpoint of Tempo's layout, "
-            "which names its base there (or name its base yourself)"
+            "mm_vision_tower_aux_list; what can be used is a stock Qwen3-VL (qwen3_vl), or a checkpoint of Tempo's "
+            "layout, which names its base there (or name its base yourself)"
         )
     return str(names[0])
 

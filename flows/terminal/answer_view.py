@@ -1,4 +1,4 @@
-"""An answer for people: the cited moments with their relevance, and the memory tokens over time."""
+"""An answer for people: the cited moments with their relevance, and the visual tokens over time."""
 
 from __future__ import annotations
 
@@ -53,7 +53,8 @@ def _moment(page: Page, start_s: float, end_s: float, share: float, name: str) -
 def _allocation(page: Page, segments: Sequence[AskedSegment]) -> None:
     if not segments:
         return
-    page.line("Memory tokens over time", style="bold")
+    kind = "Memory" if segments[0].pairs is None else "Visual"
+    page.line(f"{kind} tokens over time", style="bold")
     for _, group in groupby(segments, key=lambda segment: segment.uri):
         _one_strip(page, list(group))
     page.line()

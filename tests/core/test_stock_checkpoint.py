@@ -1,4 +1,4 @@
-"""A stock Qwen3-VL as it is published: however its weights are laid out it is the same model, and what is wrong is named."""
+"""A stock Qwen3-VL as it is published: however its weights lie it is the same model, and what is wrong is named."""
 
 from __future__ import annotations
 
@@ -102,5 +102,5 @@ def test_it_takes_no_base(folder: Path) -> None:
 
 def test_a_model_of_another_kind_is_refused_with_what_can_be_used(folder: Path) -> None:
     edit_config(folder, model_type="internvl")
-    with pytest.raises(CheckpointError, match="'internvl'.*qwen3_vl"):
+    with pytest.raises(CheckpointError, match=r"'internvl'.*qwen3_vl"):
         load_checkpoint(folder)
