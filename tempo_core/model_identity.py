@@ -21,14 +21,15 @@ from tempo_core.weights import WeightFiles, find_folder, read_config
 class Family:
     """What differs between kinds of checkpoints: the prefixes of tensors' names, and how they are asked to route."""
 
+    name: str
     vision: str
     text: str
     routing: RoutingPrompt
 
 
 TOWER = "model.vision_tower_aux_list.0."
-TEMPO = Family(TOWER + "vlm.model.visual.", TOWER + "vlm.model.language_model.", TEMPO_ROUTING)
-QWEN3_VL = Family("model.visual.", "model.language_model.", QWEN3_VL_ROUTING)
+TEMPO = Family("a Tempo checkpoint", TOWER + "vlm.model.visual.", TOWER + "vlm.model.language_model.", TEMPO_ROUTING)
+QWEN3_VL = Family("a stock Qwen3-VL", "model.visual.", "model.language_model.", QWEN3_VL_ROUTING)
 _HASHES, _SHAPES = "weight-hashes.json", "state-shapes.json"
 
 

@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,6 +110,14 @@ class WeightFiles:
             return None
         with _open(self.folder / self._file_of[name], "np") as file:
             return list(file.get_slice(name).get_shape()) if name in file.keys() else None
+    def parameter_count(self) -> int:
+        """Numbers in all tensors, by the files' headers."""
+        count = 0
+        for file in sorted(set(self._file_of.values())):
+            with _open(self.folder / file, "np") as opened:
+                shapes = (opened.get_slice(name).get_shape() for name in opened.keys())
+                count += sum(prod(shape) for shape in shapes)
+        return count
 
     def sha256(self, prefix: str) -> str:
         """Identity of the tensors under ``prefix``: names, types, shapes and bytes, however they are sharded."""

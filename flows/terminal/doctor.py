@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from flows.embedded import EMBEDDED_ID, embedded_folder
-from flows.models import model_notice
+from flows.models import find_model, model_notice
 from flows.text import counted, size
-from tempo_core.errors import CheckpointError, TempoError
+from tempo_core.errors import NotFetched, TempoError
 from tempo_core.host import cpu_count, memory_bytes
 from tempo_core.user_cache import cache_folder
 
@@ -52,10 +51,10 @@ class Check:
         return asdict(self)
 
 
-def run_checks() -> list[Check]:
-    """All checks, in the order they are shown."""
+def run_checks(model: str) -> list[Check]:
+    """All checks, in the order they are shown. ``model``: the one that is to be used."""
     packages = [_package(name, use) for name, use in _PACKAGES.items()]
-    return [_python(), *_torch(), *packages, *_ffmpeg(), _memory(), *_disks(), _default_model()]
+    return [_python(), *_torch(), *packages, *_ffmpeg(), _memory(), *_disks(), *_model(model)]
 
 
 def healthy(checks: list[Check]) -> bool:
@@ -150,11 +149,31 @@ def _disk(name: str, folder: Path, needed: bool) -> Check:
     return Check(name, free >= LEAST_DISK, f"{folder}, {size(free)} free", needed=False, advice=advice)
 
 
-def _default_model() -> Check:
-    model = os.environ.get("TEMPO_MODEL") or EMBEDDED_ID
-    if model == EMBEDDED_ID:
-        try:
-            embedded_folder()
-        except CheckpointError as error:
-            return Check("default model", False, model, advice=str(error))
-    return Check("default model", True, model, needed=False, advice=model_notice(model))
+def _model(model: str) -> Iterator[Check]:
+    """What the model is, whether all of it is here, and whether it fits into memory."""
+    notice = model_notice(model)
+    try:
+        kind, weights = find_model(model)
+        parameters = weights.parameter_count()
+    except NotFetched as error:
+        yield Check("model", False, str(error), needed=False, advice=f"hf download {model}")
+        return
+    except TempoError as error:
+        yield Check("model", False, str(error), advice=notice)
+        return
+    yield Check("model", True, f"{model}: {kind}, {parameters:,} parameters", needed=False, advice=notice)
+    yield _room_for(parameters)
+
+
+def _room_for(parameters: int) -> Check:
+    """Weights only: KV caches and activations come on top, within what is left."""
+    import torch
+
+    on_gpu = torch.cuda.is_available()
+    needed = parameters * (2 if on_gpu else 4)
+    usable = torch.cuda.get_device_properties(0).total_memory if on_gpu else memory_bytes()
+    where = "on the GPU, in bfloat16" if on_gpu else "of memory, in float32"
+    advice = None if needed < usable else "take a smaller model, or a machine with more memory"
+    return Check(
+        "room for it", needed < usable, f"{size(needed)} {where}, of {size(usable)}", needed=False, advice=advice
+    )

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
 
 import flows.terminal.doctor
+from tests.support.golden_cases import BASE, TEMPO
 from tests.support.programs import program
 from tests.support.tempo_cli import Record, tempo
 
@@ -20,7 +22,7 @@ def checks(code: int = 0) -> dict[str, Record]:
 def test_everything_needed_is_found_here() -> None:
     found = checks()
     assert {"python", "torch", "device", "transformers", "lancedb", "pyarrow", "s3fs", "ffmpeg"} <= found.keys()
-    assert {"decoders", "hardware decoders", "memory", "cache", "scratch", "default model"} <= found.keys()
+    assert {"decoders", "hardware decoders", "memory", "cache", "scratch", "model"} <= found.keys()
     assert all(check.keys() == {"name", "ok", "found", "needed", "advice"} for check in found.values())
     assert all(check["ok"] for check in found.values() if check["needed"])
 
@@ -65,10 +67,37 @@ def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_package_without_its_model_is_said(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr("flows.embedded.files", lambda _: tmp_path)
-    assert "install the package again" in checks(code=1)["default model"]["advice"]
+    assert "install the package again" in checks(code=1)["model"]["found"]
 
 
 def test_the_model_s_conditions_are_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "its own small world" in checks()["default model"]["advice"]
-    monkeypatch.setenv("TEMPO_MODEL", "Vision-CAIR/Tempo-6B")
-    assert "non-commercial" in checks()["default model"]["advice"]
+    assert "its own small world" in checks()["model"]["advice"]
+    assert "room for it" in checks()
+
+
+def test_a_model_that_is_not_here_is_said_with_what_fetches_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TEMPO_MODEL", "Qwen/Qwen3-VL-2B-Instruct")
+    assert checks()["model"]["advice"] == "hf download Qwen/Qwen3-VL-2B-Instruct"
+
+
+@pytest.mark.parametrize(("folder", "kind"), [(BASE, "a stock Qwen3-VL"), (TEMPO, "a Tempo checkpoint")])
+def test_a_folder_is_told_by_its_kind_and_size(folder: Path, kind: str) -> None:
+    (found,) = tempo("doctor", "--model", folder, "--json").json
+    told = {check["name"]: check["found"] for check in found["checks"]}
+    assert f"{folder}: {kind}" in told["model"]
+    assert "of memory, in float32" in told["room for it"]
+
+
+def test_a_model_that_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("flows.terminal.doctor.memory_bytes", lambda: 10_000)
+    assert "smaller model" in checks()["room for it"]["advice"]
+
+
+@pytest.mark.parametrize("missing", ["config.json", "model.safetensors", "tokenizer.json"])
+def test_a_file_that_a_model_lacks_is_named(missing: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(BASE, tmp_path / "model")
+    (folder / missing).unlink()
+    (folder / "vocab.json").unlink()
+    (found,) = tempo("doctor", "--model", folder, "--json", code=1).json
+    (told,) = (check for check in found["checks"] if check["name"] == "model")
+    assert missing in told["found"]

@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from flows.terminal.options import JsonOption
+from flows.terminal.options import JsonOption, ModelOption
 from flows.terminal.output import Page, print_json
 
 if TYPE_CHECKING:
     from flows.terminal.doctor import Check
 
 
-def doctor(as_json: JsonOption = False) -> None:
+def doctor(model: ModelOption = None, as_json: JsonOption = False) -> None:
     """Show what is installed, what is missing and how to get it, and the room on disk and in memory.
 
-    Exit code 1 if something needed is missing.
+    Of the model it says what it is and whether it fits this machine. Exit code 1 if something needed is missing.
     """
+    from flows.models import choose_model
     from flows.terminal.doctor import healthy, run_checks
 
-    checks = run_checks()
+    checks = run_checks(choose_model(model, library=None))
     if as_json:
         print_json({"ok": healthy(checks), "checks": [check.to_json() for check in checks]})
     else:
