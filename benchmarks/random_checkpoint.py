@@ -17,7 +17,7 @@ from transformers import Qwen2Tokenizer, Qwen3VLConfig
 from flows.embedded import embedded_folder
 from tempo_core import modules
 from tempo_core.checkpoint_config import llm_config
-from tempo_core.prompts import LLM_SYSTEM, QUESTION_SUMMARY, SEGMENT_SUMMARY, TEMPO_SYSTEM, time_tag
+from tempo_core.prompts import LLM_SYSTEM, QUESTION_SUMMARY, QWEN3_VL_ROUTING, SEGMENT_SUMMARY, TEMPO_SYSTEM, time_tag
 
 QUESTION = "What does the speaker say about the storm, and when does the map appear on the screen behind him?"
 _TOWER = "model.vision_tower_aux_list.0."
@@ -31,14 +31,14 @@ def write_checkpoint(folder: Path, size_config: Path, device: str) -> Path:
         return tempo
     sizes = json.loads(size_config.read_text())
     base = folder / "base"
-    tokenizer = _tokenizer()
+    tokenizer = small_tokenizer()
     for place in (base, tempo):
         place.mkdir(parents=True, exist_ok=True)
         tokenizer.save_pretrained(place)
     svlm, llm = sizes["small_vlm"], sizes["answering_llm"]
     (base / "config.json").write_text(json.dumps({"architectures": ["Qwen3VLForConditionalGeneration"], **svlm}))
     generator = torch.Generator(device).manual_seed(_SEED)
-    tower = {name: _random(shape, generator) for name, shape in _svlm_shapes(base).items()}
+    tower = {name: random_tensor(shape, generator) for name, shape in _svlm_shapes(base).items()}
     save_file({"lm_head.weight": tower["language_model.embed_tokens.weight"]}, base / "model.safetensors")
     hidden, wide = int(svlm["text_config"]["hidden_size"]), int(llm["hidden_size"])
     own = _llm_shapes(llm) | {
@@ -48,7 +48,7 @@ def write_checkpoint(folder: Path, size_config: Path, device: str) -> Path:
         "model.mm_projector.2.bias": (wide,),
         _TOWER + "compression_tokens": (1, int(sizes["num_compression_tokens"]), hidden),
     }
-    tensors = {name: _random(shape, generator) for name, shape in own.items()}
+    tensors = {name: random_tensor(shape, generator) for name, shape in own.items()}
     tensors |= {f"{_TOWER}vlm.model.{name}": tensor for name, tensor in tower.items()}
     save_file(tensors, tempo / "model.safetensors")
     config = llm | {"mm_vision_tower_aux_list": ["base"], "mm_projector_type": sizes["mm_projector_type"]}
@@ -56,10 +56,11 @@ def write_checkpoint(folder: Path, size_config: Path, device: str) -> Path:
     return tempo
 
 
-def _tokenizer() -> Any:
+def small_tokenizer() -> Any:
     embedded = Qwen2Tokenizer.from_pretrained(embedded_folder(), local_files_only=True)
     tags = [time_tag(second) for second in range(10)]
-    texts = [TEMPO_SYSTEM, LLM_SYSTEM, SEGMENT_SUMMARY, QUESTION_SUMMARY, QUESTION, "\nQuery:\nuser assistant system"]
+    systems = [TEMPO_SYSTEM, QWEN3_VL_ROUTING.system, LLM_SYSTEM]
+    texts = [*systems, SEGMENT_SUMMARY, QUESTION_SUMMARY, QUESTION, "\nQuery:\nuser assistant system"]
     return embedded.train_new_from_iterator([[*texts, *tags, "Yes No"]] * 4, vocab_size=900)
 
 
@@ -79,7 +80,7 @@ def _llm_shapes(config: dict[str, Any]) -> dict[str, tuple[int, ...]]:
     return {name: tuple(parameter.shape) for name, parameter in module.named_parameters()}
 
 
-def _random(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
+def random_tensor(shape: tuple[int, ...], generator: torch.Generator) -> torch.Tensor:
     """Norm weights 1 and biases 0; a matrix keeps the size of what passes through it."""
     if len(shape) == 1:
         return torch.ones(shape, dtype=torch.bfloat16)
