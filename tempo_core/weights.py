@@ -110,6 +110,7 @@ class WeightFiles:
             return None
         with _open(self.folder / self._file_of[name], "np") as file:
             return list(file.get_slice(name).get_shape()) if name in file.keys() else None
+
     def parameter_count(self) -> int:
         """Numbers in all tensors, by the files' headers."""
         count = 0

@@ -48,3 +48,12 @@ def test_names_of_classes_are_not_made(section: str, copy: Copy) -> None:
     edit_config(copy.base, **{section: sizes | {"num_labels": 10**12}})
     edit_config(copy.tempo, num_labels=10**12)
     load_checkpoint(copy.tempo)
+
+
+@pytest.mark.parametrize("section", ["text_config", "vision_config"])
+def test_a_stock_model_is_held_to_its_weights_too(section: str, copy: Copy) -> None:
+    key = {"text_config": "num_hidden_layers", "vision_config": "depth"}[section]
+    config = json.loads((copy.base / "config.json").read_text())
+    edit_config(copy.base, **{section: config[section] | {key: 100_000}})
+    with pytest.raises(CheckpointError, match=f"asks for {section}.{key} 100000"):
+        load_checkpoint(copy.base)
