@@ -51,14 +51,15 @@ class _Slab:
         self.mask = torch.zeros(1, 1, 1, length, dtype=torch.bool, device=like.device)
         self.token = torch.zeros(1, 1, dtype=torch.long, device=like.device)
         self.prefilling = True
+        self.axes: tuple[int, ...] = (1,)
 
     @property
     def length(self) -> int:
         return int(self.kv.shape[4])
 
-    def start(self, length: int, position: int) -> None:
-        """Generation begins: the next token goes behind ``length`` prefilled ones."""
-        self.prefilling = False
+    def start(self, length: int, position: int, axes: tuple[int, ...]) -> None:
+        """Generation begins: the next token goes behind ``length`` prefilled ones. ``axes``: (1,), or (3, 1) of M-RoPE."""
+        self.prefilling, self.axes = False, axes
         self.slot.fill_(length)
         self.position.fill_(position)
         self.mask.zero_()
@@ -102,7 +103,7 @@ class GreedyGenerator:
                 assert prompt.next_position is not None
                 positions, position = prompt.positions[:, None], prompt.next_position
             logits = self._logits(prompt.embeds[None], positions, None, slab, prompt.deepstack)
-            slab.start(length, position)
+            slab.start(length, position, tuple(positions.shape[:-1]))
             return logits
 
     @torch.inference_mode()
@@ -139,7 +140,7 @@ class GreedyGenerator:
         device, so a CUDA graph can capture it."""
         slab.mask.index_fill_(3, slab.slot, True)
         embeds = self._llm.model.embed_tokens(slab.token)
-        logits = self._logits(embeds, slab.position[None], slab.mask, slab)
+        logits = self._logits(embeds, slab.position.expand(*slab.axes, 1), slab.mask, slab)
         slab.token.copy_(logits.argmax().reshape(1, 1))
         slab.slot.add_(1)
         slab.position.add_(1)
