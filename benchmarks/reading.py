@@ -135,7 +135,7 @@ def routed(model: Model, stored: Stored, slabs: Sequence[PrefixCache], token_bud
     scores = np.concatenate([model.router.relevance(slab, QUESTION) for slab in slabs])
     scores[len(scores) // 2] += 1.0  # random weights let no segment stand out
     pairs = [len(span.pair_times_s) for span in stored.spans]
-    cost = model.reader.pair_tokens((1, *GRID), stored.spans[-1].pair_times_s[-1])
+    cost = model.router.pair_tokens((1, *GRID), stored.spans[-1].pair_times_s[-1])
     chosen = share_pairs(scores, pairs, [cost] * len(pairs), token_budget).chosen
     some = [i for i, found in enumerate(chosen) if found]
     states = [state.pairs(chosen[i]) for i, state in zip(some, stored.read(some), strict=True)]

@@ -18,7 +18,7 @@ from serving.answer import Answer, AskedSegment, SearchHit, Usage, absence, cite
 from serving.budget import BudgetFit
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.memory_tokens import MemoryTokens
-from serving.reading import Reading, ReadingMaker, RoutedQuestion
+from serving.reading import Reading, ReadingMaker, RoutedQuestion, TokenCounts
 from serving.restorer import Restorer
 from serving.selection import Scope, SelectedSegment, asked_videos, require_videos, select_segments
 from serving.stopwatch import Stopwatch
@@ -156,19 +156,16 @@ class Engine:
         return RoutedQuestion(question, segments, groups, caches)
 
     def _generate(self, asked: _Asked, max_new_tokens: int, watch: Stopwatch) -> Iterator[str | Answer]:
-        prompt = asked.reading.prompt
-        token_ids: list[int] = []
         text: list[str] = []
-        pieces = self._reader.text_pieces(_recording(self._reader.token_ids(prompt, max_new_tokens), token_ids))
+        pieces = asked.reading.pieces(max_new_tokens)
         while True:
             with watch.step("generate"):
-                piece = next(pieces, None)
-            if piece is None:
+                piece = next(pieces)
+            if isinstance(piece, TokenCounts):
                 break
             text.append(piece)
             yield piece
-        visual, budget = asked.reading.visual_tokens, asked.fit.token_budget
-        usage = Usage(visual, budget, prompt.tag_tokens, len(prompt), len(token_ids))
+        usage = Usage(asked.reading.visual_tokens, asked.fit.token_budget, **vars(piece))
         yield self._answer(asked, "".join(text), usage, watch)
 
     def _answer(self, asked: _Asked, text: str, usage: Usage, watch: Stopwatch) -> Answer:
@@ -210,10 +207,3 @@ def reading_maker(library: Library, checkpoint: Checkpoint, restorer: Restorer) 
         case StockCheckpoint():
             return VisualTokens(checkpoint, library)
     raise TypeError(f"no reading of a {type(checkpoint).__name__}")
-
-
-def _recording(token_ids: Iterator[int], seen: list[int]) -> Iterator[int]:
-    """The same ids, each appended to ``seen``."""
-    for token_id in token_ids:
-        seen.append(token_id)
-        yield token_id

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
 
 from serving.answer import most_relevant
 from serving.budget import BudgetFit, PromptRoom, fit_budget
-from serving.reading import Reading, RoutedQuestion, Share
+from serving.reading import Reading, RoutedQuestion, Share, own_pieces
 from serving.restorer import Restorer
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
@@ -50,7 +51,7 @@ class MemoryTokens:
             given = [memory[i] for i in kept]
             prompt = self.checkpoint.answerer.prompt(routed.question, tags, given, titles(segments))
         shares = [Share(segment, float(scores[i]), len(memory[i])) for segment, i in zip(segments, kept, strict=True)]
-        return Reading(prompt, shares, "relevance")
+        return Reading(partial(own_pieces, self.checkpoint.answerer, prompt), shares, "relevance")
 
     def _allocate(self, scores: FloatArray, fit: BudgetFit) -> tuple[list[int], npt.NDArray[np.int64]]:
         kept = most_relevant(scores, fit.segment_count)

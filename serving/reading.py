@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -13,6 +13,7 @@ from serving.selection import SelectedSegment
 from serving.stopwatch import Stopwatch
 from tempo_core.greedy import Prompt
 from tempo_core.prefix_cache import QuestionCache
+from tempo_core.reader import Reader
 from tempo_core.values import FloatArray
 
 
@@ -45,10 +46,23 @@ class Share:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What the LLM will read. ``shares``: the segments in it, in order; ``rule``: by which the budget was shared."""
+class TokenCounts:
+    """What an answer took: time tags and titles, the whole prompt with them, what was generated."""
 
-    prompt: Prompt
+    tag_tokens: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+Pieces = Iterator[str | TokenCounts]  # of text as they are generated, at last what they took
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What a reader will read. ``pieces``: its answer, of at most so many tokens; ``shares``: the segments in it, in
+    order; ``rule``: by which the budget was shared."""
+
+    pieces: Callable[[int], Pieces]
     shares: Sequence[Share]
     rule: str
 
@@ -66,4 +80,18 @@ class ReadingMaker(Protocol):
         """What fits, before anything is read. BudgetError for a budget that does not."""
 
     def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
-        """What the LLM will read."""
+        """What the reader will read."""
+
+
+def own_pieces(reader: Reader, prompt: Prompt, max_new_tokens: int) -> Pieces:
+    """The answer of a reader in this process."""
+    token_ids: list[int] = []
+    yield from reader.text_pieces(_recording(reader.token_ids(prompt, max_new_tokens), token_ids))
+    yield TokenCounts(prompt.tag_tokens, len(prompt), len(token_ids))
+
+
+def _recording(token_ids: Iterator[int], seen: list[int]) -> Iterator[int]:
+    """The same ids, each appended to ``seen``."""
+    for token_id in token_ids:
+        seen.append(token_id)
+        yield token_id

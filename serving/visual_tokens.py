@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import groupby
 
 from serving.budget import BudgetFit, fit_visual_budget
-from serving.frame_pairs import share_pairs
-from serving.reading import Reading, RoutedQuestion, Share
+from serving.given_pairs import GivenPairs, all_pairs_cost, give_pairs
+from serving.reading import Reading, RoutedQuestion, own_pieces
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
 from storage import Library
@@ -29,36 +30,24 @@ class VisualTokens:
         reader = self.checkpoint.reader
         introduced = sum(reader.title_tokens(title) for title in titles(segments).values())
         fixed = reader.fixed_tokens(question) + introduced + max_new_tokens
-        useful = sum(self._cost(one) * len(one.record.span.pair_times_s) for one in segments)
+        useful = all_pairs_cost(self.checkpoint.router, segments)
         return fit_visual_budget(token_budget, len(segments), useful, reader.context_tokens - fixed)
 
     def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
-        scores = routed.scores
-        pairs = [len(one.record.span.pair_times_s) for one in routed.segments]
-        shared = share_pairs(scores, pairs, [self._cost(one) for one in routed.segments], fit.token_budget)
-        given = [(one, i) for i, one in enumerate(routed.segments) if shared.chosen[i]]
-        segments = [one for one, _ in given]
+        given, rule = give_pairs(routed, self.checkpoint.router, fit.token_budget)
         with watch.step("load"):
-            whole = self._states(segments)
+            states = self._states(given)
         with watch.step("generate"):
-            states = [state.pairs(shared.chosen[i]) for state, (_, i) in zip(whole, given, strict=True)]
-            prompt = self.checkpoint.reader.prompt(routed.question, states, titles(segments))
-        shares = [
-            Share(one, float(scores[i]), state.rows.shape[1], len(shared.chosen[i]))
-            for state, (one, i) in zip(states, given, strict=True)
-        ]
-        return Reading(prompt, shares, shared.rule)
+            introduced = titles([one.segment for one in given])
+            prompt = self.checkpoint.reader.prompt(routed.question, states, introduced)
+        return Reading(partial(own_pieces, self.checkpoint.reader, prompt), [one.share for one in given], rule)
 
-    def _cost(self, segment: SelectedSegment) -> int:
-        """Tokens of one of its frame pairs: the last one's tag is the longest."""
-        record = segment.record
-        return self.checkpoint.reader.pair_tokens(record.state.grid_thw, record.span.pair_times_s[-1])
-
-    def _states(self, segments: Sequence[SelectedSegment]) -> list[SegmentState]:
-        """Whole states, in order; each video's are read at once."""
+    def _states(self, given: Sequence[GivenPairs]) -> list[SegmentState]:
+        """Of what is given, in order; each video's are read at once."""
         states: list[SegmentState] = []
-        for _, group in groupby(segments, key=lambda one: one.key.generation):
+        for _, group in groupby(given, key=lambda one: one.segment.key.generation):
             of_video = list(group)
-            records = [one.record for one in of_video]
-            states += self.library.read_states(of_video[0].video, segments=records)
+            records = [one.segment.record for one in of_video]
+            whole = self.library.read_states(of_video[0].segment.video, segments=records)
+            states += [state.pairs(one.chosen) for state, one in zip(whole, of_video, strict=True)]
         return states

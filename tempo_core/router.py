@@ -57,6 +57,10 @@ class Router:
         self._dtype, self._hidden_size = embeddings.dtype, embeddings.shape[1]
         self.device = embeddings.device
 
+    def pair_tokens(self, grid_thw: tuple[int, int, int], time_s: float) -> int:
+        """Prompt tokens of one frame pair, its time tag among them."""
+        return self._prompts.pair_tokens(time_s, grid_thw[1] // self._merge, grid_thw[2] // self._merge)
+
     @torch.inference_mode()
     def encode(self, segments: Sequence[SegmentPixels], state_dtype: StateDtype | None = None) -> list[SegmentState]:
         """Visual states of segments, in order. ``state_dtype``: how rows are kept; default, the model's own."""

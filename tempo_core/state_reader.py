@@ -31,10 +31,6 @@ class StateReader(Reader):
         """Prompt tokens of the chat and the question."""
         return self._prompts.read_tokens(question)
 
-    def pair_tokens(self, grid_thw: tuple[int, int, int], time_s: float) -> int:
-        """Prompt tokens of one frame pair, its time tag among them."""
-        return self._prompts.pair_tokens(time_s, grid_thw[1] // self._merge, grid_thw[2] // self._merge)
-
     @torch.inference_mode()
     def prompt(self, question: str, states: Sequence[SegmentState], titles: Mapping[int, str] | None = None) -> Prompt:
         """Chat head, for each frame pair of ``states`` its tag and visual tokens, then the question.

@@ -164,8 +164,8 @@ def test_relevance_is_the_stock_models_yes_against_its_no() -> None:
 
 
 def test_the_tokens_of_a_prompt_are_known_before_it_is_built() -> None:
-    reader, states = stock_checkpoint().reader, encoded(VIDEO)
-    pairs = sum(reader.pair_tokens(state.grid_thw, time_s) for state in states for time_s in state.pair_times_s)
+    reader, router, states = stock_checkpoint().reader, stock_checkpoint().router, encoded(VIDEO)
+    pairs = sum(router.pair_tokens(state.grid_thw, time_s) for state in states for time_s in state.pair_times_s)
     prompt = prompt_of(states)
     assert len(prompt) == reader.fixed_tokens(QUESTION) + pairs
     assert prompt.tag_tokens == len(prompt) - reader.fixed_tokens(QUESTION) - sum(s.rows.shape[1] for s in states)
