@@ -71,11 +71,16 @@ class Timings:
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer to one question (the fields of ``ask --json``). ``allocation``: the rule that shared the budget."""
+    """The answer to one question (the fields of ``ask --json``).
+
+    ``model`` judged the segments; ``reader`` answered: the same, or MODEL at URL. ``allocation``: the rule that shared
+    the budget.
+    """
 
     answer: str
     question: str
     model: str
+    reader: str
     fingerprint: str
     warnings: tuple[str, ...]
     segments: tuple[AskedSegment, ...]

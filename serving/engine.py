@@ -4,8 +4,8 @@ select    segments of the videos, or candidates found by their features over a w
 restore   KV caches from the tiers, else from stored states by one prefill
 route     relevance of each segment
 read      the token budget shared by relevance, and what each segment gives for it: memory tokens (``memory_tokens``)
-          or the visual tokens of frame pairs (``visual_tokens``)
-generate  the LLM's answer, streamed
+          or the visual tokens of frame pairs (``visual_tokens``), or their frames (``remote_frames``)
+generate  the answer, streamed: by the model's own reader, or by a server that was named
 """
 
 from __future__ import annotations
@@ -16,9 +16,11 @@ from dataclasses import dataclass
 
 from serving.answer import Answer, AskedSegment, SearchHit, Usage, absence, cite
 from serving.budget import BudgetFit
+from serving.chat_server import ChatServer
 from serving.kv_tiers import KvTiers, default_budgets
 from serving.memory_tokens import MemoryTokens
 from serving.reading import Reading, ReadingMaker, RoutedQuestion, TokenCounts
+from serving.remote_frames import RemoteFrames
 from serving.restorer import Restorer
 from serving.selection import Scope, SelectedSegment, asked_videos, require_videos, select_segments
 from serving.stopwatch import Stopwatch
@@ -48,7 +50,8 @@ class Engine:
     """Answers questions over one library with one model, one question at a time.
 
     KV caches stay between questions within ``device_cache_bytes`` and ``host_cache_bytes`` (None: ``default_budgets``):
-    a second question about the same video reads no state and rebuilds nothing.
+    a second question about the same video reads no state and rebuilds nothing. ``server``: what answers instead of the
+    model's own reader; the frames that the answer rests on are sent there.
     """
 
     def __init__(
@@ -57,11 +60,11 @@ class Engine:
         checkpoint: Checkpoint,
         device_cache_bytes: int | None = None,
         host_cache_bytes: int | None = None,
+        server: ChatServer | None = None,
     ) -> None:
         self._library = library
         self._checkpoint = checkpoint
         self._router = checkpoint.router
-        self._reader = checkpoint.reader
         device_bytes, host_bytes = default_budgets(self._router.device)
         self._tiers = KvTiers(
             self._router.device,
@@ -69,7 +72,12 @@ class Engine:
             host_bytes if host_cache_bytes is None else host_cache_bytes,
         )
         self._restorer = Restorer(library, self._router, self._tiers)
-        self._making = reading_maker(library, checkpoint, self._restorer)
+        self._making = (
+            RemoteFrames(self._router, library, server)
+            if server is not None
+            else reading_maker(library, checkpoint, self._restorer)
+        )
+        self._read_by = server.name if server is not None else checkpoint.id
         self._turn = threading.RLock()  # the tiers and the LLM's slab serve one question at a time
 
     @property
@@ -189,6 +197,7 @@ class Engine:
             answer=text,
             question=asked.question,
             model=self._checkpoint.id,
+            reader=self._read_by,
             fingerprint=videos[0].fingerprints.features,
             warnings=(*asked.warnings, *absent, *of_videos),
             segments=segments,

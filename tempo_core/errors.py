@@ -8,6 +8,7 @@ TempoError
 │   └── GpuLost           CUDA failed: this process can compute nothing any more, a new one may
 ├── ProgramError          a program that this one needs is missing or does not run: no video is the cause
 ├── NotFinite             the model computed numbers that are not finite for one input
+├── RemoteReaderError     the server that is to answer refuses, fails, or sends what is no answer
 ├── AnswerInterrupted     another question took the model before this answer was complete
 ├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
 │   └── SourceChanged     a source that was written to while it was read: it waits for the next run
@@ -57,6 +58,10 @@ class ProgramError(TempoError):
 
 class NotFinite(TempoError):
     """The model computed infinities or NaNs for one input; other inputs may be fine."""
+
+
+class RemoteReaderError(TempoError):
+    """The server that was named to answer does not; the message names it and what to do."""
 
 
 class AnswerInterrupted(TempoError):

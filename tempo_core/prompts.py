@@ -79,6 +79,16 @@ def time_tag(time_s: float) -> str:
     return f"<{time_s:.1f} seconds>"
 
 
+def title_line(title: str) -> str:
+    """The line that introduces a video where several are asked about."""
+    return f"\nVideo: {title}\n"
+
+
+def whole_text(text: str) -> str:
+    """Half a surrogate pair (bytes of a file name or argument that are no UTF-8) reads as a question mark."""
+    return text.encode("utf-8", "replace").decode()
+
+
 class PromptEncoder:
     """Builds prompts with one tokenizer. Untrusted text is encoded with special tokens off: it stays text."""
 
@@ -158,7 +168,7 @@ class PromptEncoder:
 
     def title(self, title: str) -> list[int]:
         """The line that introduces a video where several are asked about."""
-        return self._untrusted(f"\nVideo: {title}\n")
+        return self._untrusted(title_line(title))
 
     def token_id(self, token: str) -> int:
         """The id of a bare vocabulary entry."""
@@ -207,6 +217,4 @@ class PromptEncoder:
         return ids
 
     def _untrusted(self, text: str) -> list[int]:
-        """Half a surrogate pair (bytes of a file name or argument that are no UTF-8) reads as a question mark."""
-        whole = text.encode("utf-8", "replace").decode()
-        return self._tokenizer.encode(whole, add_special_tokens=False, split_special_tokens=True)
+        return self._tokenizer.encode(whole_text(text), add_special_tokens=False, split_special_tokens=True)

@@ -73,6 +73,8 @@ def _footer(page: Page, answer: Answer) -> None:
     total = timings.pop("total")
     steps = ", ".join(f"{step} {span(spent)}" for step, spent in timings.items())
     page.line(f"{usage.visual_tokens:,} of {usage.token_budget:,} visual tokens, model {answer.model}", style="dim")
+    if answer.reader != answer.model:
+        page.line(f"read by {answer.reader}", style="dim")
     page.line(f"{span(total)} ({steps})", style="dim")
 
 

@@ -6,8 +6,6 @@ The oracle is transformers' own model and ``generate``, given the prompt as tran
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from functools import cache
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -16,25 +14,11 @@ import torch
 
 from tempo_core.greedy import Prompt
 from tempo_core.values import SegmentPixels, SegmentState
-from tests.support.golden_cases import BASE, small_segment, stock_checkpoint
+from tests.support.golden_cases import small_segment, stock_checkpoint
+from tests.support.stock_model import stock_model, tokenizer
 
 QUESTION = "What moves, and when?"
 NEW_TOKENS = 8
-
-
-@cache
-def stock() -> Any:
-    from transformers import Qwen3VLForConditionalGeneration
-
-    model: Any = Qwen3VLForConditionalGeneration.from_pretrained(BASE, dtype=torch.float32, attn_implementation="sdpa")
-    return model.eval()
-
-
-@cache
-def tokenizer() -> Any:
-    from transformers import Qwen2Tokenizer
-
-    return Qwen2Tokenizer.from_pretrained(BASE)
 
 
 @dataclass(frozen=True)
@@ -64,7 +48,7 @@ def read_by_stock(segments: list[SegmentPixels], question: str = QUESTION, ids: 
     grids = [(1, *segment.grid_thw[1:]) for segment in segments for _ in segment.pair_times_s]
     pad = tokenizer().convert_tokens_to_ids("<|video_pad|>")
     input_ids = torch.tensor([ids])
-    out = stock().generate(
+    out = stock_model().generate(
         input_ids=input_ids,
         attention_mask=torch.ones_like(input_ids),
         mm_token_type_ids=torch.where(input_ids == pad, 2, 0),

@@ -15,8 +15,11 @@ from storage import open_library
 from tests.support import ROOT
 from tests.support.tempo_cli import index, other_model, small_video, tempo
 
-ANSWER = {"answer", "question", "model", "fingerprint", "warnings", "segments", "citations", "usage", "timings_s"}
-SEGMENT = {"video_id", "uri", "index", "start_s", "end_s", "relevance", "tokens"}
+ANSWER = {
+    *("answer", "question", "model", "reader", "fingerprint", "warnings"),
+    *("segments", "citations", "allocation", "usage", "timings_s"),
+}
+SEGMENT = {"video_id", "uri", "index", "start_s", "end_s", "relevance", "tokens", "pairs"}
 CITATION = {"video_id", "uri", "start_s", "end_s", "relevance"}
 USAGE = {"visual_tokens", "token_budget", "tag_tokens", "prompt_tokens", "completion_tokens"}
 TIMINGS = {"load", "restore", "route", "compress", "generate", "total"}

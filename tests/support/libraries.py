@@ -10,7 +10,7 @@ import numpy as np
 
 from storage import Library, Source, VideoFacts, VideoRecord
 from tempo_core.pixels import encode_jpeg, patchify
-from tempo_core.sampling import sample_frames, segment_spans
+from tempo_core.sampling import Sampling, SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import PAPER, IndexSpec
 from tempo_core.values import SegmentPixels
 
@@ -41,7 +41,7 @@ def add_video(
     with library.writer(wait_s=10) as writer:
         with library.stage(hashlib.sha256(name.encode()).hexdigest(), checkpoint.fingerprints(spec)) as video:
             for span, group in zip(spans, groups, strict=True):
-                video.add_frames(span.index, encode_jpeg(group, 80), [float(i) for i in range(span.count)])
+                video.add_frames(span.index, encode_jpeg(group, 80), _times_s(sampling, span))
             for state in states:
                 video.add_state(state)
             video.add_features(checkpoint.router.features(states), spans)
@@ -55,3 +55,8 @@ def add_video(
                 warnings=warnings,
             )
             return writer.commit(video.finish(start_s), Source(f"/archive/{name}.mp4", 1000, "1"), facts)
+
+
+def _times_s(sampling: Sampling, span: SegmentSpan) -> list[float]:
+    """When a segment's frames are shown."""
+    return [float(sampling.time_s(i)) for i in range(span.first, span.first + span.count)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,11 +15,18 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from serving.answer import Answer
+    from serving.chat_server import ChatServer
     from serving.engine import Engine
     from serving.selection import Scope
     from storage import Library
 
 _HITS = 10
+READER_HELP = (
+    "Let this server answer instead of the model, which still finds the moments: any that speaks OpenAI's chat "
+    "completions and sees images (vLLM, SGLang, llama.cpp, transformers serve). The frames of the moments and the "
+    "question are sent there, and nowhere without this option. Its key is taken from TEMPO_READER_KEY, else "
+    "OPENAI_API_KEY."
+)
 
 _Video = typer.Option("--video", metavar="ID_OR_URI", help="Only this video; may be given again.", show_default=False)
 _Folder = typer.Option(
@@ -33,7 +41,7 @@ ToOption = Annotated[str | None, _To]
 QuestionArgument = Annotated[str, typer.Argument(metavar="QUESTION", help="What you want to know.", show_default=False)]
 
 
-def ask(  # noqa: PLR0913, PLR0917 - a parameter is an option
+def ask(  # noqa: PLR0913, PLR0917 - an option each
     question: QuestionArgument,
     library: LibraryOption,
     video: VideoOption = None,
@@ -44,6 +52,10 @@ def ask(  # noqa: PLR0913, PLR0917 - a parameter is an option
         int | None, typer.Option("--token-budget", metavar="N", min=1, help="Memory tokens for the whole question.")
     ] = None,
     model: ModelOption = None,
+    reader: Annotated[
+        str | None,
+        typer.Option("--reader", metavar="URL#MODEL", envvar="TEMPO_READER", help=READER_HELP, show_default=False),
+    ] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Ask about one video, several, or the whole library. The answer cites the moments it rests on.
@@ -52,9 +64,11 @@ def ask(  # noqa: PLR0913, PLR0917 - a parameter is an option
     tempo ask "When does the bridge open?" --library ./lib
     tempo ask "Who speaks first?" --library ./lib --video talk.mp4 --from 10:00 --to 15:00
     tempo ask "..." --library s3://bucket/lib --json | jq .citations
+    tempo ask "..." --library ./lib --reader http://gpu7:8000/v1#Qwen/Qwen3-VL-32B-Instruct
     """
+    server = named_reader(reader)
     opened, scope = _opened(library, video or [], folder, from_time, to_time)
-    engine = open_engine(opened, model)
+    engine = open_engine(opened, model, server)
     if as_json:
         print_json(engine.ask(question, scope, token_budget).to_json())
     else:
@@ -88,12 +102,21 @@ def search(
     show_hits(Page(), hits)
 
 
-def open_engine(library: Library, model: str | None) -> Engine:
-    """The engine over a library, with the model asked for or the library's own."""
+def named_reader(address: str | None) -> ChatServer | None:
+    """The server that was named to answer, if one was; what is sent to it is said on standard error."""
+    if not address:
+        return None
+    from serving.chat_server import chat_server
+
+    return chat_server(address, os.environ, notice)
+
+
+def open_engine(library: Library, model: str | None, server: ChatServer | None = None) -> Engine:
+    """The engine over a library, with the model asked for or the library's own, and the server that answers if any."""
     from flows.models import choose_model, load_model
     from serving.engine import Engine
 
-    return Engine(library, load_model(choose_model(model, library), notice, may_fetch=bool(model)))
+    return Engine(library, load_model(choose_model(model, library), notice, may_fetch=bool(model)), server=server)
 
 
 def _opened(
