@@ -31,7 +31,7 @@ REPORTING_OFF = {
     "AWS_EC2_METADATA_DISABLED": "true",
     "TOKENIZERS_PARALLELISM": "false",
 }
-FOREIGN = ("AWS_", "HF_", "HUGGING", "TEMPO_", "XDG_", "LANCE_", "FSSPEC_", "PREFECT_", "RAY_ADDRESS")
+FOREIGN = ("AWS_", "HF_", "HUGGING", "TEMPO_", "XDG_", "LANCE_", "FSSPEC_", "PREFECT_", "RAY_ADDRESS", "OPENAI_")
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("house")

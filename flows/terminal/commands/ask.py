@@ -9,7 +9,7 @@ import typer
 
 from flows.terminal.options import JsonOption, LibraryOption, ModelOption
 from flows.terminal.output import Page, notice, print_json
-from tempo_core.errors import UsageError
+from tempo_core.errors import TempoError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -139,10 +139,16 @@ def _opened(
 def _read_aloud(events: Iterator[str | Answer]) -> None:
     from flows.terminal.answer_view import show_answer
 
-    page = Page()
-    for event in events:
-        if isinstance(event, str):
-            page.piece(event)
-        else:
-            page.line()
-            show_answer(page, event)
+    page, has_begun = Page(), False
+    try:
+        for event in events:
+            if isinstance(event, str):
+                page.piece(event)
+                has_begun = True
+            else:
+                page.line()
+                show_answer(page, event)
+    except TempoError:
+        if has_begun:
+            page.line()  # the error is a line of its own
+        raise
