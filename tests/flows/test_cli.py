@@ -25,13 +25,15 @@ OPTIONS = {
         *("--model", "--spec", "--include", "--exclude", "--settle", "--retry-failed"),
         *("--until", "--max-hours", "--ray"),
     },
-    "ask": {"--library", "--video", "--folder", "--from", "--to", "--token-budget", "--model", "--json"},
+    "ask": {
+        *("--library", "--video", "--folder", "--from", "--to", "--token-budget", "--reader", "--model", "--json"),
+    },
     "search": {"--library", "--video", "--folder", "--from", "--to", "--model", "--json"},
     "status": {"--library", "--json"},
     "verify": {"--library", "--json"},
     "prune": {"--library", "--json"},
     "remove": {"--library", "--json"},
-    "doctor": {"--json"},
+    "doctor": {"--model", "--json"},
     "demo": {"--keep", "--model", "--json"},
 }
 

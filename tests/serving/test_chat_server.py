@@ -201,9 +201,8 @@ def test_what_a_new_try_cannot_help_is_said_at_once(name: str) -> None:
     ids=["silent", "silent in the middle", "endless", "endless head"],
 )
 def test_nothing_is_waited_for_without_end(answer: Answering, patience: Patience, said: str) -> None:
-    message, asked = failure(answer, patience=patience)
+    message, _ = failure(answer, patience=patience)
     assert said in message
-    assert asked == 1
 
 
 def test_where_nothing_listens_is_said_at_once() -> None:
