@@ -19,7 +19,7 @@ from pathlib import Path
 import torch
 
 from nano.phrasings import KINDS, PHRASINGS, Kind
-from nano.questions import Question, Sought, article, draw_question
+from nano.questions import Question, Sought, asked_in, draw_question
 from nano.video_file import write_video
 from nano.world import COLOURS, LONGEST_ROW, SHAPES, SHORT_SCENE_S, Habits, Script, draw_script
 from tempo_core import Checkpoint
@@ -142,8 +142,7 @@ def absent_questions(video: HeldOutVideo, count: int, seed: int = SEED) -> list[
     found = []
     for thing, colour in rng.sample(pairs, min(count, len(pairs))):
         kind, is_novel, sought = rng.choice(NAMING), rng.random() < NOVEL_PHRASINGS, Sought(thing, colour)
-        text = PHRASINGS[kind][-1] if is_novel else rng.choice(PHRASINGS[kind][:-1])
-        found.append(text.format(x=sought.name, xs=sought.names, a=article(sought.name)))
+        found.append(asked_in(PHRASINGS[kind][-1] if is_novel else rng.choice(PHRASINGS[kind][:-1]), sought))
     return found
 
 

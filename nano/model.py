@@ -1,4 +1,4 @@
-"""The model in training: the published modules, run with gradients over whole batches of one frame geometry.
+"""The models in training: the published modules, run with gradients over whole batches of one frame geometry.
 
 The forward passes are those of ``tempo_core`` (a test holds them equal), written for fixed shapes so that they compile.
 Shapes: B segments, Q questions of a segment, T frame pairs, S visual tokens of a segment, D hidden, K memory tokens,
@@ -20,7 +20,7 @@ from nano.decoder import KeyValue, decoder_layer, run_layers
 from nano.optimize import Optimize, as_written
 from nano.render import FRAME_EDGE
 from nano.sizes import NANO, base_config, tempo_config
-from nano.tokenizer import vocabulary
+from nano.tokenizer import TEMPO_WORDING, Wording, vocabulary
 from tempo_core import modules
 from tempo_core.pixels import MERGE, PAIR, PATCH
 
@@ -30,36 +30,34 @@ GRID = FRAME_EDGE // PATCH  # patches along an edge
 EMBED_STD = 0.044  # so that the relevance direction, a difference of two rows, is about 1 long
 
 
-class NanoModel(nn.Module):
-    """SVLM, memory tokens, projector and LLM, whose layers run as ``optimize`` makes them.
+class Svlm(nn.Module):
+    """A small Qwen3-VL, whose layers run as ``optimize`` makes them; as it is, the model of stock layout."""
 
-    ``base_embed``: the SVLM's embeddings as they began, never trained.
-    """
-
-    def __init__(self, optimize: Optimize = as_written) -> None:
+    def __init__(self, config: dict[str, Any], wording: Wording, optimize: Optimize = as_written) -> None:
         super().__init__()
         self.run_layers = partial(run_layers, optimize(decoder_layer))
         self._vision_block = optimize(vision_block)
-        svlm_fields: dict[str, Any] = base_config()
-        llm_fields: dict[str, Any] = tempo_config()
-        svlm = Qwen3VLConfig(**svlm_fields)
-        llm = Qwen3Config(**{k: v for k, v in llm_fields.items() if k not in ("model_type", "dtype")})
-        self.vision: Any = modules.vision_tower(svlm.vision_config)
-        self.text: Any = modules.text_model(svlm.text_config)
-        self.llm: Any = modules.language_model(llm)
-        self.projector = modules.projector("mlp2x_gelu", NANO.hidden, NANO.llm_hidden)
-        for module in (self.vision, self.text, self.llm, self.projector):
+        parsed = Qwen3VLConfig(**config)
+        self.vision: Any = modules.vision_tower(parsed.vision_config)
+        self.text: Any = modules.text_model(parsed.text_config)
+        for module in (self.vision, self.text):
             _initialize(module)
-        self.memory_tokens = nn.Parameter(torch.randn(NANO.memory_tokens, NANO.hidden) * EMBED_STD)
-        self.register_buffer("base_embed", self._words(torch.arange(len(vocabulary()))).detach())
+        ids = vocabulary(wording)
+        self._yes_no = ids[wording.routing.positive], ids[wording.routing.negative]
         self.register_buffer("rotary", _vision_rotary(self.vision))
         self.register_buffer("merge_order", _merge_order())
 
     @property
+    def head_rows(self) -> Tensor:
+        """[vocabulary, D]: the rows of lm_head, which is tied to the embeddings."""
+        rows: Tensor = self.text.embed_tokens.weight
+        return rows
+
+    @property
     def relevance_direction(self) -> Tensor:
-        """[D]: the base's row of "Yes" minus that of "No"."""
-        ids, rows = vocabulary(), self.get_buffer("base_embed")
-        return rows[ids["Yes"]] - rows[ids["No"]]
+        """[D]: the head's row of "Yes" minus that of "No"."""
+        yes, no = self._yes_no
+        return self.head_rows[yes] - self.head_rows[no]
 
     def _words(self, ids: Tensor) -> Tensor:
         """The SVLM's embeddings, [..., D]."""
@@ -116,6 +114,46 @@ class NanoModel(nn.Module):
         embeds = suffix.embeds.reshape(batch, len(step), -1)
         hidden = self.run_layers(self.text, embeds, positions, prefix, torch.cat(parts, dim=2)[:, None])
         return hidden.reshape(rows, new, -1)
+
+    def suffix(self, ids: Tensor, lengths: Tensor) -> SuffixBatch:
+        """Prompts [rows, longest] of ``lengths``."""
+        return SuffixBatch(self._words(ids), lengths)
+
+    def read_pairs(self, ids: Tensor, positions: Tensor, visual: Tensor, states: Tensor) -> Tensor:
+        """Final-normed states [rows, P, D] over right-padded prompts of frame pairs.
+
+        ``ids`` [rows, P], ``positions`` [3, rows, P]; ``visual`` [rows, P]: 1 + the number of the visual token that
+        stands there, else 0; ``states`` [rows, L, visual tokens, D].
+        """
+        is_visual = (visual > 0)[..., None]
+        place = (visual - 1).clamp(min=0)[..., None].expand(-1, -1, states.shape[-1])
+        levels = [states[:, level].gather(1, place) for level in range(states.shape[1])]
+        embeds = torch.where(is_visual, levels[0], self._words(ids).to(states.dtype))
+        added = [level * is_visual for level in levels[1:]]
+        return self.run_layers(self.text, embeds, positions, None, None, deepstack=added)
+
+
+class NanoModel(Svlm):
+    """SVLM, memory tokens, projector and LLM.
+
+    ``base_embed``: the SVLM's embeddings as they began, never trained.
+    """
+
+    def __init__(self, optimize: Optimize = as_written) -> None:
+        super().__init__(base_config(), TEMPO_WORDING, optimize)
+        fields: dict[str, Any] = tempo_config()
+        llm = Qwen3Config(**{k: v for k, v in fields.items() if k not in ("model_type", "dtype")})
+        self.llm: Any = modules.language_model(llm)
+        self.projector = modules.projector("mlp2x_gelu", NANO.hidden, NANO.llm_hidden)
+        for module in (self.llm, self.projector):
+            _initialize(module)
+        self.memory_tokens = nn.Parameter(torch.randn(NANO.memory_tokens, NANO.hidden) * EMBED_STD)
+        self.register_buffer("base_embed", self.text.embed_tokens.weight.detach().clone())
+
+    @property
+    def head_rows(self) -> Tensor:
+        """[vocabulary, D]: of the base, which is what inference reads them from."""
+        return self.get_buffer("base_embed")
 
     def suffix(self, ids: Tensor, lengths: Tensor) -> SuffixBatch:
         """Prompts [rows, longest] of ``lengths`` with all memory tokens right behind each."""

@@ -1,11 +1,14 @@
-"""The kinds of questions, and the sentences that ask them."""
+"""The kinds of questions, and the sentences that ask them: about a moment, or about a whole video."""
 
 from __future__ import annotations
 
 from typing import Literal, get_args
 
-Kind = Literal["colour", "shape", "count", "motion", "digit", "happen", "when", "after", "times"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
+MomentKind = Literal["colour", "shape", "count", "motion", "digit", "happen", "when", "after", "times"]
+WholeKind = Literal["most", "first", "last", "different"]
+Kind = MomentKind | WholeKind
+KINDS: tuple[Kind, ...] = get_args(MomentKind)  # what tempo-nano was trained on
+WHOLE_KINDS: tuple[Kind, ...] = get_args(WholeKind)
 
 # {x}: what is sought, without its article. The last one of each kind is never used in training.
 PHRASINGS: dict[Kind, tuple[str, ...]] = {
@@ -80,5 +83,37 @@ PHRASINGS: dict[Kind, tuple[str, ...]] = {
         "How often can {a} {x} be seen?",
         "Tell me how often {a} {x} is shown.",
         "How often is {a} {x} shown?",
+    ),
+    "most": (
+        "Which {x} is shown most often?",
+        "Which {x} appears most often?",
+        "What {x} is seen most often?",
+        "Tell me the {x} that is shown most often.",
+        "Name the {x} that appears most often.",
+        "Which {x} can be seen most often?",
+    ),
+    "first": (
+        "Which {x} comes first?",
+        "Which {x} is shown first?",
+        "What {x} appears first?",
+        "Tell me the first {x}.",
+        "Name the first {x} that is shown.",
+        "Which {x} appears first?",
+    ),
+    "last": (
+        "Which {x} comes last?",
+        "Which {x} is shown last?",
+        "What {x} appears last?",
+        "Tell me the last {x}.",
+        "Name the last {x} that is shown.",
+        "Which {x} appears last?",
+    ),
+    "different": (
+        "How many different {xs} are there?",
+        "How many different {xs} are shown?",
+        "What is the number of different {xs}?",
+        "Count the different {xs}.",
+        "Name the number of different {xs}.",
+        "How many different {xs} can be seen?",
     ),
 }

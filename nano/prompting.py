@@ -72,14 +72,16 @@ class PromptTables:
         ids = torch.cat([head, pieces, tail, answers.clamp(min=0)], dim=1)
         in_tail = torch.arange(tail.shape[1], device=ids.device) < tail_lengths[:, None]
         real = torch.cat([torch.ones_like(head, dtype=torch.bool), used, in_tail, answers >= 0], dim=1)
-        places = torch.where(real, real.cumsum(1) - 1, width).clamp(max=width)
-        empty = ids.new_zeros(rows, width + 1)
         before = torch.nn.functional.pad(memory, (head.shape[1], tail.shape[1] + LONGEST_ANSWER))
-        return PackedPrompts(
-            ids=empty.scatter(1, places, ids)[:, :width],
-            memory_places=empty.scatter(1, places, before)[:, :width],
-            answer_starts=real.sum(1) - (answers >= 0).sum(1),
-        )
+        packed_ids, places = squeezed(real, (ids, before), width)
+        return PackedPrompts(packed_ids, places, answer_starts=real.sum(1) - (answers >= 0).sum(1))
+
+
+def squeezed(real: Tensor, columns: tuple[Tensor, ...], width: int) -> list[Tensor]:
+    """What is ``real`` [rows, any] of each of ``columns`` [rows, any], moved to the left of [rows, width]; then 0."""
+    places = torch.where(real, real.cumsum(1) - 1, width).clamp(max=width)
+    empty = places.new_zeros(len(real), width + 1)
+    return [empty.scatter(1, places, column)[:, :width] for column in columns]
 
 
 def prompt_embeds(embed: torch.nn.Embedding, packed: PackedPrompts, projected: Tensor) -> Tensor:

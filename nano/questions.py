@@ -1,6 +1,7 @@
 """Questions about a script, each with its exact answer and the scenes that bear on it.
 
-A question names a kind of thing (``Sought``); what it asks about that thing is its kind. Answers are bare labels.
+A question names a kind of thing (``Sought``); what it asks about that thing is its kind. One about a whole video seeks
+whatever is shown. Answers are bare labels.
 """
 
 from __future__ import annotations
@@ -10,7 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
 
-from nano.phrasings import PHRASINGS, Kind
+from nano.phrasings import PHRASINGS, WHOLE_KINDS, Kind
+from nano.whole_questions import ASPECTS, answer_about_whole
 from nano.world import CARD, COLOURS, MOTIONS, SHAPES, Scene, Script, is_held_out, shown
 
 MOST_TIMES = 4
@@ -60,18 +62,25 @@ class Question:
 
 @dataclass(frozen=True)
 class _Case:
-    """What is asked, before it is put into words."""
+    """What is asked, before it is put into words. ``aspect``: of whatever is shown, in place of what is sought."""
 
     sought: Sought
     answer: str
     evidence: tuple[int, ...]
+    aspect: str = ""
+
+    def said(self, form: str) -> str:
+        """In the words of a phrasing."""
+        if self.aspect:
+            return form.format(x=self.aspect, xs=f"{self.aspect}s")
+        return asked_in(form, self.sought)
 
 
 def draw_question(
     rng: random.Random, script: Script, kind: Kind, novel_phrasing: bool = False, with_held_out: bool = True
 ) -> Question | None:
     """A random question of that kind with one right answer, or None where the script allows none."""
-    case = _CASES[kind](rng, script)
+    case = _about_whole(rng, script, kind) if kind in WHOLE_KINDS else _CASES[kind](rng, script)
     if case is None:
         return None
     novel_pair = _names_held_out(case, script)
@@ -79,11 +88,10 @@ def draw_question(
         return None
     known = PHRASINGS[kind]
     text = known[-1] if novel_phrasing else rng.choice(known[:-1])
-    said = text.format(x=case.sought.name, xs=case.sought.names, a=article(case.sought.name))
     relevant = tuple(index for index, scene in enumerate(script.scenes) if case.sought.fits(scene))
     return Question(
         kind=kind,
-        text=said,
+        text=case.said(text),
         sought=case.sought,
         answer=case.answer,
         relevant=relevant,
@@ -112,9 +120,17 @@ def _names_held_out(case: _Case, script: Script) -> bool:
     return any(is_held_out(*pair) for pair in pairs)
 
 
-def article(name: str) -> str:
-    """a or an."""
-    return "an" if name[0] in "aeiou" else "a"
+def asked_in(form: str, sought: Sought) -> str:
+    """A phrasing with the names of what is sought."""
+    article = "an" if sought.name[0] in "aeiou" else "a"
+    return form.format(x=sought.name, xs=sought.names, a=article)
+
+
+def all_texts(kind: Kind, form: str) -> list[str]:
+    """Every question of a kind in one phrasing."""
+    if kind in WHOLE_KINDS:
+        return [form.format(x=aspect, xs=f"{aspect}s") for aspect in ASPECTS]
+    return [asked_in(form, sought) for sought in sought_things()]
 
 
 def _only(rng: random.Random, script: Script, candidates: Callable[[Scene], list[Sought]]) -> tuple[Sought, int] | None:
@@ -199,6 +215,12 @@ def _happen(rng: random.Random, script: Script) -> _Case | None:
     colours = [str(other.colour)] * (rng.random() < 0.7) + rng.sample(COLOURS, len(COLOURS))
     absent = (Sought(scene.thing, colour) for colour in colours)
     return next((_Case(one, "no", ()) for one in absent if not any(map(one.fits, script.scenes))), None)
+
+
+def _about_whole(rng: random.Random, script: Script, kind: Kind) -> _Case | None:
+    aspect = rng.choice(ASPECTS)
+    found = answer_about_whole(kind, script.scenes, aspect)
+    return found and _Case(Sought(), *found, aspect)
 
 
 def _comes_apart(sought: Sought, script: Script) -> bool:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from nano.batches import BatchShape
+from nano.segment_batches import BatchShape
+from nano.world import LONGEST_ROW
 
 Kind = Literal["read", "answer", "long"]
 
@@ -51,3 +52,13 @@ class Schedule:
         """The learning rates' factor."""
         left = (self.steps - step) / max(1, self.cool_down)
         return min(1.0, (step + 1) / self.warm_up, max(0.0, left))
+
+
+# 8 long prompts have as many tokens as the 64 short ones of a step, 83,000.
+STOCK_SCHEDULE = Schedule(
+    read=400,
+    short=3000,
+    long=2600,
+    cool_down=2200,
+    long_shape=BatchShape(videos=4, segments=24, questions=2, long=LONGEST_ROW),
+)

@@ -1,14 +1,14 @@
-"""A model's shape as the configs of the published layout: of the Tempo checkpoint and of its base.
+"""A model's shape as configs: of the Tempo checkpoint and its base in the published layout, and of a stock Qwen3-VL.
 
 ``NANO``: 13 M parameters, 26 MB in bfloat16; frames are 96 pixels along their longest edge, so that a laptop's CPU
-answers in seconds.
+answers in seconds. The stock model is its small vision-language model alone, 8 M parameters, which reads by itself.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from nano.tokenizer import vocabulary
+from nano.tokenizer import STOCK_WORDING, vocabulary
 
 
 @dataclass(frozen=True)
@@ -47,13 +47,23 @@ class Sizes:
 
 
 NANO = Sizes()
-TEMPO, BASE = "tempo-nano", "tempo-nano-base"  # the folders
+TEMPO, BASE, STOCK = "tempo-nano", "tempo-nano-base", "nano-vl"  # the folders
 SVLM_ROPE_THETA, LLM_ROPE_THETA = 10_000.0, 50_000.0
+STOCK_CONTEXT_TOKENS = 16_384  # all 512 frame pairs of a video take 10,240
 
 
 def base_config() -> dict[str, object]:
     """config.json of the base small VLM (Qwen3-VL)."""
-    ids = vocabulary()
+    return _svlm_config(vocabulary(), NANO.context_tokens, SVLM_ROPE_THETA)
+
+
+def stock_config() -> dict[str, object]:
+    """config.json of the model of stock layout."""
+    config = _svlm_config(vocabulary(STOCK_WORDING), STOCK_CONTEXT_TOKENS, LLM_ROPE_THETA)
+    return {**config, "frame_geometry": NANO.geometry}
+
+
+def _svlm_config(ids: dict[str, int], context_tokens: int, rope_theta: float) -> dict[str, object]:
     text = {
         "attention_bias": False,
         "attention_dropout": 0.0,
@@ -62,14 +72,14 @@ def base_config() -> dict[str, object]:
         "hidden_size": NANO.hidden,
         "initializer_range": 0.02,
         "intermediate_size": NANO.mlp,
-        "max_position_embeddings": NANO.context_tokens,
+        "max_position_embeddings": context_tokens,
         "model_type": "qwen3_vl_text",
         "num_attention_heads": NANO.heads,
         "num_hidden_layers": NANO.layers,
         "num_key_value_heads": NANO.kv_heads,
         "rms_norm_eps": 1e-06,
         "rope_scaling": {"mrope_interleaved": True, "mrope_section": [6, 5, 5], "rope_type": "default"},
-        "rope_theta": SVLM_ROPE_THETA,
+        "rope_theta": rope_theta,
         "tie_word_embeddings": True,
         "use_cache": True,
         "vocab_size": len(ids),
@@ -151,15 +161,14 @@ def tempo_config() -> dict[str, object]:
     }
 
 
-def generation_config() -> dict[str, object]:
-    """generation_config.json of the Tempo checkpoint."""
-    ids = vocabulary()
+def generation_config(ids: dict[str, int]) -> dict[str, object]:
+    """generation_config.json of a model that answers."""
     end, pad = ids["<|im_end|>"], ids["<|endoftext|>"]
     return {"_from_model_config": True, "bos_token_id": pad, "eos_token_id": end, "pad_token_id": pad}
 
 
 def processor_configs() -> dict[str, object]:
-    """The base's processor files; the sizes in them are not what is used (``Sizes.geometry``)."""
+    """A Qwen3-VL's processor files; the sizes in them are not what is used (``Sizes.geometry``)."""
     shared = {
         "patch_size": 16,
         "temporal_patch_size": 2,

@@ -16,9 +16,9 @@ import numpy.typing as npt
 from transformers import Qwen2Tokenizer
 
 from nano.model import GRID
-from nano.phrasings import KINDS, PHRASINGS
-from nano.questions import article, sought_things
-from nano.tokenizer import tokenizer_files
+from nano.phrasings import KINDS, PHRASINGS, Kind
+from nano.questions import all_texts
+from nano.tokenizer import TEMPO_WORDING, Wording, tokenizer_files
 from nano.world import LONGEST_ROW, SCENE_LENGTHS_S, SEGMENT_FRAMES
 from tempo_core.pixels import MERGE, PAIR
 from tempo_core.prompts import PromptEncoder
@@ -26,6 +26,7 @@ from tempo_core.prompts import PromptEncoder
 IntArray = npt.NDArray[np.int64]
 
 PAIRS = SEGMENT_FRAMES // PAIR
+ONE_PAIR = (1, GRID, GRID)
 LONGEST_ANSWER = 6
 ALIGN = 8  # attention kernels want key lengths that are multiples of this
 
@@ -57,12 +58,12 @@ class PrefixTable:
 class Tables:
     """All tables, made with the model's own tokenizer, whose files are written to ``folder``."""
 
-    def __init__(self, folder: Path) -> None:
-        for name, text in tokenizer_files().items():
+    def __init__(self, folder: Path, wording: Wording = TEMPO_WORDING) -> None:
+        for name, text in tokenizer_files(wording).items():
             (folder / name).write_text(text, encoding="utf-8", newline="\n")
         self._tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
-        self.prompts = PromptEncoder(self._tokenizer)
-        self.texts = training_texts()
+        self.prompts = PromptEncoder(self._tokenizer, wording.routing)
+        self.texts = training_texts(wording.kinds)
         self.text_number = {text: number for number, text in enumerate(self.texts)}
 
     @staticmethod
@@ -73,16 +74,20 @@ class Tables:
     @cached_property
     def head(self) -> IntArray:
         """(length,): the chat head that all prefixes begin with."""
-        whole = self.prompts.prefix((PAIRS, GRID, GRID), _pair_times(SHORT, 0), MERGE).ids
-        first_tag = self.prompts.tag(_pair_times(SHORT, 0)[0])
-        begin = next(i for i in range(len(whole)) if list(whole[i : i + len(first_tag)]) == first_tag)
-        return whole[:begin]
+        time_s = pair_times(SHORT, 0)[0]
+        return self.before_tag(self.prompts.prefix(ONE_PAIR, (time_s,), MERGE).ids, time_s)
+
+    def before_tag(self, ids: IntArray, time_s: float) -> IntArray:
+        """What a prompt of one frame pair begins with."""
+        tag = self.prompts.tag(time_s)
+        begin = next(i for i in range(len(ids)) if list(ids[i : i + len(tag)]) == tag)
+        return ids[:begin]
 
     @cached_property
     def prefixes(self) -> PrefixTable:
         """Every segment's prefix."""
         grid = (PAIRS, GRID, GRID)
-        made = [self.prompts.prefix(grid, _pair_times(s, i), MERGE) for s, i in _moments()]
+        made = [self.prompts.prefix(grid, pair_times(s, i), MERGE) for s, i in moments()]
         begin = len(self.head)
         width = aligned(max(len(one.ids) for one in made)) - begin
         visual = _padded([one.is_visual[begin:] for one in made], width).astype(np.bool_)
@@ -98,29 +103,29 @@ class Tables:
     @cached_property
     def tags(self) -> Table:
         """Every segment's time tag in the LLM's prompt."""
-        return _table([self.prompts.tag(scene_s * (index + 0.5)) for scene_s, index in _moments()])
+        return table([self.prompts.tag(scene_s * (index + 0.5)) for scene_s, index in moments()])
 
     @cached_property
     def suffixes(self) -> Table:
         """Every question behind an SVLM prefix."""
-        return _table([self.prompts.question_suffix(text) for text in self.texts])
+        return table([self.prompts.question_suffix(text) for text in self.texts])
 
     @cached_property
     def summaries(self) -> Table:
         """The prompt of every question's feature."""
-        return _table([self.prompts.question_summary(text) for text in self.texts])
+        return table([self.prompts.question_summary(text) for text in self.texts])
 
     @cached_property
     def tails(self) -> Table:
         """The end of the LLM's prompt for every question."""
-        return _table([self.prompts.answer_tail(text) for text in self.texts])
+        return table([self.prompts.answer_tail(text) for text in self.texts])
 
     @cached_property
     def titles(self) -> Table:
         """What introduces a video where several are asked about: row 0 is no title."""
         stems = ("gate", "hall", "news", "talk", "yard", "cam", "tape", "reel")
         names = [f"{stem}-{number:02}.mp4" for stem, number in product(stems, range(0, 40, 3))]
-        return _table([[], *(self.prompts.title(name) for name in names)])
+        return table([[], *(self.prompts.title(name) for name in names)])
 
     def answer(self, answer: str) -> IntArray:
         """(LONGEST_ANSWER,): the answer and its end of turn, then -100."""
@@ -137,27 +142,25 @@ def aligned(length: int) -> int:
 SHORT = SCENE_LENGTHS_S[0]
 
 
-def training_texts() -> list[str]:
+def training_texts(kinds: Sequence[Kind] = KINDS) -> list[str]:
     """Every question that training may ask, in both spellings of colour."""
-    found: dict[str, None] = {}
-    for kind, sought in product(KINDS, sought_things()):
-        for form in PHRASINGS[kind][:-1]:
-            text = form.format(x=sought.name, xs=sought.names, a=article(sought.name))
-            found[text] = found[text.replace("colour", "color")] = None
-    return list(found)
+    said = [text for kind in kinds for form in PHRASINGS[kind][:-1] for text in all_texts(kind, form)]
+    return list(dict.fromkeys(spelled for text in said for spelled in (text, text.replace("colour", "color"))))
 
 
-def _moments() -> list[tuple[int, int]]:
+def moments() -> list[tuple[int, int]]:
+    """Seconds of a scene and its index, of each row that ``Tables.moment`` names."""
     return list(product(SCENE_LENGTHS_S, range(LONGEST_ROW)))
 
 
-def _pair_times(scene_s: int, index: int) -> tuple[float, ...]:
+def pair_times(scene_s: int, index: int) -> tuple[float, ...]:
     """The mean of each pair's two sample times."""
     step = scene_s / SEGMENT_FRAMES
     return tuple(scene_s * index + step * (PAIR * pair + 0.5) for pair in range(PAIRS))
 
 
-def _table(rows: Sequence[Sequence[int]]) -> Table:
+def table(rows: Sequence[Sequence[int]]) -> Table:
+    """Rows of different lengths as one table."""
     lengths = np.array([len(row) for row in rows])
     return Table(_padded([np.array(row, dtype=np.int64) for row in rows], int(lengths.max())), lengths)
 

@@ -8,14 +8,35 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from functools import cache
 from itertools import pairwise
 
-from nano.phrasings import PHRASINGS
-from nano.questions import answers, sought_things
-from tempo_core.prompts import EMPTY_QUESTION, LLM_SYSTEM, QUESTION_SUMMARY, SEGMENT_SUMMARY, TEMPO_SYSTEM, time_tag
+from nano.phrasings import KINDS, PHRASINGS, WHOLE_KINDS, Kind
+from nano.questions import all_texts, answers, sought_things
+from tempo_core.prompts import (
+    EMPTY_QUESTION,
+    LLM_SYSTEM,
+    QUESTION_SUMMARY,
+    QWEN3_VL_ROUTING,
+    SEGMENT_SUMMARY,
+    TEMPO_ROUTING,
+    RoutingPrompt,
+    time_tag,
+)
 
-_PROMPTS = (TEMPO_SYSTEM, LLM_SYSTEM, EMPTY_QUESTION, SEGMENT_SUMMARY, QUESTION_SUMMARY, time_tag(0))
+
+@dataclass(frozen=True)
+class Wording:
+    """What a model is spoken to in: how it is asked to route, and the kinds of questions."""
+
+    routing: RoutingPrompt
+    kinds: tuple[Kind, ...]
+
+
+TEMPO_WORDING = Wording(TEMPO_ROUTING, KINDS)
+STOCK_WORDING = Wording(QWEN3_VL_ROUTING, (*KINDS, *WHOLE_KINDS))
+_PROMPTS = (LLM_SYSTEM, EMPTY_QUESTION, SEGMENT_SUMMARY, QUESTION_SUMMARY, time_tag(0))
 _CHAT = "system\nuser\nassistant\nYes No\nYes\nNo\nQuery:\nVideo: colour color colours colors"
 SPECIAL_TOKENS = (
     *("<|im_end|>", "<|endoftext|>", "<|im_start|>", "<|object_ref_start|>", "<|object_ref_end|>", "<|box_start|>"),
@@ -44,24 +65,32 @@ CHAT_TEMPLATE = (
 
 
 @cache
-def words() -> tuple[str, ...]:
+def words(wording: Wording = TEMPO_WORDING) -> tuple[str, ...]:
     """Every word of the prompts, questions and answers as the byte-level BPE splits it, in order of first use."""
-    asked = [form for forms in PHRASINGS.values() for form in forms]
+    asked = [form for kind in KINDS for form in PHRASINGS[kind]]
+    whole = [
+        text
+        for kind in wording.kinds
+        if kind in WHOLE_KINDS
+        for form in PHRASINGS[kind]
+        for text in all_texts(kind, form)
+    ]
     named = [f"{name.name} {name.names} a an" for name in sought_things()]
     labels = [f"{answer}\n {answer}" for answer in answers()]
-    text = "\n".join([*_PROMPTS, _CHAT, *(form.format(x="", xs="", a="") for form in asked), *named, *labels])
+    prompts = [wording.routing.system, *_PROMPTS, _CHAT]
+    text = "\n".join([*prompts, *(form.format(x="", xs="", a="") for form in asked), *named, *labels, *whole])
     found = re.findall(r"[^\r\nA-Za-z0-9]?[A-Za-z]+", text)
     return tuple(dict.fromkeys(word.replace(" ", _SPACE) for word in found))
 
 
 @cache
-def merges() -> list[tuple[str, str]]:
+def merges(wording: Wording) -> list[tuple[str, str]]:
     """BPE merges in rank order: what the earlier ones leave of a word is joined from its left.
 
     A later merge ranks lower, so it cannot break a word that is whole already.
     """
     ranks: dict[tuple[str, str], int] = {}
-    for word in words():
+    for word in words(wording):
         pieces = _merged(list(word), ranks)
         while len(pieces) > 1:
             ranks[(pieces[0], pieces[1])] = len(ranks)
@@ -80,21 +109,21 @@ def _merged(pieces: list[str], ranks: dict[tuple[str, str], int]) -> list[str]:
         pieces = [*pieces[:at], "".join(best), *pieces[at + 2 :]]
 
 
-def vocabulary() -> dict[str, int]:
+def vocabulary(wording: Wording = TEMPO_WORDING) -> dict[str, int]:
     """Byte-level entry to id: the 256 bytes, then what each merge makes, then the special tokens."""
-    entries = [*_byte_alphabet(), *("".join(pair) for pair in merges()), *SPECIAL_TOKENS]
+    entries = [*_byte_alphabet(), *("".join(pair) for pair in merges(wording)), *SPECIAL_TOKENS]
     return {entry: number for number, entry in enumerate(dict.fromkeys(entries))}
 
 
-def tokenizer_files() -> dict[str, str]:
+def tokenizer_files(wording: Wording = TEMPO_WORDING) -> dict[str, str]:
     """File name to content of everything a tokenizer folder of this form holds."""
-    ids = vocabulary()
+    ids, pairs = vocabulary(wording), merges(wording)
     special = {token: ids[token] for token in sorted(SPECIAL_TOKENS)}
     plain = {entry: number for entry, number in ids.items() if entry not in special}
     return {
-        "tokenizer.json": _json(_fast_tokenizer(plain, ids)),
+        "tokenizer.json": _json(_fast_tokenizer(plain, ids, pairs)),
         "vocab.json": _json(plain),
-        "merges.txt": "\n".join(["#version: 0.2", *(" ".join(pair) for pair in merges())]) + "\n",
+        "merges.txt": "\n".join(["#version: 0.2", *(" ".join(pair) for pair in pairs)]) + "\n",
         "added_tokens.json": _json(special),
         "special_tokens_map.json": _json(_special_map()),
         "tokenizer_config.json": _json(_tokenizer_config(ids)),
@@ -108,7 +137,7 @@ def _byte_alphabet() -> list[str]:
     return [chr(byte) for byte in printable] + [chr(256 + extra) for extra in range(256 - len(printable))]
 
 
-def _fast_tokenizer(words: dict[str, int], ids: dict[str, int]) -> dict[str, object]:
+def _fast_tokenizer(words: dict[str, int], ids: dict[str, int], pairs: list[tuple[str, str]]) -> dict[str, object]:
     byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
     split = {"type": "Split", "pattern": {"Regex": _SPLIT}, "behavior": "Isolated", "invert": False}
     return {
@@ -130,7 +159,7 @@ def _fast_tokenizer(words: dict[str, int], ids: dict[str, int]) -> dict[str, obj
             "byte_fallback": False,
             "ignore_merges": False,
             "vocab": words,
-            "merges": [list(pair) for pair in merges()],
+            "merges": [list(pair) for pair in pairs],
         },
     }
 

@@ -1,8 +1,8 @@
-"""Trains the embedded model from scratch: python -m nano.train --out FOLDER
+"""Trains a model of the drawn world from scratch: python -m nano.train [--stock] --out FOLDER
 
-Some nine minutes on one H100 by the time of its steps, two of them compiling. A run that reached --minutes or was
-killed goes on from where it last saved when the same command is given again; its state lies in --state. What --out
-holds is always the last saved model.
+tempo-nano, or with --stock nano-vl, a Qwen3-VL of stock layout. Ten minutes and more on one H100 by the time of the
+steps, two of them compiling. A run that reached --minutes or was killed goes on from where it last saved when the same
+command is given again; its state lies in --state. What --out holds is always the last saved model.
 """
 
 from __future__ import annotations
@@ -19,36 +19,70 @@ from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TextIO
+from typing import Any, TextIO
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader
 
-from nano.batches import Batch, Batches, BatchShape
-from nano.checkpoint import write_checkpoint
-from nano.losses import WEIGHTS, Losses
-from nano.model import NanoModel
+from nano.batches import draw_batch
+from nano.checkpoint import write_checkpoint, write_stock
+from nano.losses import Losses
+from nano.model import NanoModel, Svlm
 from nano.muon import Muon
 from nano.optimize import Optimize, as_written, compiled
-from nano.prompting import draw_counts
 from nano.recorded import RecordedStep
-from nano.schedule import Kind, Schedule
-from nano.sizes import NANO
+from nano.schedule import STOCK_SCHEDULE, Kind, Schedule
+from nano.segment_batches import Batches, BatchShape, Draw
+from nano.sizes import stock_config
+from nano.stock_batches import draw_stock_batch
+from nano.stock_losses import StockLosses
 from nano.tables import Tables
+from nano.tokenizer import STOCK_WORDING, TEMPO_WORDING, Wording
 from tempo_core.errors import UsageError
 
 Tensor = torch.Tensor
 SEED = 20260408
 SAVE_S, LOG_STEPS = 60.0, 51  # odd: of the last part both kinds of step are logged
 MAX_NORM = 1.0
+WEIGHTS = {"see": 0.5, "route": 1.0, "read": 0.5, "find": 3.0, "answer": 1.0, "long": 1.0}
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What differs between the models. ``losses``: of tables, a device and how functions are optimized.
+
+    ``write``: of the model and a folder.
+    """
+
+    wording: Wording
+    losses: Callable[[Tables, torch.device, Optimize], Any]
+    draw: Draw
+    write: Callable[[Any, Path], Path]
+
+
+TEMPO_NANO = Trained(
+    TEMPO_WORDING,
+    lambda tables, device, optimize: Losses(NanoModel(optimize), tables, device, optimize),
+    draw_batch,
+    write_checkpoint,
+)
+NANO_VL = Trained(
+    STOCK_WORDING,
+    lambda tables, device, optimize: StockLosses(
+        Svlm(stock_config(), STOCK_WORDING, optimize), tables, device, optimize
+    ),
+    draw_stock_batch,
+    write_stock,
+)
 
 
 @dataclass
 class Run:
     """What a training run holds; ``step`` steps are done."""
 
-    losses: Losses
+    trained: Trained
+    losses: Any
     optimizers: list[torch.optim.Optimizer]
     schedule: Schedule
     device: torch.device
@@ -77,15 +111,15 @@ class Run:
             one.load_state_dict(saved)
 
 
-def begin(schedule: Schedule, device: torch.device, optimize: Optimize = as_written) -> Run:
+def begin(trained: Trained, schedule: Schedule, device: torch.device, optimize: Optimize = as_written) -> Run:
     """A new run, from the seed."""
     torch.manual_seed(SEED)
     with TemporaryDirectory() as folder:
-        losses = Losses(NanoModel(optimize), Tables(Path(folder)), device, optimize)
-    return Run(losses, make_optimizers(losses, schedule), schedule, device)
+        losses = trained.losses(Tables(Path(folder), trained.wording), device, optimize)
+    return Run(trained, losses, make_optimizers(losses, schedule), schedule, device)
 
 
-def make_optimizers(losses: Losses, schedule: Schedule) -> list[torch.optim.Optimizer]:
+def make_optimizers(losses: nn.Module, schedule: Schedule) -> list[torch.optim.Optimizer]:
     """Muon for the matrices inside the layers, AdamW for everything else."""
     named = dict(losses.named_parameters())
     inner = {name for name, p in named.items() if p.ndim == 2 and (".layers." in name or ".blocks." in name)}
@@ -120,18 +154,19 @@ class _Data:
     def __init__(self, run: Run, workers: int) -> None:
         self._run, self._workers = run, workers
         self._short = self._stream(run.schedule.short_shape, 1)
-        self._long: Iterator[Batch] | None = None
+        self._long: Iterator[Any] | None = None
 
-    def next(self, is_long: bool) -> Batch:
+    def next(self, is_long: bool) -> Any:
         if not is_long:
             return next(self._short).to(self._run.device)
         if self._long is None:
             self._long = self._stream(self._run.schedule.long_shape, 2)
         return next(self._long).to(self._run.device)
 
-    def _stream(self, shape: BatchShape, part: int) -> Iterator[Batch]:
+    def _stream(self, shape: BatchShape, part: int) -> Iterator[Any]:
         seed = (SEED + self._run.step) * 10 + part
-        return iter(DataLoader(Batches(shape, seed), batch_size=None, num_workers=self._workers))
+        batches = Batches(self._run.trained.draw, self._run.trained.wording, shape, seed)
+        return iter(DataLoader(batches, batch_size=None, num_workers=self._workers))
 
 
 class _Steps:
@@ -141,47 +176,30 @@ class _Steps:
         self._run = run
         self._recorded: dict[str, RecordedStep] = {}
 
-    def take(self, batch: Batch) -> dict[str, Tensor]:
+    def take(self, batch: Any) -> dict[str, Tensor]:
         """One step on a batch; its figures."""
         run = self._run
         kind = run.schedule.kind(run.step)
         generator = torch.Generator(run.device).manual_seed(SEED + run.step)
-        marks = (batch.long_needed, batch.long_relevant) if kind == "long" else (batch.needed, batch.relevant)
-        needed, relevant = (mark.flatten(0, 1) for mark in marks)
-        counts = draw_counts(needed, relevant, NANO.memory_tokens, generator, run.schedule.drop(run.step))
+        drawn = run.losses.drawn(kind, batch, run.schedule.drop(run.step), generator)
         for optimizer in run.optimizers:
             for group in optimizer.param_groups:
                 group["lr"].fill_(run.schedule.rate(run.step) * group["peak"])
         if kind not in self._recorded:
             self._recorded[kind] = RecordedStep(partial(_compute, run, kind), run.forget_gradients)
-        return self._recorded[kind](batch, run.losses.draw_patches(batch, generator), counts)
+        return self._recorded[kind](batch, *drawn)
 
 
-def _compute(run: Run, kind: Kind, batch: Batch, patches: Tensor, counts: Tensor) -> dict[str, Tensor]:
+def _compute(run: Run, kind: Kind, batch: Any, *drawn: Tensor) -> dict[str, Tensor]:
     """Forward, backward, update."""
     with torch.autocast(run.device.type, torch.bfloat16, enabled=run.device.type == "cuda"):  # as in muon.py
-        losses, figures = _losses(run.losses, kind, batch, patches, counts)
+        losses, figures = run.losses.step(kind, batch, *drawn)
         total: Tensor = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
     total.backward()
     figures["norm"] = nn.utils.clip_grad_norm_(run.losses.parameters(), MAX_NORM)
     for optimizer in run.optimizers:
         optimizer.step()
     return {**{f"loss_{name}": loss.detach() for name, loss in losses.items()}, **figures}
-
-
-def _losses(
-    losses: Losses, kind: Kind, batch: Batch, patches: Tensor, counts: Tensor
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    if kind == "long":
-        with torch.no_grad():
-            memory = losses.read(batch, patches).memory
-        loss, right = losses.long(batch, memory, counts)
-        return {"long": loss}, {"long_right": right.float().mean()}
-    reading = losses.read(batch, patches)
-    if kind == "read":
-        return reading.losses, reading.figures
-    loss, right = losses.answer(batch, reading.memory, counts)
-    return {**reading.losses, "answer": loss}, {**reading.figures, "right": right.float().mean()}
 
 
 def _note(run: Run, figures: dict[str, Tensor], seconds: float, log: TextIO) -> None:
@@ -199,7 +217,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     deadline = time.monotonic() + options.minutes * 60
     torch.set_float32_matmul_precision("high")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    run = begin(Schedule(), device, as_written if options.eager else compiled)
+    trained, schedule = (NANO_VL, STOCK_SCHEDULE) if options.stock else (TEMPO_NANO, Schedule())
+    run = begin(trained, schedule, device, as_written if options.eager else compiled)
     if options.state.exists():
         try:
             run.load(options.state)
@@ -208,7 +227,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def save() -> None:
         run.save(options.state)
-        write_checkpoint(run.losses.model, options.out)
+        trained.write(run.losses.model, options.out)
 
     with options.log.open("a") if options.log else nullcontext(sys.stdout) as log:
         return 0 if train(run, deadline, save, log, options.workers) else 3
@@ -216,7 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", type=Path, required=True, help="where the checkpoint and its base are written")
+    parser.add_argument("--stock", action="store_true", help="train nano-vl, not tempo-nano")
+    parser.add_argument("--out", type=Path, required=True, help="where the checkpoint is written, and its base")
     parser.add_argument("--state", type=Path, default=Path("nano-state.pt"), help="what a run goes on from")
     parser.add_argument("--log", type=Path, help="figures as JSON lines; default: standard output")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop and save after so long")

@@ -66,19 +66,37 @@ class Habits:
     """How a script is drawn. ``quiet``: the share of scenes that show nothing.
 
     ``common``: the share of things that are of the video's one or two common kinds, which come again and again.
-    ``with_held_out``: HELD_OUT_PAIRS may be shown, and are drawn for a third of the shapes.
+    ``with_held_out``: HELD_OUT_PAIRS may be shown, and are drawn for a third of the shapes. ``is_sparing``: the video
+    has only some of the shapes and colours.
     """
 
     quiet: float = 0.4
     common: float = 0.2
     cards: float = 0.15
     with_held_out: bool = False
+    is_sparing: bool = False
+
+
+@dataclass(frozen=True)
+class _Palette:
+    """What a video is made of. Two colours at least: of one, a shape may be held out."""
+
+    shapes: Sequence[str] = SHAPES
+    colours: Sequence[str] = COLOURS
+
+    @property
+    def held_out(self) -> list[tuple[str, str]]:
+        return [(shape, colour) for shape, colour in sorted(HELD_OUT_PAIRS) if self.has(shape, colour)]
+
+    def has(self, shape: str, colour: str) -> bool:
+        return shape in self.shapes and colour in self.colours
 
 
 def draw_script(rng: random.Random, scenes: int, scene_s: int = SHORT_SCENE_S, habits: Habits | None = None) -> Script:
     """A random video of that many scenes."""
     habits = habits or Habits()
-    common = [_thing(rng, habits) for _ in range(rng.choice((1, 2)))]
+    palette = _sparing(rng) if habits.is_sparing else _Palette()
+    common = [_thing(rng, habits, palette) for _ in range(rng.choice((1, 2)))]
     drawn: list[Scene] = []
     for _ in range(scenes):
         if rng.random() < habits.quiet:
@@ -86,7 +104,7 @@ def draw_script(rng: random.Random, scenes: int, scene_s: int = SHORT_SCENE_S, h
         elif rng.random() < habits.common:
             drawn.append(_again(rng, rng.choice(common)))
         else:
-            drawn.append(_thing(rng, habits))
+            drawn.append(_thing(rng, habits, palette))
     return Script(tuple(drawn), scene_s)
 
 
@@ -95,10 +113,15 @@ def is_held_out(thing: str | None, colour: str | None) -> bool:
     return (thing, colour) in HELD_OUT_PAIRS
 
 
-def _thing(rng: random.Random, habits: Habits) -> Scene:
+def _sparing(rng: random.Random) -> _Palette:
+    shapes = rng.sample(SHAPES, rng.randint(1, len(SHAPES)))
+    return _Palette(shapes, rng.sample(COLOURS, rng.randint(2, len(COLOURS))))
+
+
+def _thing(rng: random.Random, habits: Habits, palette: _Palette) -> Scene:
     if rng.random() < habits.cards:
-        return Scene(_look(rng), CARD, rng.choice(COLOURS), "still", 1, True, rng.randrange(10))
-    thing, colour = _pair(rng, habits.with_held_out)
+        return Scene(_look(rng), CARD, rng.choice(palette.colours), "still", 1, True, rng.randrange(10))
+    thing, colour = _pair(rng, palette, habits.with_held_out)
     motion = rng.choice(MOTIONS)
     return _placed(rng, thing, colour, motion)
 
@@ -117,11 +140,11 @@ def _placed(rng: random.Random, thing: str, colour: str, motion: str) -> Scene:
     return Scene(_look(rng), thing, colour, motion, count, rng.random() < 0.5)
 
 
-def _pair(rng: random.Random, with_held_out: bool) -> tuple[str, str]:
-    if with_held_out and rng.random() < 1 / 3:
-        return rng.choice(sorted(HELD_OUT_PAIRS))
+def _pair(rng: random.Random, palette: _Palette, with_held_out: bool) -> tuple[str, str]:
+    if with_held_out and palette.held_out and rng.random() < 1 / 3:
+        return rng.choice(palette.held_out)
     while True:
-        pair = rng.choice(SHAPES), rng.choice(COLOURS)
+        pair = rng.choice(palette.shapes), rng.choice(palette.colours)
         if pair not in HELD_OUT_PAIRS:
             return pair
 

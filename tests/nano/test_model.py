@@ -12,12 +12,13 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from nano.batches import Batch, BatchShape, draw_batch
+from nano.batches import Batch, draw_batch
 from nano.checkpoint import SHARD_BYTES, write_checkpoint
 from nano.losses import Losses
 from nano.model import GRID, NanoModel, patchify
 from nano.prompting import PromptTables, prompt_embeds
 from nano.render import render, sampled_moments
+from nano.segment_batches import BatchShape
 from nano.sizes import NANO
 from nano.tables import PAIRS, Tables
 from nano.world import LONGEST_ROW, SCENE_LENGTHS_S, SEGMENT_FRAMES

@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from nano.phrasings import KINDS, PHRASINGS, Kind
+from nano.phrasings import KINDS, PHRASINGS, WHOLE_KINDS, Kind
 from nano.questions import Question, Sought, answers, draw_question
 from nano.tables import training_texts
 from nano.world import CARD, HELD_OUT_PAIRS, MOTIONS, SHAPES, Habits, Scene, Script, draw_script
@@ -76,7 +76,36 @@ def test_what_comes_after_is_read_from_the_next_scene() -> None:
     assert {(question.relevant, question.evidence) for question in asked("after")} == {((1,), (1, 2)), ((4,), (4, 5))}
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("most", {"Which shape appears most often?": "circle", "Which colour appears most often?": "red"}
+         | {"Which thing appears most often?": "red circle"}),
+        ("first", {"Which shape comes first?": "star", "Which colour comes first?": "blue"}
+         | {"Which thing comes first?": "blue star"}),
+        ("last", {"Which shape comes last?": "triangle", "Which colour comes last?": "white"}
+         | {"Which thing comes last?": "white triangle"}),
+        ("different", {"How many different shapes are shown?": "3", "How many different colours are shown?": "4"}
+         | {"How many different things are shown?": "4"}),
+    ],
+)  # fmt: skip
+def test_what_is_asked_about_the_whole_follows_from_all_scenes(kind: Kind, expected: dict[str, str]) -> None:
+    told = {question.text: question.answer for question in asked(kind, 300)}
+    assert {text: told.get(text) for text in expected} == expected
+
+
+def test_what_is_nearly_as_often_as_another_is_not_asked_about() -> None:
+    scenes = (STAR, STAR, CIRCLE, CIRCLE, NOTHING, STAR, TRIANGLES)
+    assert all(draw_question(random.Random(seed), Script(scenes, 4), "most") is not None for seed in range(9))
+    nearly = Script((*scenes, CIRCLE, STAR), 4)  # four and three
+    assert all(draw_question(random.Random(seed), nearly, "most") is None for seed in range(9))
+
+
+def test_a_question_about_the_whole_bears_on_every_scene_that_shows_something() -> None:
+    assert {question.relevant for kind in WHOLE_KINDS for question in asked(kind)} == {(1, 2, 4, 5, 6)}
+
+
+@pytest.mark.parametrize("kind", PHRASINGS)
 def test_a_script_that_shows_nothing_answers_nothing(kind: Kind) -> None:
     assert draw_question(random.Random(1), Script((NOTHING,) * 5, 4), kind) is None
 
@@ -86,16 +115,16 @@ def test_answers_are_bare_labels() -> None:
     assert {*SHAPES, *MOTIONS, "yes", "no", "4", "red circle", "green card"} <= set(answers())
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PHRASINGS)
 def test_there_are_several_phrasings_of_each_kind(kind: Kind) -> None:
     assert len(set(PHRASINGS[kind])) >= 5
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", PHRASINGS)
 def test_training_never_asks_in_the_last_phrasing(kind: Kind) -> None:
     novel = draw_question(random.Random(1), SCRIPT, kind, novel_phrasing=True)
     assert novel is not None and novel.novel_phrasing
-    assert novel.text not in training_texts()
+    assert novel.text not in training_texts((*KINDS, *WHOLE_KINDS))
 
 
 def test_every_training_question_has_its_row_in_the_tables() -> None:

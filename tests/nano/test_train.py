@@ -14,14 +14,15 @@ import torch
 from torch import nn
 
 from nano import train as training
-from nano.batches import LABELS, Batch, BatchShape, _absent, draw_batch
-from nano.losses import area_under_curve
+from nano.batches import Batch, draw_batch
 from nano.muon import Muon
 from nano.phrasings import PHRASINGS
 from nano.prompting import draw_counts
 from nano.schedule import Schedule
+from nano.segment_batches import LABELS, BatchShape, absent_question
+from nano.segment_losses import area_under_curve
 from nano.tables import Tables
-from nano.train import Run, begin, main, train
+from nano.train import TEMPO_NANO, Run, begin, main, train
 from nano.world import HELD_OUT_PAIRS, LONGEST_ROW, SCENE_LENGTHS_S, Habits, draw_script
 from tempo_core import load_checkpoint
 
@@ -57,7 +58,7 @@ def test_a_run_passes_through_all_three_parts_and_logs_them(monkeypatch: pytest.
     monkeypatch.setattr(training, "LOG_STEPS", 1)
     monkeypatch.setattr(training, "SAVE_S", FAR)
     log, saved = StringIO(), list[int]()
-    run = begin(TINY, CPU)
+    run = begin(TEMPO_NANO, TINY, CPU)
     assert train(run, FAR, lambda: saved.append(run.step), log, workers=0)
     lines = [json.loads(line) for line in log.getvalue().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 6]
@@ -69,12 +70,12 @@ def test_a_run_passes_through_all_three_parts_and_logs_them(monkeypatch: pytest.
 @pytest.mark.slow
 def test_a_stopped_run_goes_on_from_what_it_saved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     state = tmp_path / "state.pt"
-    run = begin(TINY, CPU)
+    run = begin(TEMPO_NANO, TINY, CPU)
     ticks = iter([0.0, *[0.0] * 5, *[2.0] * 50])
     monkeypatch.setattr("time.monotonic", lambda: next(ticks))
     assert not train(run, 1.0, lambda: run.save(state), StringIO(), workers=0)
     monkeypatch.undo()
-    again = begin(TINY, CPU)
+    again = begin(TEMPO_NANO, TINY, CPU)
     again.load(state)
     assert 0 < again.step == run.step < TINY.steps
     weights = again.losses.state_dict()
@@ -86,7 +87,7 @@ def test_a_stopped_run_goes_on_from_what_it_saved(tmp_path: Path, monkeypatch: p
 
 @pytest.mark.slow
 def test_a_run_of_another_schedule_is_not_gone_on_with(tmp_path: Path) -> None:
-    begin(TINY, CPU).save(tmp_path / "state.pt")
+    begin(TEMPO_NANO, TINY, CPU).save(tmp_path / "state.pt")
     arguments = ["--out", str(tmp_path / "out"), "--state", str(tmp_path / "state.pt"), "--eager"]
     with pytest.raises(SystemExit, match=r"state\.pt is of a run with another schedule: remove it"):
         main(arguments)
@@ -102,7 +103,7 @@ def test_the_command_writes_a_model_that_loads(tmp_path: Path, monkeypatch: pyte
 
 @pytest.mark.slow
 def test_a_few_steps_on_one_batch_lower_every_loss(tables: Tables) -> None:
-    run = begin(replace(TINY, read=0, short=20, long=0, cool_down=1), CPU)
+    run = begin(TEMPO_NANO, replace(TINY, read=0, short=20, long=0, cool_down=1), CPU)
     one = draw_batch(random.Random(1), TINY.short_shape, tables)
     steps = training._Steps(run)
 
@@ -119,7 +120,7 @@ def test_a_few_steps_on_one_batch_lower_every_loss(tables: Tables) -> None:
 @pytest.mark.slow
 def test_the_same_seed_begins_with_the_same_weights() -> None:
     def weights() -> Run:
-        return begin(TINY, CPU)
+        return begin(TEMPO_NANO, TINY, CPU)
 
     ones, others = weights().losses.state_dict(), weights().losses.state_dict()
     assert all(torch.equal(value, others[name]) for name, value in ones.items())
@@ -151,7 +152,7 @@ def test_training_asks_nothing_that_is_held_back(batch: Batch, tables: Tables) -
 
 def test_what_is_absent_is_never_a_held_out_pair() -> None:
     empty = draw_script(random.Random(1), 4, habits=Habits(quiet=1.0))
-    asked = [_absent(random.Random(seed), empty) for seed in range(200)]
+    asked = [absent_question(random.Random(seed), empty) for seed in range(200)]
     assert not {(question.sought.thing, question.sought.colour) for question in asked} & HELD_OUT_PAIRS
 
 

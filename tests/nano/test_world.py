@@ -138,3 +138,14 @@ def test_a_larger_edge_shows_the_same_picture() -> None:
     small, large = (render(scenes, sampled_moments()[:, :1], edge) for edge in (FRAME_EDGE, 3 * FRAME_EDGE))
     shrunk = large[:, 0].unflatten(1, (FRAME_EDGE, 3)).unflatten(3, (FRAME_EDGE, 3)).mean((2, 4))
     assert float((shrunk - small[:, 0]).abs().mean()) < 0.005
+
+
+def test_a_sparing_video_has_only_some_shapes_and_colours_and_no_held_out_pair() -> None:
+    rng, kinds = random.Random(1), set()
+    for _ in range(60):
+        scenes = draw_script(rng, 40, habits=Habits(quiet=0.1, is_sparing=True)).scenes
+        pairs = {(scene.thing, scene.colour) for scene in scenes if scene.thing in SHAPES}
+        assert not pairs & HELD_OUT_PAIRS
+        kinds.add((len({thing for thing, _ in pairs}), len({colour for _, colour in pairs})))
+    assert {shapes for shapes, _ in kinds} == {1, 2, 3, 4, 5, 6}
+    assert {colours for _, colours in kinds} >= {2, 3, 4, 5, 6, 7, 8}
