@@ -28,7 +28,7 @@ _CUT_COLOURS = {"head": "#0072B2", "random": "#56B4E9", "tail": "#D55E00"}
 _CUT_MARKS = {"head": "o", "random": "D", "tail": "v"}
 _TITLES = {"short": "Up to 64 segments", "long": "128 segments"}
 _INK, _PALE = "#222222", "#dddddd"
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "DejaVu Sans",
     "font.size": 9,
     "axes.edgecolor": "#888888",
@@ -45,7 +45,7 @@ def draw(raw: dict[str, Any], path: Path) -> None:
     """Writes the SVG."""
     results = Results(raw)
     path.parent.mkdir(parents=True, exist_ok=True)
-    with mpl.rc_context(_STYLE):
+    with mpl.rc_context(STYLE):
         figure = Figure(figsize=(10.4, 3.9), facecolor="white", layout="constrained")
         panels = figure.subplots(1, 3, sharey=True)
         for axes, part in zip(panels, ("short", "long"), strict=False):
@@ -61,27 +61,28 @@ def draw(raw: dict[str, Any], path: Path) -> None:
 def _policies(axes: Axes, results: Results, part: str) -> None:
     for policy in reversed(POLICIES):  # the method above the others
         rows = policy_numbers(results, policy, part)
-        _line(axes, rows, NAMES[policy], _COLOURS[policy], _MARKS[policy], 2.2 if policy == "ata" else 1.3)
+        line(axes, rows, NAMES[policy], _COLOURS[policy], _MARKS[policy], 2.2 if policy == "ata" else 1.3)
     ticks = [float(budget) for budget in results.budgets("ata")]
-    _dress(axes, f"{_TITLES[part]} ({int(results.part(part).sum())} questions)", ticks)
+    dress(axes, f"{_TITLES[part]} ({int(results.part(part).sum())} questions)", ticks)
     axes.set_xlabel("memory tokens per segment, on average")
 
 
 def _cuts(axes: Axes, results: Results) -> None:
     for way in CUTS:
-        _line(axes, cut_numbers(results, way), CUT_NAMES[way], _CUT_COLOURS[way], _CUT_MARKS[way], 1.6)
-    _dress(axes, "Which memory tokens carry the answer", [row[0] for row in cut_numbers(results, "head")])
+        line(axes, cut_numbers(results, way), CUT_NAMES[way], _CUT_COLOURS[way], _CUT_MARKS[way], 1.6)
+    dress(axes, "Which memory tokens carry the answer", [row[0] for row in cut_numbers(results, "head")])
     axes.set_xlabel("k memory tokens of each segment")
 
 
-def _line(axes: Axes, rows: Sequence[Row], name: str, colour: str, mark: str, width: float) -> None:
+def line(axes: Axes, rows: Sequence[Row], name: str, colour: str, mark: str, width: float) -> None:
     """Accuracy with its 95 % interval; a part without any question has no line."""
     budgets, shares, lows, highs = np.array(rows).T
     axes.plot(budgets, shares, color=colour, marker=mark, markersize=4, linewidth=width, label=name, zorder=3)
     axes.fill_between(budgets, lows, highs, color=colour, alpha=0.15, linewidth=0)
 
 
-def _dress(axes: Axes, title: str, ticks: Sequence[float]) -> None:
+def dress(axes: Axes, title: str, ticks: Sequence[float]) -> None:
+    """Title, ticks and per cent."""
     axes.set_title(title, loc="left", fontsize=9.5)
     axes.set_xscale("log", base=2)
     axes.set_xticks(ticks, [_tick(tick) for tick in ticks])

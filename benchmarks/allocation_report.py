@@ -130,8 +130,9 @@ def _differences(results: Results) -> str:
     pairs = [(results.quarter, results.everything), (results.quarter, results.quarter.replace("ata/", "even/"))]
     pairs += [(f"ata/{few}", f"even/{few}"), (f"ata/{few}", f"topk/{few}"), ("ata/1", "topk/1")]
     pairs += [(results.quarter, results.quarter.replace("ata/", "shuffled/")), ("cut-head/4", "cut-tail/4")]
+    parts = [results.part("all"), results.part("long")]
     rows = [
-        [_setting(one, most), _setting(other, most), *(_points(results, one, other, part) for part in ("all", "long"))]
+        [_setting(one, most), _setting(other, most), *(points(results, one, other, part) for part in parts)]
         for one, other in pairs
     ]
     header = ["setting", "less", "points, all videos", "points, videos of 128 segments"]
@@ -145,16 +146,23 @@ def _setting(name: str, most: str) -> str:
     return f"{NAMES[policy]}, " + ("all tokens" if budget == most else f"{budget} a segment")
 
 
-def _points(results: Results, one: str, other: str, part: str) -> str:
-    """``-0.1 (-0.4 to 0.2)``: the difference in accuracy and its 95 % interval."""
-    of = results.part(part)
-    gain = (results.right(one).astype(float) - results.right(other))[of]
-    videos = np.unique(results.column("video")[of].astype(int), return_inverse=True)[1]
-    sums, sizes = np.bincount(videos, gain), np.bincount(videos)
+def points(results: Results, one: str, other: str, of: Flags) -> str:
+    """``-0.1 (-0.4 to 0.2)``: the difference in accuracy among the questions ``of``, and its 95 % interval."""
+    gain = results.right(one).astype(float) - results.right(other)
+    mean, low, high = over_videos(gain[of], results.column("video")[of])
+    return f"{100 * mean:+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+
+
+def over_videos(values: npt.NDArray[np.float64], videos: npt.NDArray[Any]) -> tuple[float, float, float]:
+    """The mean of a value of each question and its 95 % interval, by drawing whole videos again and again."""
+    if not len(values):
+        return float("nan"), float("nan"), float("nan")
+    numbers = np.unique(videos.astype(int), return_inverse=True)[1]
+    sums, sizes = np.bincount(numbers, values), np.bincount(numbers)
     rng = np.random.default_rng(_SEED)
     drawn = rng.integers(0, len(sums), (_RESAMPLES, len(sums)))
     low, high = np.quantile(sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1), (0.025, 0.975))
-    return f"{100 * gain.mean():+.1f} ({100 * low:+.1f} to {100 * high:+.1f})"
+    return float(values.mean()), float(low), float(high)
 
 
 def _cut_table(results: Results) -> str:

@@ -1,7 +1,7 @@
 """Greedy answers of many prompts at once, and the prompts of one question under many token allocations.
 
-``Answerer.generate`` answers one prompt after the other, as a user asks; an experiment asks 50 variants of each
-question. The prompt is the answerer's own: the one with every memory token is built, each variant takes rows of it.
+A reader answers one prompt after the other, as a user asks; an experiment asks 50 variants of each
+question. The prompt is the reader's own: the one with every memory token is built, each variant takes rows of it.
 
 Shapes: S segments, K memory tokens of a segment, B prompts, N longest prompt, H hidden of the LLM.
 """
@@ -18,7 +18,9 @@ import torch
 
 from tempo_core.answerer import Answerer
 from tempo_core.errors import BudgetError
-from tempo_core.modules import run_layer
+from tempo_core.greedy import Prompt
+from tempo_core.modules import Deepstack, run_layers
+from tempo_core.reader import Reader
 from tempo_core.values import FloatArray
 
 ANSWER_TOKENS = 8  # the longest answer is a colour and a shape, or four digits
@@ -47,9 +49,9 @@ class WholePrompt:
         found: npt.NDArray[np.int64] = padded[self.segment, self.token].nonzero()[0]
         return found
 
-    def cut(self, kept: Kept) -> torch.Tensor:
-        """The prompt with only the ``kept`` memory tokens, [shorter length, H]."""
-        return self.embeds[torch.from_numpy(self.rows(kept)).to(self.embeds.device)]
+    def cut(self, kept: Kept) -> Prompt:
+        """The prompt with only the ``kept`` memory tokens."""
+        return Prompt(self.embeds[torch.from_numpy(self.rows(kept)).to(self.embeds.device)], tag_tokens=0)
 
 
 def whole_prompt(
@@ -70,11 +72,14 @@ def whole_prompt(
 
 
 class _Slab:
-    """KV caches of B prompts as the decoder layers call them; ``slots`` [B]: where each one's next token goes."""
+    """KV caches of B prompts as the decoder layers call them; ``slots`` [B]: where each one's next token goes.
+
+    ``positions`` [B]: its place in the sequence, another one where frame pairs take fewer places than tokens.
+    """
 
     def __init__(self, layers: int, room: int) -> None:
         self.kv: list[tuple[torch.Tensor, torch.Tensor]] = []
-        self.slots = torch.zeros(0, dtype=torch.long)
+        self.slots = self.positions = torch.zeros(0, dtype=torch.long)
         self._layers, self._room = layers, room
 
     @property
@@ -98,19 +103,17 @@ class _Slab:
 
 
 class BatchedAnswers:
-    """The answerer's greedy texts, many prompts in a forward pass."""
+    """A reader's greedy texts, many prompts in a forward pass."""
 
-    def __init__(
-        self, answerer: Answerer, answer_tokens: int = ANSWER_TOKENS, batch_tokens: int = BATCH_TOKENS
-    ) -> None:
-        self._answerer = answerer
-        self._llm: Any = answerer._generator._llm
+    def __init__(self, reader: Reader, answer_tokens: int = ANSWER_TOKENS, batch_tokens: int = BATCH_TOKENS) -> None:
+        self._reader = reader
+        self._llm: Any = reader._generator._llm
         self._new, self._batch_tokens = answer_tokens, batch_tokens
         self._texts: dict[tuple[int, ...], str] = {}
 
     @torch.inference_mode()
-    def texts(self, prompts: Sequence[torch.Tensor]) -> list[str]:
-        """The answer to each prompt [length, H], without special tokens and surrounding spaces."""
+    def texts(self, prompts: Sequence[Prompt]) -> list[str]:
+        """The answer to each prompt, without special tokens and surrounding spaces."""
         found: dict[int, str] = {}
         for batch in self._batches([len(prompt) for prompt in prompts]):
             ids = self._generate([prompts[index] for index in batch])
@@ -121,7 +124,7 @@ class BatchedAnswers:
         """Prompts of about one length together; their padded tokens stay within the bound."""
         batch: list[int] = []
         for index in sorted(range(len(lengths)), key=lambda index: lengths[index]):
-            if lengths[index] + self._new > self._answerer.context_tokens:
+            if lengths[index] + self._new > self._reader.context_tokens:
                 raise BudgetError(f"a prompt of {lengths[index]} tokens exceeds the LLM's context")
             if batch and lengths[index] * (len(batch) + 1) > self._batch_tokens:
                 yield batch
@@ -130,32 +133,24 @@ class BatchedAnswers:
         if batch:
             yield batch
 
-    def _generate(self, prompts: Sequence[torch.Tensor]) -> list[list[int]]:
+    def _generate(self, prompts: Sequence[Prompt]) -> list[list[int]]:
         """Right padding needs no mask in the prefill: attention is causal; later the mask leaves it out."""
-        lengths = torch.tensor([len(prompt) for prompt in prompts], device=prompts[0].device)
         slab = _Slab(len(self._llm.model.layers), self._new)
-        hidden = torch.nn.utils.rnn.pad_sequence(list(prompts), batch_first=True)
-        positions = torch.arange(hidden.shape[1], device=hidden.device)[None]
-        hidden = self._layers(hidden, positions, None, slab)
+        hidden = torch.nn.utils.rnn.pad_sequence([prompt.embeds for prompt in prompts], batch_first=True)
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=hidden.device)
+        positions, slab.positions = _positions(prompts, hidden.device)
+        hidden = run_layers(self._llm.model, hidden, positions, None, slab, _deepstack(prompts, hidden.shape[1]))
         last = hidden[torch.arange(len(prompts), device=hidden.device), lengths - 1]
-        stops = torch.tensor(sorted(self._answerer._stop_ids), device=hidden.device)
+        stops = torch.tensor(sorted(self._reader._stop_ids), device=hidden.device)
         slab.slots, tokens = lengths, [self._next(last)]
         ended = torch.isin(tokens[0], stops)
         while len(tokens) < self._new and not bool(ended.all()):
             embeds = self._llm.model.embed_tokens(tokens[-1][:, None])
-            hidden = self._layers(embeds, slab.slots[:, None], slab.mask, slab)
-            slab.slots = slab.slots + 1
+            hidden = run_layers(self._llm.model, embeds, slab.positions[..., None], slab.mask, slab)
+            slab.slots, slab.positions = slab.slots + 1, slab.positions + 1
             tokens.append(self._next(hidden[:, -1]))
             ended |= torch.isin(tokens[-1], stops)
         return torch.stack(tokens, dim=1).tolist()
-
-    def _layers(
-        self, hidden: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor | None, slab: _Slab
-    ) -> torch.Tensor:
-        rotary = self._llm.model.rotary_emb(hidden, positions)
-        for layer in self._llm.model.layers:
-            hidden = run_layer(layer, hidden, rotary, mask, slab)
-        return hidden
 
     def _next(self, hidden: torch.Tensor) -> torch.Tensor:
         """[B] token ids behind ``hidden`` [B, H]."""
@@ -163,8 +158,27 @@ class BatchedAnswers:
         return logits.float().argmax(dim=-1)
 
     def _text(self, ids: Sequence[int]) -> str:
-        stop = next((place for place, token in enumerate(ids) if token in self._answerer._stop_ids), len(ids))
+        stop = next((place for place, token in enumerate(ids) if token in self._reader._stop_ids), len(ids))
         key = tuple(ids[:stop])
         if key not in self._texts:
-            self._texts[key] = self._answerer._prompts.decode(list(key)).strip()
+            self._texts[key] = self._reader._prompts.decode(list(key)).strip()
         return self._texts[key]
+
+
+def _positions(prompts: Sequence[Prompt], device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    """Of all tokens, [B, N] or with three axes [3, B, N], and of what follows them, [B] or [3, B]."""
+    own = [prompt.positions for prompt in prompts if prompt.positions is not None]
+    if not own:
+        lengths = torch.tensor([len(prompt) for prompt in prompts], device=device)
+        return torch.arange(int(lengths.max()), device=device)[None], lengths
+    following = torch.tensor([prompt.next_position or 0 for prompt in prompts], device=device)
+    padded = torch.nn.utils.rnn.pad_sequence([positions.T for positions in own], batch_first=True)
+    return padded.permute(2, 0, 1), following.expand(3, -1)
+
+
+def _deepstack(prompts: Sequence[Prompt], length: int) -> Deepstack | None:
+    """Those of all prompts, each ``length`` long in the batch."""
+    found = [(row * length, *prompt.deepstack) for row, prompt in enumerate(prompts) if prompt.deepstack is not None]
+    if not found:
+        return None
+    return torch.cat([begin + where for begin, where, _ in found]), torch.cat([levels for *_, levels in found], dim=1)

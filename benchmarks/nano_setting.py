@@ -17,7 +17,7 @@ import torch
 from benchmarks.batched_answers import ANSWER_TOKENS, BatchedAnswers, WholePrompt, whole_prompt
 from benchmarks.nano_videos import LENGTHS, SEED, HeldOutVideo, VideoPixels, held_out_videos, read_videos, say
 from flows.embedded import embedded_folder
-from tempo_core import PrefixCache, load_checkpoint
+from tempo_core import Checkpoint, PrefixCache, load_checkpoint
 from tempo_core.prefix_cache import QuestionCache
 from tempo_core.tempo_checkpoint import TempoCheckpoint, require_tempo
 from tempo_core.values import FloatArray
@@ -40,10 +40,10 @@ def add_options(parser: argparse.ArgumentParser, questions: int) -> None:
 
 
 @dataclass
-class Setting:
+class VideoSetting:
     """A loaded model and its held-out videos. ``began``: when the clock started. ``taken``: videos by now."""
 
-    checkpoint: TempoCheckpoint
+    checkpoint: Checkpoint
     videos: list[HeldOutVideo]
     options: argparse.Namespace
     answers: BatchedAnswers
@@ -67,7 +67,6 @@ class Setting:
         return {
             "vision_sha256": self.checkpoint.vision_sha256,
             "text_sha256": self.checkpoint.text_sha256,
-            "memory_tokens": self.checkpoint.compressor.max_memory_tokens,
             "device": device,
             "dtype": self.options.dtype,
             "seed": self.options.seed,
@@ -78,13 +77,28 @@ class Setting:
         }
 
 
+@dataclass
+class Setting(VideoSetting):
+    """One of a model with memory tokens."""
+
+    checkpoint: TempoCheckpoint
+
+    def about(self) -> dict[str, object]:
+        return {**super().about(), "memory_tokens": self.checkpoint.compressor.max_memory_tokens}
+
+
+def batch_for(checkpoint: Checkpoint, device: str) -> None:
+    """Larger forward passes on a GPU."""
+    if device.startswith("cuda"):
+        checkpoint.router._batch = _GPU_BATCH_SEGMENTS
+
+
 def open_setting(options: argparse.Namespace, lengths: Sequence[tuple[int, int]] = LENGTHS) -> Setting:
     """Loads the model and draws the videos."""
     checkpoint = require_tempo(
         load_checkpoint(options.model or embedded_folder(), device=options.device, dtype=options.dtype)
     )
-    if options.device.startswith("cuda"):
-        checkpoint.compressor._batch = _GPU_BATCH_SEGMENTS
+    batch_for(checkpoint, options.device)
     videos = held_out_videos(options.questions, options.per_video, options.seed, lengths)[options.skip :]
     return Setting(checkpoint, videos, options, BatchedAnswers(checkpoint.answerer))
 

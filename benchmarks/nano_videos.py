@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from nano.phrasings import KINDS, PHRASINGS, Kind
+from nano.phrasings import KINDS, PHRASINGS, WHOLE_KINDS, Kind
 from nano.questions import Question, Sought, asked_in, draw_question
 from nano.video_file import write_video
 from nano.world import COLOURS, LONGEST_ROW, SHAPES, SHORT_SCENE_S, Habits, Script, draw_script
@@ -74,17 +74,26 @@ class VideoStates:
 
 
 def held_out_videos(
-    questions: int, per_video: int = 9, seed: int = SEED, lengths: Sequence[tuple[int, int]] = LENGTHS
+    questions: int,
+    per_video: int = 9,
+    seed: int = SEED,
+    lengths: Sequence[tuple[int, int]] = LENGTHS,
+    kinds: Sequence[Kind] = KINDS,
 ) -> list[HeldOutVideo]:
-    """As many videos as hold that many questions, the lengths in turn, all kinds of questions equally often."""
+    """As many videos as hold that many questions, the lengths in turn, all of ``kinds`` equally often.
+
+    Where whole videos are asked about, every other one is made of few shapes and colours.
+    """
+    few = any(kind in WHOLE_KINDS for kind in kinds)
     videos: list[HeldOutVideo] = []
     asked = 0
     while asked < questions:
         number = len(videos)
         rng = random.Random(f"{seed}/{number}")
         round_number, place = divmod(number, len(lengths))
-        script = _script(rng, round_number, lengths[place])
-        drawn = _questions(rng, script, min(per_video, questions - asked), first_kind=asked)
+        script = _script(rng, round_number, lengths[place], is_sparing=few and number % 2 == 0)
+        turn = asked % len(kinds)
+        drawn = _questions(rng, script, min(per_video, questions - asked), [*kinds[turn:], *kinds[:turn]])
         videos.append(HeldOutVideo(number, script, drawn, is_quiet=_is_quiet(round_number)))
         asked += len(drawn)
     return videos
@@ -160,17 +169,17 @@ def _is_quiet(round_number: int) -> bool:
     return round_number % 4 >= 2
 
 
-def _script(rng: random.Random, round_number: int, length: tuple[int, int]) -> Script:
+def _script(rng: random.Random, round_number: int, length: tuple[int, int], is_sparing: bool) -> Script:
     """Every other round of lengths shows what training never did; of every four, two are quiet."""
     habits = QUIET if _is_quiet(round_number) else BUSY
-    return draw_script(rng, *length, replace(habits, with_held_out=round_number % 2 == 1))
+    return draw_script(rng, *length, replace(habits, with_held_out=round_number % 2 == 1, is_sparing=is_sparing))
 
 
-def _questions(rng: random.Random, script: Script, count: int, first_kind: int) -> tuple[Question, ...]:
+def _questions(rng: random.Random, script: Script, count: int, kinds: Sequence[Kind]) -> tuple[Question, ...]:
     """One of each kind in turn, less those that the script does not allow and repetitions."""
     drawn: dict[str, Question] = {}
     for number in range(count):
-        kind = KINDS[(first_kind + number) % len(KINDS)]
+        kind = kinds[number % len(kinds)]
         novel = rng.random() < NOVEL_PHRASINGS
         tries = (draw_question(rng, script, kind, novel_phrasing=novel) for _ in range(_TRIES))
         question = next((one for one in tries if one is not None and one.text not in drawn), None)

@@ -24,6 +24,7 @@ from benchmarks.relevance_stats import wilson
 from benchmarks.tables import table
 from nano.world import LONGEST_ROW
 from tempo_core import PrefixCache
+from tempo_core.greedy import Prompt
 from tempo_core.spec import StateDtype
 from tempo_core.values import FloatArray, SegmentState
 
@@ -132,7 +133,7 @@ def _ask_prefix(
 ) -> tuple[list[FloatArray], list[str]]:
     """Each question's scores and answer."""
     asked = [ask_whole(setting.checkpoint, prefix, question.text, tag_times_s) for question in video.questions]
-    told = setting.answers.texts([whole.embeds for _, _, whole in asked])
+    told = setting.answers.texts([Prompt(whole.embeds, tag_tokens=0) for _, _, whole in asked])
     for question, (_, memory, _), text in zip(video.questions, asked, told, strict=True):
         check.compare(setting.checkpoint, question.text, tag_times_s, memory, text)
     return [read.scores for read, _, _ in asked], told

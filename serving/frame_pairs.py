@@ -44,13 +44,13 @@ def share_pairs(scores: FloatArray, pairs: Sequence[int], costs: Sequence[int], 
             f"a token budget of {token_budget:,} holds no frame pair, which takes {max(costs):,} tokens: raise it"
         )
     if float(scores.max() - np.median(scores)) < STANDS_OUT:
-        return SharedPairs(_spread(pairs, units), "even")
-    counts = _by_relevance(scores, pairs, units)
-    chosen = tuple(_evenly(have, count) for have, count in zip(pairs, counts, strict=True))
+        return SharedPairs(spread(pairs, units), "even")
+    counts = by_relevance(scores, pairs, units)
+    chosen = tuple(evenly(have, count) for have, count in zip(pairs, counts, strict=True))
     return SharedPairs(chosen, "relevance")
 
 
-def _by_relevance(scores: FloatArray, pairs: Sequence[int], units: int) -> list[int]:
+def by_relevance(scores: FloatArray, pairs: Sequence[int], units: int) -> list[int]:
     """Pairs of each segment; where there are more segments than units, the least relevant get none."""
     kept = most_relevant(scores, units)
     counts = [0] * len(pairs)
@@ -64,9 +64,9 @@ def _by_relevance(scores: FloatArray, pairs: Sequence[int], units: int) -> list[
     return counts
 
 
-def _spread(pairs: Sequence[int], units: int) -> tuple[tuple[int, ...], ...]:
+def spread(pairs: Sequence[int], units: int) -> tuple[tuple[int, ...], ...]:
     """``units`` pairs, evenly over all of them in their order."""
-    chosen = set(_evenly(sum(pairs), units))
+    chosen = set(evenly(sum(pairs), units))
     starts = np.cumsum([0, *pairs])
     return tuple(
         tuple(i for i in range(count) if int(start) + i in chosen)
@@ -74,7 +74,7 @@ def _spread(pairs: Sequence[int], units: int) -> tuple[tuple[int, ...], ...]:
     )
 
 
-def _evenly(have: int, count: int) -> tuple[int, ...]:
+def evenly(have: int, count: int) -> tuple[int, ...]:
     """``count`` of ``have`` indices, in the middles of as many equal parts."""
     count = min(have, count)
     return tuple((2 * i + 1) * have // (2 * count) for i in range(count))

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.allocation_report import Results, _points, joined
+from benchmarks.allocation_report import Results, joined, points
 from benchmarks.relevance import Best, calibration
 from benchmarks.relevance_stats import honest_threshold
 
@@ -46,7 +46,7 @@ def test_too_few_questions_calibrate_nothing() -> None:
 
 def test_a_difference_varies_with_the_videos_not_with_their_questions() -> None:
     alike = run_of([0, 0, 0, 1, 1, 1], "111111", "000111")
-    assert _points(Results(alike), "ata/1", "even/1", "all") == "+50.0 (+0.0 to +100.0)"
+    assert points(Results(alike), "ata/1", "even/1", np.ones(6, np.bool_)) == "+50.0 (+0.0 to +100.0)"
 
 
 def test_runs_over_different_videos_are_put_together() -> None:
