@@ -16,7 +16,7 @@ import torch
 from benchmarks.policies import top_whole
 from serving.frame_pairs import by_relevance, evenly, share_pairs, spread
 from tempo_core.greedy import Prompt
-from tempo_core.state_reader import StateReader
+from tempo_core.stock_checkpoint import StockCheckpoint
 from tempo_core.values import FloatArray, SegmentState
 
 POLICIES = ("rule", "ata", "feature", "topk", "even", "random")
@@ -61,10 +61,11 @@ class WholeVideo:
         )
 
 
-def whole_video(reader: StateReader, question: str, states: Sequence[SegmentState]) -> WholeVideo:
+def whole_video(checkpoint: StockCheckpoint, question: str, states: Sequence[SegmentState]) -> WholeVideo:
     """The prompt of ``question`` with all frame pairs of ``states``."""
+    router, reader = checkpoint.router, checkpoint.reader
     prompt = reader.prompt(question, states)
-    costs = [[reader.pair_tokens(state.grid_thw, time_s) for time_s in state.pair_times_s] for state in states]
+    costs = [[router.pair_tokens(state.grid_thw, time_s) for time_s in state.pair_times_s] for state in states]
     of_pairs = np.array([cost for of_segment in costs for cost in of_segment])
     head = len(reader._prompts._trusted(reader._prompts._chat(None)[0]))
     pair = np.full(len(prompt), -1)

@@ -42,7 +42,6 @@ from tempo_core.values import SegmentState
 Row = dict[str, object]
 GRID = (16, 32)  # patch rows and columns of a frame of 512x256
 SLAB_SEGMENTS = 32  # as the engine restores them
-REPEATS = 5
 
 
 @dataclass(frozen=True)
@@ -145,8 +144,8 @@ def routed(model: Model, stored: Stored, slabs: Sequence[PrefixCache], token_bud
     return sum(int(state.rows.shape[1]) for state in states)
 
 
-def measure(model: Model, stored: Stored, budgets: Sequence[int], new_tokens: int) -> list[Row]:
-    rows = [_row(model, "everything", lambda tokens: everything(model, stored, tokens), new_tokens)]
+def measure(model: Model, stored: Stored, budgets: Sequence[int], new_tokens: int, repeats: int) -> list[Row]:
+    rows = [_row(model, "everything", lambda tokens: everything(model, stored, tokens), new_tokens, repeats)]
     for budget in budgets:
         slabs = prefixes(model, stored)
         visual = routed(model, stored, slabs, budget, 2)
@@ -157,20 +156,20 @@ def measure(model: Model, stored: Stored, budgets: Sequence[int], new_tokens: in
         def cold(tokens: int, budget: int = budget) -> None:
             routed(model, stored, prefixes(model, stored, drop=True), budget, tokens)
 
-        rows.append({"budget": budget, "visual_tokens": visual, **_row(model, "warm", warm, new_tokens)})
+        rows.append({"budget": budget, "visual_tokens": visual, **_row(model, "warm", warm, new_tokens, repeats)})
         del slabs
-        rows.append({"budget": budget, "visual_tokens": visual, **_row(model, "cold", cold, new_tokens)})
+        rows.append({"budget": budget, "visual_tokens": visual, **_row(model, "cold", cold, new_tokens, repeats)})
     return rows
 
 
-def _row(model: Model, way: str, ask: Callable[[int], None], new_tokens: int) -> Row:
+def _row(model: Model, way: str, ask: Callable[[int], None], new_tokens: int, repeats: int) -> Row:
     """Medians of the first token's and the whole answer's seconds, and the device's peak memory."""
     on_gpu = model.device.type == "cuda"
     ask(2)
     if on_gpu:
         torch.cuda.reset_peak_memory_stats()
     seconds: dict[int, list[float]] = {1: [], new_tokens: []}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for tokens, taken in seconds.items():
             began = time.perf_counter()
             ask(tokens)
@@ -188,6 +187,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=int, default=3600, help="length of the video")
     parser.add_argument("--budgets", type=int, nargs="+", default=[8192, 4096], help="visual tokens with their tags")
     parser.add_argument("--new-tokens", type=int, default=33)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, help="file for the numbers as JSON")
     options = parser.parse_args()
     device = "cuda" if torch.cuda.is_available() else "cpu"
@@ -197,7 +197,7 @@ def main() -> None:
         for size in options.sizes:
             model = random_model(sizes[size], device)
             stored = store(model, Path(folder) / "states", options.seconds)
-            found[size] = measure(model, stored, options.budgets, options.new_tokens)
+            found[size] = measure(model, stored, options.budgets, options.new_tokens, options.repeats)
             if options.out:
                 options.out.write_text(json.dumps(found, indent=1))
             del model

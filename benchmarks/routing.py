@@ -101,7 +101,7 @@ def _ask_video(setting: VideoSetting, tally: Tally, video: HeldOutVideo, pixels:
         rng = np.random.default_rng([setting.options.seed, video.number, number])
         scores = router.relevance(prefix, question.text)
         likeness = likeness_of(router.question_feature(question.text), features)
-        whole = whole_video(checkpoint.reader, question.text, states)
+        whole = whole_video(checkpoint, question.text, states)
         chosen = every_setting(whole, scores, likeness, rng)
         told = _answers(setting, whole, chosen)
         if tally.compared < _WHOLE_ALONE:

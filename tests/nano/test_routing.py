@@ -55,7 +55,7 @@ def states(checkpoint: StockCheckpoint) -> list[SegmentState]:
 def test_a_prompt_that_is_cut_is_the_one_that_the_reader_builds(
     chosen: tuple[tuple[int, ...], ...], checkpoint: StockCheckpoint, states: list[SegmentState]
 ) -> None:
-    ours = whole_video(checkpoint.reader, QUESTION, states).cut(chosen)
+    ours = whole_video(checkpoint, QUESTION, states).cut(chosen)
     kept = [state.pairs(pairs) for state, pairs in zip(states, chosen, strict=True) if pairs]
     theirs = checkpoint.reader.prompt(QUESTION, kept)
     assert torch.equal(ours.embeds, theirs.embeds)
@@ -68,7 +68,7 @@ def test_a_prompt_that_is_cut_is_the_one_that_the_reader_builds(
 def test_many_prompts_at_once_are_answered_as_each_alone(
     checkpoint: StockCheckpoint, states: list[SegmentState]
 ) -> None:
-    whole = whole_video(checkpoint.reader, QUESTION, states)
+    whole = whole_video(checkpoint, QUESTION, states)
     prompts = [whole.cut(chosen) for chosen in (((0, 1, 2, 3),) * 4, ((1,), (), (0, 3), (2,)), ((), (), (), (0,)))]
     alone = ["".join(checkpoint.reader.text_pieces(checkpoint.reader.token_ids(one, 8))).strip() for one in prompts]
     assert BatchedAnswers(checkpoint.reader).texts(prompts) == alone
@@ -77,7 +77,7 @@ def test_many_prompts_at_once_are_answered_as_each_alone(
 def test_no_setting_gives_more_frame_pairs_than_the_budget_holds(
     checkpoint: StockCheckpoint, states: list[SegmentState]
 ) -> None:
-    whole = whole_video(checkpoint.reader, QUESTION, states)
+    whole = whole_video(checkpoint, QUESTION, states)
     scores = np.array([0.1, 0.9, 0.2, 0.1], np.float32)
     chosen = every_setting(whole, scores, scores, np.random.default_rng(1))
     assert list(chosen) == [f"{policy}/{share:g}" for share in SHARES for policy in POLICIES]
