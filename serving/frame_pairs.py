@@ -20,7 +20,8 @@ from tempo_core.values import FloatArray
 
 Rule = Literal["everything", "even", "relevance"]
 # By which the best score must exceed the middle one. Scores are probabilities: below a tenth apart, a model says of all
-# segments the same, and normalizing them would make a ranking of its noise.
+# segments the same, and normalizing them would make a ranking of its noise. In the drawn world any number from 0.05 to
+# 0.9 gives the same answers (benchmarks/routing.py), so real video has to decide.
 STANDS_OUT = 0.1
 
 

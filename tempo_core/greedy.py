@@ -58,7 +58,7 @@ class _Slab:
         return int(self.kv.shape[4])
 
     def start(self, length: int, position: int, axes: tuple[int, ...]) -> None:
-        """Generation begins: the next token goes behind ``length`` prefilled ones. ``axes``: (1,), or (3, 1) of M-RoPE."""
+        """Generation begins behind ``length`` prefilled tokens. ``axes``: of a position, (1,), or (3, 1) in M-RoPE."""
         self.prefilling, self.axes = False, axes
         self.slot.fill_(length)
         self.position.fill_(position)

@@ -13,14 +13,14 @@ from transformers import Qwen2Tokenizer
 from flows import embedded
 from flows.embedded import embedded_folder
 from nano.questions import answers
-from nano.sizes import base_config, tempo_config
-from nano.tokenizer import tokenizer_files, words
+from nano.sizes import base_config, generation_config, stock_config, tempo_config
+from nano.tokenizer import STOCK_WORDING, tokenizer_files, vocabulary, words
 from tempo_core import load_checkpoint
 from tempo_core.errors import CheckpointError
 from tempo_core.weights import WeightFiles
 from tests.support.golden_cases import BASE, TEMPO
 
-BASE_FOLDER = embedded_folder().with_name("tempo-nano-base")
+BASE_FOLDER, NANO_VL = (embedded_folder().with_name(name) for name in ("tempo-nano-base", "nano-vl"))
 
 
 def layout(folder: Path) -> set[str]:
@@ -34,7 +34,8 @@ def test_tensors_have_the_published_names() -> None:
 
 
 def test_it_is_small_enough_to_be_kept_beside_the_code() -> None:
-    files = [path for path in embedded_folder().parent.rglob("*") if path.is_file()]
+    folders = (embedded_folder(), BASE_FOLDER)
+    files = [path for folder in folders for path in folder.rglob("*") if path.is_file()]
     assert sum(path.stat().st_size for path in files) <= 30e6
     assert max(path.stat().st_size for path in files) < 16e6
 
@@ -52,6 +53,14 @@ def test_its_tokenizer_is_what_the_code_makes(folder: Path) -> None:
 def test_its_configs_are_what_the_code_makes() -> None:
     made = {embedded_folder(): tempo_config(), BASE_FOLDER: base_config()}
     assert {folder: json.loads((folder / "config.json").read_text(encoding="utf-8")) for folder in made} == made
+
+
+def test_nano_vl_is_what_the_code_makes_and_small() -> None:
+    texts = {"config.json": stock_config(), "generation_config.json": generation_config(vocabulary(STOCK_WORDING))}
+    assert {name: json.loads((NANO_VL / name).read_text(encoding="utf-8")) for name in texts} == texts
+    files = tokenizer_files(STOCK_WORDING)
+    assert {name: (NANO_VL / name).read_text(encoding="utf-8") for name in files} == files
+    assert sum(path.stat().st_size for path in NANO_VL.iterdir()) <= 20e6
 
 
 def test_tokenizer_reads_any_text_and_gives_it_back() -> None:

@@ -147,5 +147,5 @@ def test_transformers_own_model_takes_its_folder_whole(both: Both) -> None:
 
 def test_a_whole_video_fits_its_context(both: Both) -> None:
     reader, times = both.checkpoint.reader, times_of(Tables.moment(SCENE_LENGTHS_S[-1], LONGEST_ROW - 1))
-    whole = LONGEST_ROW * sum(router.pair_tokens((1, 6, 6), time_s) for time_s in times)
+    whole = LONGEST_ROW * sum(both.checkpoint.router.pair_tokens((1, 6, 6), time_s) for time_s in times)
     assert whole + reader.fixed_tokens("x" * 200) < reader.context_tokens
