@@ -126,12 +126,12 @@ def cite(segments: Sequence[AskedSegment]) -> tuple[Citation, ...]:
     return tuple(sorted(citations, key=lambda citation: -citation.relevance)[:MAX_CITATIONS])
 
 
-def absence(segments: Sequence[AskedSegment], absent_below: float | None) -> tuple[str, ...]:
+def absence(scores: FloatArray, absent_below: float | None) -> tuple[str, ...]:
     """A warning where no segment scores ``absent_below`` or more (None: the model was not calibrated)."""
-    best = max((segment.relevance for segment in segments), default=1.0)
+    best = float(scores.max())
     if absent_below is None or best >= absent_below:
         return ()
-    reason = f"none of {len(segments):,} segments read is relevant (at best {best:.3g} of {absent_below:g})"
+    reason = f"none of {len(scores):,} segments read is relevant (at best {best:.3g} of {absent_below:g})"
     return (f"this was probably not shown: {reason}",)
 
 

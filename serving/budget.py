@@ -53,16 +53,19 @@ def fit_budget(asked: int | None, segment_count: int, room: PromptRoom) -> Budge
     return BudgetFit(kept, min(budget, left), _warnings(segment_count, kept, useful, left))
 
 
-def fit_visual_budget(asked: int | None, segment_count: int, useful: int, free: int) -> BudgetFit:
-    """Fits visual tokens and their tags into the ``free`` tokens of the context; ``useful``: what all of them take.
+def fit_visual_budget(asked: int | None, segment_count: int, pair: int, useful: int, free: int) -> BudgetFit:
+    """Fits visual tokens and their tags into the ``free`` tokens of the context. ``pair``: what a frame pair takes at
+    most; ``useful``: what all of them take.
 
-    A default budget shrinks with a warning; one that was asked for and does not fit is a BudgetError.
+    A default budget shrinks with a warning; one that was asked for and does not fit, or holds no pair, is refused.
     """
     if free < 1:
         raise BudgetError("the question and answer leave no room in the LLM's context")
     if asked is not None and not 1 <= min(asked, useful) <= free:
         raise BudgetError(f"a token budget of {asked:,} does not fit: the LLM's context leaves {free:,} tokens")
     budget = min(DEFAULT_VISUAL_BUDGET if asked is None else asked, free)
+    if budget < min(pair, useful):
+        raise BudgetError(f"a token budget of {budget:,} holds no frame pair, which takes {pair:,} tokens: raise it")
     lowered = asked is None and free < min(useful, DEFAULT_VISUAL_BUDGET)
     warnings = (f"the token budget was lowered to {free:,}, which is what the LLM's context leaves",) if lowered else ()
     return BudgetFit(segment_count, budget, warnings)

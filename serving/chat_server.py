@@ -89,9 +89,10 @@ class ChatServer:
             try:
                 return self._tried(body, until)
             except MayPass as trouble:
-                if trouble.rest_s > MOST_REST_S:
+                rest_s = max(pause_s, trouble.rest_s)
+                if trouble.rest_s > MOST_REST_S or time.monotonic() + rest_s >= until:
                     raise
-                time.sleep(max(pause_s, trouble.rest_s))
+                time.sleep(rest_s)
         return self._tried(body, until)
 
     def _tried(self, body: bytes, until: float) -> tuple[str, Generator[str, None, ServedTokens]]:
@@ -126,9 +127,9 @@ class ChatServer:
         timeout = httpx2.Timeout(self.patience.piece_s, connect=self.patience.connect_s)
         try:
             return httpx2.Client(timeout=timeout, follow_redirects=False)
-        except (ImportError, ValueError) as error:  # of HTTPS_PROXY and the like
+        except (ImportError, ValueError, OSError) as error:  # of HTTPS_PROXY, SSL_CERT_FILE and the like
             raise RemoteReaderError(
-                f"cannot be asked through the proxy that the environment names ({error})."
+                f"cannot be asked through the proxy, or with the certificates, that the environment names ({error})."
             ) from None
 
     @contextmanager
@@ -149,10 +150,10 @@ def chat_server(address: str, environment: Mapping[str, str], announce: Callable
         url.host.encode("idna")  # as the system will, to look it up
     except (httpx2.InvalidURL, UnicodeError):
         raise UsageError(f"the reader's address is none that can be read; write it as {EXAMPLE}") from None
-    if url.userinfo or url.query:  # neither is shown: there may be a key in it
+    if "@" in address.partition("#")[0] or url.query:  # neither is shown: there may be a key in it
         raise UsageError(
-            f"the reader's address, of {url.host}, has a user, a password or a query in it: leave them out, and give "
-            f"its key in {KEY_VARIABLES[0]}"
+            f"the reader's address has a user, a password or a query in it: leave them out, and give its key in "
+            f"{KEY_VARIABLES[0]}"
         )
     if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > 65535:
         raise UsageError(f"the reader's address {address} is not one of a server over http or https: {EXAMPLE}")
@@ -179,7 +180,12 @@ def _texts(stream: Iterator[Chunk]) -> Generator[str, None, ServedTokens]:
         if chunk.text:
             piece_count += 1
             yield chunk.text
-    return served or ServedTokens(completion_tokens=piece_count)
+    served = served or ServedTokens()
+    return (
+        served
+        if served.completion_tokens is not None
+        else ServedTokens(prompt_tokens=served.prompt_tokens, completion_tokens=piece_count)
+    )
 
 
 def _check(response: httpx2.Response) -> None:

@@ -34,7 +34,7 @@ class ServedTokens(BaseModel):
     """What the server counted."""
 
     prompt_tokens: int | None = None
-    completion_tokens: int
+    completion_tokens: int | None = None
 
 
 class _Delta(BaseModel):
@@ -42,7 +42,7 @@ class _Delta(BaseModel):
 
 
 class _Choice(BaseModel):
-    delta: _Delta = _Delta()
+    delta: _Delta | None = None
     finish_reason: str | None = None
 
 
@@ -56,7 +56,7 @@ class Chunk(BaseModel):
 
     @property
     def text(self) -> str:
-        return "".join(choice.delta.content or "" for choice in self.choices)
+        return "".join(choice.delta.content or "" for choice in self.choices if choice.delta)
 
     @property
     def is_last(self) -> bool:
@@ -122,15 +122,18 @@ def in_time(items: Iterator[Item], item_s: float, until: float) -> Iterator[Item
 
 
 def _take(items: Iterator[Item], taken: _Taken[Item], is_over: threading.Event) -> None:
+    """At last None, or the error that ended it: also one that nobody foresaw, whose traceback this thread prints."""
+    end: RemoteReaderError | None = RemoteReaderError("could not be asked, by a fault of tempo's own: see above.")
     try:
         for item in items:
             if is_over.is_set():
                 return
             taken.put((item,))
+        end = None
     except RemoteReaderError as error:
-        taken.put(error)
+        end = error
     finally:
-        taken.put(None)
+        taken.put(end)
 
 
 def _next(taken: _Taken[Item], item_s: float, until: float) -> tuple[Item] | None:

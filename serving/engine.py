@@ -43,6 +43,7 @@ class _Asked:
     question: str
     reading: Reading
     fit: BudgetFit
+    absent: tuple[str, ...]
     warnings: tuple[str, ...]
 
 
@@ -107,7 +108,8 @@ class Engine:
     ) -> Iterator[str | Answer]:
         """Pieces of text as they are generated, at last the Answer; AnswerInterrupted if another is asked meanwhile.
 
-        ``token_budget``: memory tokens in all; by default 4,096, or what the LLM's context leaves, with a warning.
+        ``token_budget``: memory tokens in all, by default 4,096; or visual tokens with their tags, by default 8,192; or
+        what the LLM's context leaves, with a warning.
         Raises UsageError for a scope with nothing in it and BudgetError for a budget that does not fit.
         """
         if max_new_tokens < 1:
@@ -150,8 +152,10 @@ class Engine:
             )
         # before anything is read: a question that no context holds would fill the memory
         fit = self._making.fit(question, segments, token_budget, max_new_tokens)
-        reading = self._making.reading(self._route(question, segments, watch), fit, watch)
-        return _Asked(question, reading, fit, (*fit.warnings, *videos.left_out(scope)))
+        routed = self._route(question, segments, watch)
+        reading = self._making.reading(routed, fit, watch)
+        absent = absence(routed.scores, self._checkpoint.absent_below)
+        return _Asked(question, reading, fit, absent, (*fit.warnings, *videos.left_out(scope)))
 
     def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> RoutedQuestion:
         """Scores every segment. Of each KV cache only the question's own part is kept, not the prefixes'."""
@@ -192,16 +196,16 @@ class Engine:
         )
         videos = one_per_content([share.segment.video for share in asked.reading.shares])
         of_videos = [f"{video.title}: {warning}" for video in videos for warning in video.facts.warnings]
-        absent = absence(segments, self._checkpoint.absent_below)
+        tells_nothing = asked.absent or asked.reading.rule == "even"  # no score stands out
         return Answer(
             answer=text,
             question=asked.question,
             model=self._checkpoint.id,
             reader=self._read_by,
             fingerprint=videos[0].fingerprints.features,
-            warnings=(*asked.warnings, *absent, *of_videos),
+            warnings=(*asked.warnings, *asked.absent, *of_videos),
             segments=segments,
-            citations=() if absent else cite(segments),
+            citations=() if tells_nothing else cite(segments),
             allocation=asked.reading.rule,
             usage=usage,
             timings_s=watch.timings(),

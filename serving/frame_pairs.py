@@ -15,7 +15,6 @@ import numpy as np
 
 from serving.answer import most_relevant
 from tempo_core.allocation import allocate
-from tempo_core.errors import BudgetError
 from tempo_core.values import FloatArray
 
 Rule = Literal["everything", "even", "relevance"]
@@ -35,15 +34,11 @@ class SharedPairs:
 
 def share_pairs(scores: FloatArray, pairs: Sequence[int], costs: Sequence[int], token_budget: int) -> SharedPairs:
     """``scores``, ``pairs`` and ``costs``: of each segment its relevance, its frame pairs, and the most tokens that one
-    of them takes with its tag. What is chosen never takes more than ``token_budget``; BudgetError where it holds none.
+    of them takes with its tag, of which the budget holds one at least. What is chosen never takes more than it.
     """
     if sum(count * cost for count, cost in zip(pairs, costs, strict=True)) <= token_budget:
         return SharedPairs(tuple(tuple(range(count)) for count in pairs), "everything")
     units = token_budget // max(costs)
-    if units < 1:
-        raise BudgetError(
-            f"a token budget of {token_budget:,} holds no frame pair, which takes {max(costs):,} tokens: raise it"
-        )
     if float(scores.max() - np.median(scores)) < STANDS_OUT:
         return SharedPairs(spread(pairs, units), "even")
     counts = by_relevance(scores, pairs, units)

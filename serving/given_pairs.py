@@ -24,7 +24,7 @@ class GivenPairs:
 
 
 def give_pairs(routed: RoutedQuestion, router: Router, token_budget: int) -> tuple[list[GivenPairs], Rule]:
-    """The segments that are given any, in order, and the rule. BudgetError for a budget that holds no pair."""
+    """The segments that are given any, in order, and the rule."""
     segments, scores = routed.segments, routed.scores
     costs = [pair_cost(router, one) for one in segments]
     shared = share_pairs(scores, [len(one.record.span.pair_times_s) for one in segments], costs, token_budget)
@@ -42,9 +42,11 @@ def pair_cost(router: Router, segment: SelectedSegment) -> int:
     return router.pair_tokens(record.state.grid_thw, record.span.pair_times_s[-1])
 
 
-def all_pairs_cost(router: Router, segments: Sequence[SelectedSegment]) -> int:
-    """Tokens of all frame pairs of segments."""
-    return sum(pair_cost(router, one) * len(one.record.span.pair_times_s) for one in segments)
+def pairs_cost(router: Router, segments: Sequence[SelectedSegment]) -> tuple[int, int]:
+    """Tokens of the dearest frame pair of segments, and of all of them."""
+    costs = [pair_cost(router, one) for one in segments]
+    pairs = [len(one.record.span.pair_times_s) for one in segments]
+    return max(costs), sum(cost * count for cost, count in zip(costs, pairs, strict=True))
 
 
 def _visual_tokens(segment: SelectedSegment) -> int:

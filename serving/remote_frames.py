@@ -14,7 +14,7 @@ from itertools import groupby
 
 from serving.budget import DEFAULT_VISUAL_BUDGET, BudgetFit, fit_visual_budget
 from serving.chat_server import ChatServer, Part
-from serving.given_pairs import GivenPairs, all_pairs_cost, give_pairs, pair_cost
+from serving.given_pairs import GivenPairs, give_pairs, pair_cost, pairs_cost
 from serving.reading import Pieces, Reading, RoutedQuestion, TokenCounts
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
@@ -43,9 +43,9 @@ class RemoteFrames:
         max_new_tokens: int,  # noqa: ARG002
     ) -> BudgetFit:
         """What is too much for the server, it refuses."""
-        useful = all_pairs_cost(self.router, segments)
+        pair, useful = pairs_cost(self.router, segments)
         free = max(useful, DEFAULT_VISUAL_BUDGET if token_budget is None else token_budget)
-        return fit_visual_budget(token_budget, len(segments), useful, free)
+        return fit_visual_budget(token_budget, len(segments), pair, useful, free)
 
     def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
         given, rule = give_pairs(routed, self.router, fit.token_budget)
@@ -67,7 +67,7 @@ class RemoteFrames:
             f"sending {len(sizes):,} frames ({sum(sizes) / 1e6:.1f} MB) and the question to {self.server.name}, {key}"
         )
         served = yield from self.server.answer(content, max_new_tokens)
-        yield TokenCounts(own.tag_tokens, served.prompt_tokens or own.prompt_tokens, served.completion_tokens)
+        yield TokenCounts(own.tag_tokens, served.prompt_tokens or own.prompt_tokens, served.completion_tokens or 0)
 
     def _frames(self, given: Sequence[GivenPairs]) -> list[list[Frame]]:
         """Of what is given, in order; each video's are read at once."""
@@ -91,6 +91,7 @@ def message(question: str, frames: Sequence[Sequence[Frame]], introduced: Mappin
     parts: list[Part] = []
     for position, of_segment in enumerate(frames):
         lead = title_line(introduced[position]) if position in introduced else ""
+        lead = lead.replace("<|", "< |")  # a file's name may be anybody's: the server is to find no control token in it
         for time_s, jpeg in of_segment:
             url = f"data:image/jpeg;base64,{base64.b64encode(jpeg).decode()}"
             parts += [_text(lead + time_tag(time_s)), {"type": "image_url", "image_url": {"url": url}}]

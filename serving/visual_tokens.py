@@ -8,7 +8,7 @@ from functools import partial
 from itertools import groupby
 
 from serving.budget import BudgetFit, fit_visual_budget
-from serving.given_pairs import GivenPairs, all_pairs_cost, give_pairs
+from serving.given_pairs import GivenPairs, give_pairs, pairs_cost
 from serving.reading import Reading, RoutedQuestion, own_pieces
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
@@ -30,8 +30,8 @@ class VisualTokens:
         reader = self.checkpoint.reader
         introduced = sum(reader.title_tokens(title) for title in titles(segments).values())
         fixed = reader.fixed_tokens(question) + introduced + max_new_tokens
-        useful = all_pairs_cost(self.checkpoint.router, segments)
-        return fit_visual_budget(token_budget, len(segments), useful, reader.context_tokens - fixed)
+        pair, useful = pairs_cost(self.checkpoint.router, segments)
+        return fit_visual_budget(token_budget, len(segments), pair, useful, reader.context_tokens - fixed)
 
     def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
         given, rule = give_pairs(routed, self.checkpoint.router, fit.token_budget)

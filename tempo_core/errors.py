@@ -47,6 +47,10 @@ class CheckpointError(TempoError):
 class NotFetched(CheckpointError):
     """The checkpoint is one of the hub and not on this machine, and it may not be fetched unasked."""
 
+    def __init__(self, hub_id: str) -> None:
+        super().__init__(f"{hub_id} is not on this machine, and is not fetched from the hub unasked")
+        self.hub_id = hub_id
+
 
 class GpuLost(CheckpointError):
     """CUDA failed, and fails from now on whatever it is asked: no video is the cause, and a new process may go on."""

@@ -65,7 +65,7 @@ def load_stock(identity: ModelIdentity, weights: WeightFiles, target: Target) ->
 def _head(weights: WeightFiles, config: Any, text: torch.nn.Module, target: Target) -> torch.Tensor:
     """lm_head [vocabulary, D]."""
     embeddings: torch.Tensor = text.embed_tokens.weight  # type: ignore[assignment, union-attr]
-    if config.tie_word_embeddings:
+    if config.tie_word_embeddings and _HEAD not in weights.names():  # where there is one, transformers reads it too
         return embeddings
     ((_, head),) = weights.tensors([_HEAD])
     if head.shape != embeddings.shape:
@@ -80,8 +80,11 @@ def _end_of_sequence(weights: WeightFiles, config: Any) -> Any:
     """Where there is a generation_config.json, it decides."""
     path = weights.folder / "generation_config.json"
     if not path.is_file():
-        return config.text_config.eos_token_id
+        return getattr(config.text_config, "eos_token_id", None)
     try:
-        return json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
+        eos = json.loads(path.read_text(encoding="utf-8")).get("eos_token_id")
     except (OSError, ValueError, AttributeError, RecursionError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if not all(one is None or type(one) is int for one in (eos if isinstance(eos, list) else [eos])):
+        raise CheckpointError(f"{path}: eos_token_id is {eos!r}, not a token's number or a list of them")
+    return eos

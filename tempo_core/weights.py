@@ -69,7 +69,7 @@ def _cached(hub_id: str) -> Path:
     try:
         return Path(snapshot_download(hub_id, allow_patterns=_HUB_PATTERNS, local_files_only=True))
     except (HFValidationError, OSError) as error:
-        raise NotFetched(f"{hub_id} is not on this machine, and is not fetched from the hub unasked") from error
+        raise NotFetched(hub_id) from error
 
 
 def read_config(folder: Path) -> dict[str, object]:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from flows.embedded import EMBEDDED_ID
 from flows.models import find_model, model_notice
 from flows.text import counted, size
 from tempo_core.errors import NotFetched, TempoError
@@ -156,23 +157,23 @@ def _model(model: str) -> Iterator[Check]:
         kind, weights = find_model(model)
         parameters = weights.parameter_count()
     except NotFetched as error:
-        yield Check("model", False, str(error), needed=False, advice=f"hf download {model}")
+        yield Check("model", False, str(error), needed=False, advice=f"hf download {error.hub_id}")
         return
     except TempoError as error:
         yield Check("model", False, str(error), advice=notice)
         return
     yield Check("model", True, f"{model}: {kind}, {parameters:,} parameters", needed=False, advice=notice)
-    yield _room_for(parameters)
+    yield _room_for(parameters, halved=model != EMBEDDED_ID)
 
 
-def _room_for(parameters: int) -> Check:
-    """Weights only: KV caches and activations come on top, within what is left."""
+def _room_for(parameters: int, halved: bool) -> Check:
+    """Weights only: KV caches and activations come on top, within what is left. ``halved``: a GPU takes bfloat16."""
     import torch
 
     on_gpu = torch.cuda.is_available()
-    needed = parameters * (2 if on_gpu else 4)
+    needed = parameters * (2 if on_gpu and halved else 4)
     usable = torch.cuda.get_device_properties(0).total_memory if on_gpu else memory_bytes()
-    where = "on the GPU, in bfloat16" if on_gpu else "of memory, in float32"
+    where = f"{'on the GPU' if on_gpu else 'of memory'}, in {'bfloat16' if on_gpu and halved else 'float32'}"
     advice = None if needed < usable else "take a smaller model, or a machine with more memory"
     return Check(
         "room for it", needed < usable, f"{size(needed)} {where}, of {size(usable)}", needed=False, advice=advice

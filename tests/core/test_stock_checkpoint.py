@@ -95,6 +95,24 @@ def test_an_lm_head_of_another_shape_is_refused(folder: Path) -> None:
         load_checkpoint(folder)
 
 
+def test_a_head_of_its_own_is_read_though_the_config_ties_it_as_transformers_does(folder: Path) -> None:
+    edit_tensors(folder, lambda tensors: tensors.update({"lm_head.weight": 2 * tensors[EMBEDDINGS]}))
+    np.testing.assert_allclose(behaviour(loaded(folder))[1:], 2 * behaviour(stock_checkpoint())[1:], rtol=1e-5)
+
+
+def test_without_a_generation_config_the_chats_end_of_turn_ends_an_answer(folder: Path) -> None:
+    (folder / "generation_config.json").unlink()
+    reader = loaded(folder).reader
+    assert reader._prompts.token_id("<|im_end|>") in reader._stop_ids
+
+
+@pytest.mark.parametrize("eos", ["abc", {}, [[1]], True])
+def test_an_end_of_sequence_that_is_no_token_is_named(eos: object, folder: Path) -> None:
+    edit_config(folder, "generation_config.json", eos_token_id=eos)
+    with pytest.raises(CheckpointError, match=r"generation_config\.json: eos_token_id is"):
+        load_checkpoint(folder)
+
+
 def test_it_takes_no_base(folder: Path) -> None:
     with pytest.raises(UsageError, match="it takes no base"):
         load_checkpoint(folder, base=BASE)

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import flows.terminal.doctor
+from tests.support.altered_checkpoints import edit_config
 from tests.support.golden_cases import BASE, TEMPO
 from tests.support.programs import program
 from tests.support.tempo_cli import Record, tempo
@@ -80,15 +81,20 @@ def test_a_model_that_is_not_here_is_said_with_what_fetches_it(monkeypatch: pyte
     assert checks()["model"]["advice"] == "hf download Qwen/Qwen3-VL-2B-Instruct"
 
 
+@pytest.fixture
+def no_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+
+
 @pytest.mark.parametrize(("folder", "kind"), [(BASE, "a stock Qwen3-VL"), (TEMPO, "a Tempo checkpoint")])
-def test_a_folder_is_told_by_its_kind_and_size(folder: Path, kind: str) -> None:
+def test_a_folder_is_told_by_its_kind_and_size(no_gpu: None, folder: Path, kind: str) -> None:
     (found,) = tempo("doctor", "--model", folder, "--json").json
     told = {check["name"]: check["found"] for check in found["checks"]}
     assert f"{folder}: {kind}" in told["model"]
     assert "of memory, in float32" in told["room for it"]
 
 
-def test_a_model_that_does_not_fit_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_model_that_does_not_fit_is_said(no_gpu: None, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("flows.terminal.doctor.memory_bytes", lambda: 10_000)
     assert "smaller model" in checks()["room for it"]["advice"]
 
@@ -101,3 +107,12 @@ def test_a_file_that_a_model_lacks_is_named(missing: str, tmp_path: Path) -> Non
     (found,) = tempo("doctor", "--model", folder, "--json", code=1).json
     (told,) = (check for check in found["checks"] if check["name"] == "model")
     assert missing in told["found"]
+
+
+def test_a_base_that_is_not_here_is_said_with_what_fetches_it(tmp_path: Path) -> None:
+    folder = shutil.copytree(TEMPO, tmp_path / "tempo")
+    edit_config(folder, mm_vision_tower_aux_list=["Qwen/Qwen3-VL-2B-Instruct"])
+    (found,) = tempo("doctor", "--model", folder, "--json").json
+    assert next(check["advice"] for check in found["checks"] if check["name"] == "model") == (
+        "hf download Qwen/Qwen3-VL-2B-Instruct"
+    )

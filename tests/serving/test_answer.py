@@ -51,13 +51,13 @@ def test_an_answer_is_json_with_the_documented_fields() -> None:
 
 
 def test_a_best_score_below_the_calibrated_one_says_that_it_is_not_there() -> None:
-    (said,) = absence(_segments(0.02, 0.11, 0.05), absent_below=0.3)
+    (said,) = absence(np.array([0.02, 0.11, 0.05], np.float32), absent_below=0.3)
     assert said == "this was probably not shown: none of 3 segments read is relevant (at best 0.11 of 0.3)"
 
 
 def test_nothing_is_said_absent_from_the_calibrated_score_on() -> None:
-    assert absence(_segments(0.02, 0.3), absent_below=0.3) == ()
+    assert absence(np.array([0.02, 0.3]), absent_below=0.3) == ()
 
 
 def test_a_model_that_was_not_calibrated_says_nothing_absent() -> None:
-    assert absence(_segments(0.0, 0.0), absent_below=None) == ()
+    assert absence(np.zeros(2, np.float32), absent_below=None) == ()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serving.budget import DEFAULT_TOKEN_BUDGET, PromptRoom, fit_budget
+from serving.budget import DEFAULT_TOKEN_BUDGET, PromptRoom, fit_budget, fit_visual_budget
 from tempo_core.errors import BudgetError
 
 ROOM = PromptRoom(context=16384, fixed=300, tag=8, segment=128, anchor=4)
@@ -64,3 +64,12 @@ def test_whatever_fits_is_inside_the_context_and_gives_every_segment_a_token(
     visual = min(fit.token_budget, 128 * fit.segment_count)
     assert fixed + fit.segment_count * tag + visual <= context
     assert 1 <= fit.segment_count <= min(segments, fit.token_budget)
+
+
+def test_a_budget_below_one_frame_pair_is_refused_with_what_a_pair_takes() -> None:
+    with pytest.raises(BudgetError, match="a token budget of 9 holds no frame pair, which takes 10 tokens"):
+        fit_visual_budget(9, segment_count=5, pair=10, useful=200, free=1000)
+
+
+def test_visual_tokens_of_everything_may_be_fewer_than_the_default_budget() -> None:
+    assert fit_visual_budget(None, segment_count=1, pair=10, useful=40, free=1000).warnings == ()

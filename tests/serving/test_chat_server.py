@@ -109,8 +109,9 @@ def test_the_answer_comes_in_pieces_as_the_server_sends_them() -> None:
         stream(event("It "), event("opens."), DONE),
         stream(b": still here\n\n", b"event: chunk\r\n", event("It ").replace(b"\n", b"\r\n"), event("opens."), DONE),
         stream(event(""), event("It "), event("opens.", finish="stop", usage=None), event(choices=[]), DONE),
+        stream(event("It "), event("opens."), event(choices=[{"delta": None}], usage={"prompt_tokens": 9}), DONE),
     ],
-    ids=["no end mark", "no reason", "comments and carriage returns", "empty chunks"],
+    ids=["no end mark", "no reason", "comments and carriage returns", "empty chunks", "half of the usage"],
 )
 def test_streams_of_other_servers_are_read_too(answer: Answering) -> None:
     with chat_server(answer) as server:
@@ -249,6 +250,8 @@ def test_the_key_is_the_environments_and_in_no_text_of_a_server() -> None:
         ("http://a..b/v1#m", "none that can be read"),
         (f"http://user:{SECRET}@host/v1#m", "has a user, a password or a query in it"),
         (f"http://host/v1?key={SECRET}#m", "has a user, a password or a query in it"),
+        (f"user:{SECRET}@host/v1#m", "has a user, a password or a query in it"),
+        (f"https:/user:{SECRET}@host/v1#m", "has a user, a password or a query in it"),
     ],
 )
 def test_an_address_that_cannot_be_used_is_refused_before_anything_is_done(address: str, said: str) -> None:
@@ -268,4 +271,11 @@ def test_a_proxy_that_cannot_be_used_is_named(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("ALL_PROXY", "socks9://nowhere:1")
     message, asked = failure(GOOD)
     assert "cannot be asked through the proxy" in message
+    assert asked == 0
+
+
+def test_certificates_that_cannot_be_read_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nowhere/certificates.pem")
+    message, asked = failure(GOOD)
+    assert "with the certificates, that the environment names" in message
     assert asked == 0

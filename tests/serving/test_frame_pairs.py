@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from serving.frame_pairs import STANDS_OUT, SharedPairs, share_pairs
 from tempo_core.allocation import allocate
-from tempo_core.errors import BudgetError
 from tempo_core.values import FloatArray
 
 
@@ -73,8 +71,3 @@ def test_where_not_every_segment_can_keep_a_pair_the_least_relevant_keep_none() 
 def test_what_a_short_segment_cannot_take_goes_to_other_relevant_ones() -> None:
     shared = shares([0.0, 1.0, 0.9, 0.0, 0.0], [4, 1, 4, 4, 4], cost=1, budget=8)
     assert [len(chosen) for chosen in shared.chosen] == [1, 1, 4, 1, 1]
-
-
-def test_a_budget_below_one_pair_is_refused_with_what_a_pair_takes() -> None:
-    with pytest.raises(BudgetError, match="a token budget of 9 holds no frame pair, which takes 10 tokens"):
-        shares([0.5], [4], cost=10, budget=9)

@@ -24,8 +24,8 @@ _HITS = 10
 READER_HELP = (
     "Let this server answer instead of the model, which still finds the moments: any that speaks OpenAI's chat "
     "completions and sees images (vLLM, SGLang, llama.cpp, transformers serve). The frames of the moments and the "
-    "question are sent there, and nowhere without this option. Its key is taken from TEMPO_READER_KEY, else "
-    "OPENAI_API_KEY."
+    "question are sent there, and nowhere unless one is named, here or in TEMPO_READER. Its key is taken from "
+    "TEMPO_READER_KEY, else OPENAI_API_KEY."
 )
 
 _Video = typer.Option("--video", metavar="ID_OR_URI", help="Only this video; may be given again.", show_default=False)
@@ -49,7 +49,7 @@ def ask(  # noqa: PLR0913, PLR0917 - an option each
     from_time: FromOption = None,
     to_time: ToOption = None,
     token_budget: Annotated[
-        int | None, typer.Option("--token-budget", metavar="N", min=1, help="Memory tokens for the whole question.")
+        int | None, typer.Option("--token-budget", metavar="N", min=1, help="Visual tokens for the whole question.")
     ] = None,
     model: ModelOption = None,
     reader: Annotated[
