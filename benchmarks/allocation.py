@@ -12,18 +12,17 @@ needs no model: tables to standard output, the figure to a file.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.allocation_report import joined, tables
+from benchmarks.allocation_report import tables
 from benchmarks.batched_answers import Kept, WholePrompt
-from benchmarks.nano_setting import Check, Setting, add_options, ask_whole, open_setting, write_results
+from benchmarks.nano_setting import Check, Setting, add_options, ask_whole, open_setting
 from benchmarks.nano_videos import HeldOutVideo, VideoPixels, encoded
 from benchmarks.policies import every_setting
+from benchmarks.result_files import add_result_options, show
 from nano.questions import Question
 
 
@@ -116,21 +115,9 @@ def main() -> None:
     """Measures or reads results; prints tables, draws the figure."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, questions=1200)
-    parser.add_argument("--from", dest="results", type=Path, nargs="+", help="results to show instead of measuring")
-    parser.add_argument("--figure", type=Path, help="SVG file of the figure")
+    add_result_options(parser)
     options = parser.parse_args()
-    if options.results is None:
-        runs = [run(options)]
-        write_results(options.out, runs[0])
-    else:
-        runs = [json.loads(path.read_text()) for path in options.results]
-    results = joined(runs)
-    print(tables(results))
-    if options.figure is not None:
-        from benchmarks.allocation_figure import draw
-
-        draw(results, options.figure)
-        print(f"written: {options.figure}")
+    show(options, lambda: run(options), tables, "benchmarks.allocation_figure")
 
 
 if __name__ == "__main__":

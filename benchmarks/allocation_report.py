@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -86,22 +86,6 @@ def policy_numbers(results: Results, policy: str, part: str) -> list[tuple[float
 def cut_numbers(results: Results, way: str) -> list[tuple[float, float, float, float]]:
     """(tokens per segment, accuracy, low, high) of a way of cutting."""
     return [(float(name), *results.share(f"cut-{way}/{name}")) for name in results.budgets(f"cut-{way}")]
-
-
-def joined(raws: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Results of several runs over different videos as those of one; ``about`` lists the runs."""
-    models = {(raw["about"]["vision_sha256"], raw["about"]["text_sha256"], raw["about"]["seed"]) for raw in raws}
-    videos = [video for raw in raws for video in set(raw["questions"]["video"])]
-    if len(models) > 1 or len(videos) > len(set(videos)):
-        raise SystemExit("these results are of different models or seeds, or of the same videos")
-    counts = [len(raw["questions"]["kind"]) for raw in raws]
-    spent = {name: [raw["spent"][name] for raw in raws] for name in raws[0]["spent"]}
-    return {
-        "about": [raw["about"] for raw in raws],
-        "spent": {name: float(np.average(values, weights=counts)) for name, values in spent.items()},
-        "right": {name: "".join(raw["right"][name] for raw in raws) for name in raws[0]["right"]},
-        "questions": {name: [fact for raw in raws for fact in raw["questions"][name]] for name in raws[0]["questions"]},
-    }
 
 
 def _about(results: Results) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import math
 import tempfile
 import time
@@ -87,18 +86,17 @@ class Setting(VideoSetting):
         return {**super().about(), "memory_tokens": self.checkpoint.compressor.max_memory_tokens}
 
 
-def batch_for(checkpoint: Checkpoint, device: str) -> None:
-    """Larger forward passes on a GPU."""
-    if device.startswith("cuda"):
+def load_model(options: argparse.Namespace) -> Checkpoint:
+    """With larger forward passes on a GPU."""
+    checkpoint = load_checkpoint(options.model or embedded_folder(), device=options.device, dtype=options.dtype)
+    if options.device.startswith("cuda"):
         checkpoint.router._batch = _GPU_BATCH_SEGMENTS
+    return checkpoint
 
 
 def open_setting(options: argparse.Namespace, lengths: Sequence[tuple[int, int]] = LENGTHS) -> Setting:
     """Loads the model and draws the videos."""
-    checkpoint = require_tempo(
-        load_checkpoint(options.model or embedded_folder(), device=options.device, dtype=options.dtype)
-    )
-    batch_for(checkpoint, options.device)
+    checkpoint = require_tempo(load_model(options))
     videos = held_out_videos(options.questions, options.per_video, options.seed, lengths)[options.skip :]
     return Setting(checkpoint, videos, options, BatchedAnswers(checkpoint.answerer))
 
@@ -143,13 +141,3 @@ class Check:
         weight = checkpoint.answerer._embed.weight
         is_exact = weight.dtype == torch.float32 and weight.device.type == "cpu"
         assert alone.text.strip() == told or not is_exact, f"{question}: {alone.text!r} alone, {told!r} in a batch"
-
-
-def write_results(path: Path | None, results: dict[str, object]) -> None:
-    """The results as JSON, a key a line."""
-    if path is None:
-        return
-    path.parent.mkdir(parents=True, exist_ok=True)
-    rows = [f"{json.dumps(key)}: {json.dumps(value, separators=(',', ':'))}" for key, value in results.items()]
-    path.write_text("{\n" + ",\n".join(rows) + "\n}\n")
-    print(f"written: {path}")

@@ -18,9 +18,10 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 import torch
 
-from benchmarks.nano_setting import Check, Setting, add_options, ask_whole, open_setting, write_results
+from benchmarks.nano_setting import Check, Setting, add_options, ask_whole, open_setting
 from benchmarks.nano_videos import HeldOutVideo, VideoPixels, encoded
 from benchmarks.relevance_stats import wilson
+from benchmarks.result_files import write_results
 from benchmarks.tables import table
 from nano.world import LONGEST_ROW
 from tempo_core import PrefixCache

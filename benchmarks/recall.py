@@ -24,8 +24,9 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.feature_ways import WAYS, cosines, question_vectors, segment_vectors
-from benchmarks.nano_setting import Setting, add_options, open_setting, write_results
+from benchmarks.nano_setting import Setting, add_options, open_setting
 from benchmarks.nano_videos import HeldOutVideo, encoded, held_out_videos
+from benchmarks.result_files import write_results
 from benchmarks.tables import table
 from nano.questions import Question
 from nano.world import SHORT_SCENE_S, Scene

@@ -14,9 +14,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from benchmarks.nano_setting import Setting, add_options, open_setting, write_results
+from benchmarks.nano_setting import Setting, add_options, open_setting
 from benchmarks.nano_videos import HeldOutVideo, VideoPixels, absent_questions, encoded
 from benchmarks.relevance_stats import Flags, Floats, honest_threshold, summary, wilson
+from benchmarks.result_files import write_results
 from benchmarks.tables import cell, table
 
 _ABSENT_PER_VIDEO = 3

@@ -12,23 +12,20 @@ written after every few videos. The second command needs no model.
 from __future__ import annotations
 
 import argparse
-import json
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.allocation_report import joined
 from benchmarks.batched_answers import BatchedAnswers
-from benchmarks.nano_setting import VideoSetting, add_options, batch_for, write_results
+from benchmarks.nano_setting import VideoSetting, add_options, load_model
 from benchmarks.nano_videos import LENGTHS, HeldOutVideo, VideoPixels, encoded, held_out_videos
 from benchmarks.pair_answers import Chosen, WholeVideo, every_setting, likeness_of, whole_video
+from benchmarks.result_files import add_result_options, show, write_results
 from benchmarks.routing_report import tables
 from nano.phrasings import KINDS, WHOLE_KINDS
 from nano.questions import Question
 from nano.world import Script
-from tempo_core import load_checkpoint
 from tempo_core.stock_checkpoint import StockCheckpoint
 
 ASKED = (*KINDS, *WHOLE_KINDS, *WHOLE_KINDS)  # about as many of the one sort as of the other
@@ -74,8 +71,7 @@ def is_right(question: Question, script: Script, told: str) -> bool:
 
 def open_stock(options: argparse.Namespace, lengths: tuple[tuple[int, int], ...] = LENGTHS) -> VideoSetting:
     """Loads the model and draws the videos."""
-    checkpoint = load_checkpoint(options.model, device=options.device, dtype=options.dtype)
-    batch_for(checkpoint, options.device)
+    checkpoint = load_model(options)
     videos = held_out_videos(options.questions, options.per_video, options.seed, lengths, ASKED)[options.skip :]
     return VideoSetting(checkpoint, videos, options, BatchedAnswers(checkpoint.reader))
 
@@ -145,21 +141,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     add_options(parser, questions=1400)
     parser.set_defaults(per_video=len(ASKED))
-    parser.add_argument("--from", dest="results", type=Path, nargs="+", help="results to show instead of measuring")
-    parser.add_argument("--figure", type=Path, help="SVG file of the figure")
+    add_result_options(parser)
     options = parser.parse_args()
-    if options.results is None:
-        runs = [run(open_stock(options))]
-        write_results(options.out, runs[0])
-    else:
-        runs = [json.loads(path.read_text()) for path in options.results]
-    results = joined(runs)
-    print(tables(results))
-    if options.figure is not None:
-        from benchmarks.routing_figure import draw
-
-        draw(results, options.figure)
-        print(f"written: {options.figure}")
+    show(options, lambda: run(open_stock(options)), tables, "benchmarks.routing_figure")
 
 
 if __name__ == "__main__":

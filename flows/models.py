@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from flows.embedded import EMBEDDED_ID, EMBEDDED_NOTICE, embedded_folder
-from tempo_core.errors import CheckpointError, NotFetched, UsageError
+from tempo_core.errors import NotFetched, UsageError
 from tempo_core.host import cpu_count
 from tempo_core.local_paths import local_path
 
@@ -75,12 +75,12 @@ def identify_model(model: str, may_fetch: bool = False) -> ModelIdentity:
 def find_model(model: str) -> tuple[str, WeightFiles]:
     """What kind of model it is, in words, and its files, which are not read. TempoError where it is none that can be
     used, or not all of it is on this machine."""
+    from tempo_core.checkpoint_config import require_tokenizer
     from tempo_core.model_identity import family_of, find_folders
     from tempo_core.weights import WeightFiles
 
     folder, config, base = find_folders(embedded_folder() if model == EMBEDDED_ID else _absolute(model), None, False)
-    if not any((base / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise CheckpointError(f"{base}: no tokenizer.json: download all of it")
+    require_tokenizer(base)
     return family_of(config).name, WeightFiles(folder)
 
 

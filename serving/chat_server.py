@@ -174,18 +174,14 @@ def _key(environment: Mapping[str, str]) -> Key | None:
 
 def _texts(stream: Iterator[Chunk]) -> Generator[str, None, ServedTokens]:
     """Where the server does not count, a piece counts as a token."""
-    served, piece_count = None, 0
+    served, piece_count = ServedTokens(), 0
     for chunk in stream:
         served = chunk.usage or served
         if chunk.text:
             piece_count += 1
             yield chunk.text
-    served = served or ServedTokens()
-    return (
-        served
-        if served.completion_tokens is not None
-        else ServedTokens(prompt_tokens=served.prompt_tokens, completion_tokens=piece_count)
-    )
+    counted = piece_count if served.completion_tokens is None else served.completion_tokens
+    return ServedTokens(prompt_tokens=served.prompt_tokens, completion_tokens=counted)
 
 
 def _check(response: httpx2.Response) -> None:

@@ -13,10 +13,11 @@ from tempo_core.router import Router
 
 @dataclass(frozen=True)
 class GivenPairs:
-    """A segment with some of its frame pairs, by their indices in it."""
+    """A segment with some of its frame pairs, by their indices in it. ``tokens``: theirs, with their tags."""
 
     share: Share
     chosen: tuple[int, ...]
+    tokens: int
 
     @property
     def segment(self) -> SelectedSegment:
@@ -26,17 +27,17 @@ class GivenPairs:
 def give_pairs(routed: RoutedQuestion, router: Router, token_budget: int) -> tuple[list[GivenPairs], Rule]:
     """The segments that are given any, in order, and the rule."""
     segments, scores = routed.segments, routed.scores
-    costs = [pair_cost(router, one) for one in segments]
+    costs = [_pair_cost(router, one) for one in segments]
     shared = share_pairs(scores, [len(one.record.span.pair_times_s) for one in segments], costs, token_budget)
     given = [
-        GivenPairs(Share(one, float(score), len(chosen) * _visual_tokens(one), len(chosen)), chosen)
-        for one, score, chosen in zip(segments, scores, shared.chosen, strict=True)
+        GivenPairs(Share(one, float(score), len(chosen) * _visual_tokens(one), len(chosen)), chosen, len(chosen) * cost)
+        for one, score, chosen, cost in zip(segments, scores, shared.chosen, costs, strict=True)
         if chosen
     ]
     return given, shared.rule
 
 
-def pair_cost(router: Router, segment: SelectedSegment) -> int:
+def _pair_cost(router: Router, segment: SelectedSegment) -> int:
     """Tokens of one of its frame pairs: the last one's tag is the longest."""
     record = segment.record
     return router.pair_tokens(record.state.grid_thw, record.span.pair_times_s[-1])
@@ -44,7 +45,7 @@ def pair_cost(router: Router, segment: SelectedSegment) -> int:
 
 def pairs_cost(router: Router, segments: Sequence[SelectedSegment]) -> tuple[int, int]:
     """Tokens of the dearest frame pair of segments, and of all of them."""
-    costs = [pair_cost(router, one) for one in segments]
+    costs = [_pair_cost(router, one) for one in segments]
     pairs = [len(one.record.span.pair_times_s) for one in segments]
     return max(costs), sum(cost * count for cost, count in zip(costs, pairs, strict=True))
 

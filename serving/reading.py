@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Protocol
 
 import numpy as np
@@ -26,7 +27,7 @@ class RoutedQuestion:
     groups: list[list[int]]
     caches: list[QuestionCache]
 
-    @property
+    @cached_property
     def scores(self) -> FloatArray:
         """Relevance of each segment, (segments,)."""
         scores = np.zeros(len(self.segments), dtype=np.float32)

@@ -14,7 +14,7 @@ from itertools import groupby
 
 from serving.budget import DEFAULT_VISUAL_BUDGET, BudgetFit, fit_visual_budget
 from serving.chat_server import ChatServer, Part
-from serving.given_pairs import GivenPairs, give_pairs, pair_cost, pairs_cost
+from serving.given_pairs import GivenPairs, give_pairs, pairs_cost
 from serving.reading import Pieces, Reading, RoutedQuestion, TokenCounts
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
@@ -52,7 +52,7 @@ class RemoteFrames:
         with watch.step("load"):
             frames = self._frames(given)
         shares = [one.share for one in given]
-        tokens = sum(pair_cost(self.router, one.segment) * len(one.chosen) for one in given)
+        tokens = sum(one.tokens for one in given)
         own = TokenCounts(tokens - sum(share.tokens for share in shares), tokens, 0)
         content = message(routed.question, frames, titles([one.segment for one in given]))
         return Reading(partial(self._pieces, content, frames, own), shares, rule)

@@ -122,11 +122,11 @@ class Catalog:
 
     def rows(self, where: str) -> list[VideoRecord]:
         """The rows that fit a filter, as of now, ordered by URI."""
-        return self._checked(self.tables.rows(CATALOG, where))
+        return sorted(self._checked(self.tables.rows(CATALOG, where)), key=_by_uri)
 
     def _checked(self, rows: Iterable[Row]) -> list[VideoRecord]:
         try:
-            return sorted((video_record(row) for row in rows), key=_by_uri)
+            return [video_record(row) for row in rows]
         except LibraryError as error:
             raise LibraryError(f"{self.store.uri}: {error}") from error
         except (KeyError, TypeError, ValueError) as error:  # no such column, another type, no text

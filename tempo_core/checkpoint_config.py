@@ -50,6 +50,12 @@ def svlm_config(base: Path) -> Any:
     return parsed
 
 
+def require_tokenizer(folder: Path) -> None:
+    """CheckpointError where a folder has none: transformers makes an empty one then."""
+    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
+        raise CheckpointError(f"{folder}: no tokenizer.json; download all of the checkpoint")
+
+
 def llm_config(config: dict[str, Any], folder: Path) -> Qwen3Config:
     """The answering LLM's shape; the rest of the config is attributes to it."""
     from transformers import Qwen3Config

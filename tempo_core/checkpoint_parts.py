@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,19 +10,22 @@ from typing import Any
 import numpy as np
 import torch
 from jinja2 import TemplateError
+from torch import nn
 from transformers import Qwen2Tokenizer
 
-from tempo_core.checkpoint_config import first_line
+from tempo_core import modules
+from tempo_core.checkpoint_config import first_line, require_tokenizer
 from tempo_core.errors import CheckpointError, NotFinite, UsageError
-from tempo_core.model_identity import ModelIdentity
+from tempo_core.model_identity import Family, ModelIdentity
 from tempo_core.pixels import patchify
-from tempo_core.prompts import LLM_SYSTEM, PromptEncoder, RoutingPrompt
+from tempo_core.prompts import LLM_SYSTEM, TEMPO_ROUTING, PromptEncoder, RoutingPrompt
 from tempo_core.reader import Reader
 from tempo_core.router import Router
 from tempo_core.values import SegmentPixels
+from tempo_core.weights import WeightFiles
 
-CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
-VISION_TOKENS = (*CHAT_TOKENS, "<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
+_CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
+_VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
 
 
 @dataclass(frozen=True)
@@ -65,10 +68,18 @@ def require_finite(router: Router, folder: Path) -> None:
         ) from None
 
 
-def load_prompts(folder: Path, needed: Sequence[str], routing: RoutingPrompt) -> PromptEncoder:
-    """The folder's tokenizer with its chat template; transformers makes an empty one where the files are missing."""
-    if not any((folder / name).is_file() for name in ("tokenizer.json", "vocab.json")):
-        raise CheckpointError(f"{folder}: no tokenizer.json")
+def load_svlm(weights: WeightFiles, family: Family, config: Any, target: Target) -> tuple[nn.Module, nn.Module]:
+    """The vision tower and the text model. ``config``: a Qwen3VLConfig."""
+    vision, text = modules.vision_tower(config.vision_config), modules.text_model(config.text_config)
+    modules.fill(vision, weights, family.vision, target.dtype, target.device)
+    modules.fill(text, weights, family.text, target.dtype, target.device)
+    return vision, text
+
+
+def load_prompts(folder: Path, routing: RoutingPrompt | None = None) -> PromptEncoder:
+    """The folder's tokenizer with its chat template. ``routing``: of a model that sees; None: of one of text alone."""
+    require_tokenizer(folder)
+    needed = (*_CHAT_TOKENS, *((*_VISION_TOKENS, routing.positive, routing.negative) if routing else ()))
     try:
         tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -76,7 +87,7 @@ def load_prompts(folder: Path, needed: Sequence[str], routing: RoutingPrompt) ->
     missing = [token for token in needed if token not in tokenizer.get_vocab()]
     if missing or not tokenizer.chat_template:
         raise CheckpointError(f"{folder}: the tokenizer has no {missing[0] if missing else 'chat template'}")
-    prompts = PromptEncoder(tokenizer, routing)
+    prompts = PromptEncoder(tokenizer, routing or TEMPO_ROUTING)
     try:
         head = prompts.decode(prompts.answer_head())
     except TemplateError as error:

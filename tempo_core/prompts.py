@@ -19,7 +19,7 @@ import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from tempo_core.errors import BudgetError
-from tempo_core.visual_tokens import VisualTokens, VisualTokensBuilder
+from tempo_core.prompt_tokens import PromptTokens, PromptTokensBuilder
 
 PairTimes = tuple[tuple[int, int, int], Sequence[float]]  # a segment's grid (pairs, patch rows, columns), pairs' times
 
@@ -99,10 +99,10 @@ class PromptEncoder:
         self._vision_end = tokenizer.convert_tokens_to_ids("<|vision_end|>")
         self._video_pad = tokenizer.convert_tokens_to_ids("<|video_pad|>")
 
-    def prefix(self, grid_thw: tuple[int, int, int], pair_times_s: Sequence[float], merge: int) -> VisualTokens:
+    def prefix(self, grid_thw: tuple[int, int, int], pair_times_s: Sequence[float], merge: int) -> PromptTokens:
         """The question-independent part of a segment's SVLM prompt. ``merge``: patches to a token, a side."""
         head, _ = self._chat(self._routing.system)
-        sequence = VisualTokensBuilder()
+        sequence = PromptTokensBuilder()
         for pair, time_s in enumerate(pair_times_s):
             lead = self._trusted((head if pair == 0 else "") + time_tag(time_s))
             self._add_pair(sequence, lead, grid_thw[1] // merge, grid_thw[2] // merge)
@@ -139,11 +139,11 @@ class PromptEncoder:
 
     def read_pairs(
         self, question: str, segments: Sequence[PairTimes], merge: int, titles: Mapping[int, str] | None = None
-    ) -> VisualTokens:
+    ) -> PromptTokens:
         """The whole prompt of a reader that sees frame pairs. ``titles``: by position of a video's first segment, its
         title."""
         head, tail = self._chat(None)
-        sequence = VisualTokensBuilder()
+        sequence = PromptTokensBuilder()
         first = self._trusted(head)
         for position, (grid_thw, pair_times_s) in enumerate(segments):
             first += self.title(titles[position]) if titles and position in titles else []
@@ -189,7 +189,7 @@ class PromptEncoder:
         if cut_off := self.decode(ids)[length:]:  # a last character whose bytes are not all there
             yield cut_off
 
-    def _add_pair(self, sequence: VisualTokensBuilder, lead: Sequence[int], rows: int, columns: int) -> None:
+    def _add_pair(self, sequence: PromptTokensBuilder, lead: Sequence[int], rows: int, columns: int) -> None:
         sequence.text([*lead, self._vision_start])
         sequence.frame_pair(self._video_pad, rows, columns)
         sequence.text([self._vision_end])

@@ -21,11 +21,11 @@ from torch import nn
 from tempo_core.errors import NotFinite, UsageError
 from tempo_core.modules import Deepstack, run_layers
 from tempo_core.prefix_cache import LayerCache, PrefixCache, QuestionCache, suffix_mask
+from tempo_core.prompt_tokens import PromptTokens
 from tempo_core.prompts import PromptEncoder
 from tempo_core.spec import StateDtype
 from tempo_core.states import pack_rows, unpack_rows
 from tempo_core.values import FloatArray, SegmentPixels, SegmentState
-from tempo_core.visual_tokens import VisualTokens
 
 Segments = PrefixCache | Sequence[SegmentState]
 
@@ -103,7 +103,7 @@ class Router:
             self._prefill_batch(states[start:stop], tokens[start:stop], kv[:, :, start:stop])
         return PrefixCache(kv, lengths, tuple(token.next_position for token in tokens))
 
-    def _prefill_batch(self, states: Sequence[SegmentState], tokens: Sequence[VisualTokens], kv: torch.Tensor) -> None:
+    def _prefill_batch(self, states: Sequence[SegmentState], tokens: Sequence[PromptTokens], kv: torch.Tensor) -> None:
         """Right padding needs no mask: attention is causal, and what pads is never attended to later."""
         longest = max(len(token.ids) for token in tokens)
         ids = torch.zeros(len(tokens), longest, dtype=torch.long)

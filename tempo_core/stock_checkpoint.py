@@ -18,10 +18,10 @@ import torch
 from tempo_core import modules
 from tempo_core.checkpoint_config import svlm_config
 from tempo_core.checkpoint_parts import (
-    VISION_TOKENS,
     Checkpoint,
     Target,
     load_prompts,
+    load_svlm,
     relevance_direction,
     require_finite,
     stop_ids,
@@ -45,15 +45,10 @@ class StockCheckpoint(Checkpoint):
 def load_stock(identity: ModelIdentity, weights: WeightFiles, target: Target) -> StockCheckpoint:
     """CheckpointError as ``load_checkpoint``."""
     folder, config = weights.folder, svlm_config(weights.folder)
-    for name in weights.names():
-        if name != _HEAD and not name.startswith((QWEN3_VL.vision, QWEN3_VL.text)):
-            raise CheckpointError(f"{folder}: extra tensor {name}, which is not part of the layout")
-    vision, text = modules.vision_tower(config.vision_config), modules.text_model(config.text_config)
-    modules.fill(vision, weights, QWEN3_VL.vision, target.dtype, target.device)
-    modules.fill(text, weights, QWEN3_VL.text, target.dtype, target.device)
+    weights.refuse_others({_HEAD}, (QWEN3_VL.vision, QWEN3_VL.text))
+    vision, text = load_svlm(weights, QWEN3_VL, config, target)
     head = _head(weights, config, text, target)
-    routing = identity.family.routing
-    prompts = load_prompts(folder, (*VISION_TOKENS, routing.positive, routing.negative), routing)
+    prompts = load_prompts(folder, QWEN3_VL.routing)
     router = Router(vision, text, relevance_direction(head, prompts), prompts)
     require_finite(router, folder)
     stops = stop_ids(_end_of_sequence(weights, config), prompts)

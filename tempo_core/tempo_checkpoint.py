@@ -21,11 +21,10 @@ from tempo_core import modules
 from tempo_core.answerer import Answerer
 from tempo_core.checkpoint_config import context_tokens, llm_config, min_tokens, svlm_config
 from tempo_core.checkpoint_parts import (
-    CHAT_TOKENS,
-    VISION_TOKENS,
     Checkpoint,
     Target,
     load_prompts,
+    load_svlm,
     relevance_direction,
     require_finite,
     stop_ids,
@@ -67,7 +66,8 @@ def load_tempo(identity: ModelIdentity, weights: WeightFiles, base: Path, target
     """``base``: the folder of the SVLM that it began as. CheckpointError as ``load_checkpoint``."""
     config = read_config(weights.folder)
     svlm, llm = svlm_config(base), llm_config(config, weights.folder)
-    _refuse_unknown(weights, llm)
+    own = {name for name, _ in modules.language_model(llm).named_parameters()}
+    weights.refuse_others({*own, _MEMORY_TOKENS, "lm_head.weight"}, (TEMPO.vision, TEMPO.text, _PROJECTOR))
     compressor = _load_compressor(weights, svlm, base, target)
     require_finite(compressor, weights.folder)
     projector = _projector(weights, config, (svlm.text_config.hidden_size, llm.hidden_size), target)
@@ -76,22 +76,10 @@ def load_tempo(identity: ModelIdentity, weights: WeightFiles, base: Path, target
     return TempoCheckpoint(**vars(identity), router=compressor, reader=answerer, min_tokens=kept)
 
 
-def _refuse_unknown(weights: WeightFiles, config: Qwen3Config) -> None:
-    """Tensors outside the layout are an error: a silent leftover is how a wrong checkpoint goes unnoticed."""
-    llm = modules.language_model(config)
-    svlm_prefixes = (TEMPO.vision, TEMPO.text, _PROJECTOR)
-    known = {name for name, _ in llm.named_parameters()} | {_MEMORY_TOKENS, "lm_head.weight"}
-    for name in weights.names():
-        if name not in known and not name.startswith(svlm_prefixes):
-            raise CheckpointError(f"{weights.folder}: extra tensor {name}, which is not part of the layout")
-
-
 def _load_compressor(weights: WeightFiles, config: Any, base: Path, target: Target) -> Compressor:
-    vision, text = modules.vision_tower(config.vision_config), modules.text_model(config.text_config)
-    modules.fill(vision, weights, TEMPO.vision, target.dtype, target.device)
-    modules.fill(text, weights, TEMPO.text, target.dtype, target.device)
+    vision, text = load_svlm(weights, TEMPO, config, target)
     memory = _memory_tokens(weights, config.text_config.hidden_size).to(device=target.device, dtype=target.dtype)
-    prompts = load_prompts(base, (*VISION_TOKENS, "Yes", "No"), TEMPO.routing)
+    prompts = load_prompts(base, TEMPO.routing)
     direction = relevance_direction(_base_head(base, config), prompts).to(target.device)
     return Compressor(vision, text, memory, direction, prompts)
 
@@ -126,7 +114,7 @@ def _load_answerer(
     modules.fill(llm, weights, "", target.dtype, target.device, optional=tied)
     if tied:
         llm.tie_weights()  # type: ignore[operator]
-    prompts = load_prompts(weights.folder, CHAT_TOKENS, TEMPO.routing)
+    prompts = load_prompts(weights.folder)
     return Answerer(llm, projector, prompts, context_tokens, stop_ids(config.eos_token_id, prompts))
 
 

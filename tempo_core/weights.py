@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -93,6 +93,12 @@ class WeightFiles:
     def names(self, prefix: str = "") -> list[str]:
         """All tensor names that begin with ``prefix``, sorted."""
         return sorted(name for name in self._file_of if name.startswith(prefix))
+
+    def refuse_others(self, known: Collection[str], prefixes: tuple[str, ...]) -> None:
+        """CheckpointError for a tensor outside the layout: by silent leftovers a wrong checkpoint goes unnoticed."""
+        for name in self.names():
+            if name not in known and not name.startswith(prefixes):
+                raise CheckpointError(f"{self.folder}: extra tensor {name}, which is not part of the layout")
 
     def tensors(self, names: Iterable[str]) -> Iterator[tuple[str, torch.Tensor]]:
         """(name, CPU tensor) grouped by file; CheckpointError names a tensor or file that cannot be read."""

@@ -32,6 +32,7 @@ REPORTING_OFF = {
     "TOKENIZERS_PARALLELISM": "false",
 }
 FOREIGN = ("AWS_", "HF_", "HUGGING", "TEMPO_", "XDG_", "LANCE_", "FSSPEC_", "PREFECT_", "RAY_ADDRESS", "OPENAI_")
+NETWORK = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY", "SSL_CERT_")  # in either case
 
 settings.register_profile("house", deadline=None, derandomize=True, max_examples=50, print_blob=True)
 settings.load_profile("house")
@@ -47,7 +48,8 @@ def pytest_configure(config: pytest.Config) -> None:
         return
     home = Path(tempfile.mkdtemp(prefix="tempo-tests-"))
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
-    for name in [name for name in os.environ if name.startswith(FOREIGN) and name != "TEMPO_FFMPEG"]:
+    foreign = {name for name in os.environ if name.startswith(FOREIGN) or name.upper().startswith(NETWORK)}
+    for name in foreign - {"TEMPO_FFMPEG"}:
         del os.environ[name]
     os.environ |= REPORTING_OFF
     os.environ |= {

@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from benchmarks.allocation_report import Results, joined, points
+from benchmarks.allocation_report import Results, points
 from benchmarks.relevance import Best, calibration
 from benchmarks.relevance_stats import honest_threshold
+from benchmarks.result_files import joined
 
 
 def run_of(videos: list[int], ata: str, even: str, sha256: str = "a") -> dict[str, Any]:

@@ -18,7 +18,7 @@ from nano.segment_batches import BatchShape
 from nano.stock_batches import StockBatch, draw_kept, draw_stock_batch
 from nano.tables import PAIRS, Tables
 from nano.tokenizer import STOCK_WORDING
-from nano.train import NANO_VL, begin, main
+from nano.train import main
 from nano.world import LONGEST_ROW, SCENE_LENGTHS_S
 from tempo_core import load_checkpoint
 from tempo_core.stock_checkpoint import StockCheckpoint
@@ -121,19 +121,3 @@ def test_the_command_writes_a_stock_model_that_loads(tmp_path: Path, monkeypatch
     arguments = ["--stock", "--out", str(tmp_path), "--state", str(tmp_path / "s.pt"), "--log", str(tmp_path / "log")]
     assert main([*arguments, "--eager", "--workers", "0"]) == 0
     assert isinstance(load_checkpoint(tmp_path / "nano-vl"), StockCheckpoint)
-
-
-@pytest.mark.slow
-def test_a_few_steps_on_one_batch_lower_every_loss(tables: Tables) -> None:
-    run = begin(NANO_VL, replace(TINY, read=0, short=20, long=0, warm_up=1, cool_down=1), torch.device("cpu"))
-    one = draw_stock_batch(random.Random(1), TINY.short_shape, tables)
-    steps = training._Steps(run)
-
-    def losses() -> dict[str, float]:
-        figures = steps.take(one)
-        run.step += 1
-        return {name: float(value) for name, value in figures.items() if name.startswith("loss_")}
-
-    first = losses()
-    last = [losses() for _ in range(9)][-1]
-    assert {name for name in first if last[name] >= first[name]} == set()

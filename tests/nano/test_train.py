@@ -22,7 +22,7 @@ from nano.schedule import Schedule
 from nano.segment_batches import LABELS, BatchShape, absent_question
 from nano.segment_losses import area_under_curve
 from nano.tables import Tables
-from nano.train import TEMPO_NANO, Run, begin, main, train
+from nano.train import NANO_VL, TEMPO_NANO, Run, Trained, begin, main, train
 from nano.world import HELD_OUT_PAIRS, LONGEST_ROW, SCENE_LENGTHS_S, Habits, draw_script
 from tempo_core import load_checkpoint
 
@@ -102,9 +102,10 @@ def test_the_command_writes_a_model_that_loads(tmp_path: Path, monkeypatch: pyte
 
 
 @pytest.mark.slow
-def test_a_few_steps_on_one_batch_lower_every_loss(tables: Tables) -> None:
-    run = begin(TEMPO_NANO, replace(TINY, read=0, short=20, long=0, cool_down=1), CPU)
-    one = draw_batch(random.Random(1), TINY.short_shape, tables)
+@pytest.mark.parametrize("trained", [TEMPO_NANO, NANO_VL], ids=["tempo-nano", "nano-vl"])
+def test_a_few_steps_on_one_batch_lower_every_loss(trained: Trained, tmp_path: Path) -> None:
+    run = begin(trained, replace(TINY, read=0, short=20, long=0, cool_down=1), CPU)
+    one = trained.draw(random.Random(1), TINY.short_shape, Tables(tmp_path, trained.wording))
     steps = training._Steps(run)
 
     def losses() -> dict[str, float]:

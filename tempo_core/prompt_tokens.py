@@ -12,7 +12,7 @@ IntArray = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class VisualTokens:
+class PromptTokens:
     """Text with frame pairs in it. ``ids``: (length,). ``positions``: (3, length), M-RoPE time, height, width.
 
     ``is_visual``: (length,) marks the positions that the visual states fill. ``next_position``: where text goes on.
@@ -25,7 +25,7 @@ class VisualTokens:
 
 
 @dataclass
-class VisualTokensBuilder:
+class PromptTokensBuilder:
     """Puts text and frame pairs one behind the other."""
 
     ids: list[int] = field(default_factory=list)
@@ -45,8 +45,8 @@ class VisualTokensBuilder:
         self.visual += [True] * (rows * columns)
         self.position += max(rows, columns)
 
-    def tokens(self) -> VisualTokens:
-        return VisualTokens(
+    def tokens(self) -> PromptTokens:
+        return PromptTokens(
             np.array(self.ids), np.concatenate(self.positions, axis=1), np.array(self.visual), self.position
         )
 
