@@ -6,6 +6,7 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+SERVE := $(VENV)/transformers-serve
 # Tests wait for processes half of their time, so there are more workers than cores. A file's tests stay with one worker:
 # what a file makes once would be made by each.
 JOBS ?= 3
@@ -36,10 +37,18 @@ $(BIN)/prometheus: infra/install-prometheus | $(STAMP)  # for the test that scra
 	infra/install-prometheus $@
 	@touch -h $@
 
+# What transformers' server needs beyond ours, for the test that asks it. Elsewhere than in site-packages, without what it
+# depends on: that is here already, and a torchvision that is found beside a torch without CUDA breaks transformers' models.
+$(SERVE)/.installed: constraints.txt | $(STAMP)
+	rm -rf $(SERVE)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --constraint constraints.txt \
+		--target $(SERVE) accelerate jiter openai psutil torchvision
+	@touch $@
+
 demo: install  ## make a few videos, index them, ask about them
 	$(BIN)/tempo demo
 
-test: install $(BIN)/prometheus  ## the whole test suite
+test: install $(BIN)/prometheus $(SERVE)/.installed  ## the whole test suite
 	$(BIN)/pytest -m "" --numprocesses $(JOBS) $(BY_FILE) --durations 10 --durations-min 5
 
 check: lint  ## the linters and the fast tests

@@ -29,6 +29,7 @@ _WAYS_OUT = {
     404: f"{_ENDS} Its models are listed there, at /models.",
     413: "Lower --token-budget.",
     422: "If that was too much for it, lower --token-budget.",
+    500: "Does it have that model, and memory for so much? Its log may tell.",
 }
 
 
@@ -199,7 +200,7 @@ def _check(response: httpx2.Response) -> None:
     if status in {408, 429} or status >= 500:
         rest_s = _rest_s(response.headers.get("Retry-After", ""))
         asked = f" and asks to be left alone for {rest_s:.0f} s" if rest_s else ""
-        raise MayPass(f"{what}{asked}. Try again later.{said}", rest_s)
+        raise MayPass(f"{what}{asked}. {_WAYS_OUT.get(status, 'Try again later.')}{said}", rest_s)
     raise RemoteReaderError(f"{what}. {_WAYS_OUT.get(status, 'Its log may tell why.')}{said}")
 
 

@@ -138,7 +138,10 @@ def test_what_may_pass_is_tried_again_before_the_first_piece(answers: list[Answe
 @pytest.mark.parametrize(
     ("answer", "said"),
     [
-        (status(500, "no memory"), "answered 500 Internal Server Error. Try again later. It said: no memory"),
+        (
+            status(500, "no memory"),
+            "Error. Does it have that model, and memory for so much? Its log may tell. It said: no memory",
+        ),
         (status(429, "slowly"), "answered 429 Too Many Requests. Try again later. It said: slowly"),
         (reset, "broke the connection off"),
     ],
