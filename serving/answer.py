@@ -111,9 +111,13 @@ class SearchHit:
         return asdict(self)
 
 
-def cite(segments: Sequence[AskedSegment]) -> tuple[Citation, ...]:
-    """Runs of adjacent segments with normalized relevance >= 0.5, best first, at most 5."""
-    z = normalized_relevance(np.array([segment.relevance for segment in segments], dtype=np.float32))
+def cite(segments: Sequence[AskedSegment], scores: FloatArray) -> tuple[Citation, ...]:
+    """Runs of adjacent segments with normalized relevance >= 0.5, best first, at most 5.
+
+    ``scores``: of all that the question was routed over; what the budget left out counts for what is relevant too.
+    """
+    given = np.array([segment.relevance for segment in segments], dtype=np.float32)
+    z = normalized_relevance(np.concatenate([given, scores]))[: len(segments)]
     runs: list[list[AskedSegment]] = []
     for segment, share in zip(segments, z, strict=True):
         if share < CITED_RELEVANCE:

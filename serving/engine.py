@@ -31,6 +31,7 @@ from tempo_core.errors import UsageError
 from tempo_core.prefix_cache import QuestionCache
 from tempo_core.stock_checkpoint import StockCheckpoint
 from tempo_core.tempo_checkpoint import TempoCheckpoint
+from tempo_core.values import FloatArray
 
 SLAB_SEGMENTS = 32  # segments restored together: 32 prefixes fill a GPU (196 ms of prefill at 2 B on an H200)
 DEFAULT_MAX_NEW_TOKENS = 256
@@ -38,11 +39,12 @@ DEFAULT_MAX_NEW_TOKENS = 256
 
 @dataclass(frozen=True)
 class _Asked:
-    """A question with what the LLM reads for it."""
+    """A question with what the LLM reads for it. ``scores``: of every segment that it was routed over."""
 
     question: str
     reading: Reading
     fit: BudgetFit
+    scores: FloatArray
     absent: tuple[str, ...]
     warnings: tuple[str, ...]
 
@@ -155,7 +157,7 @@ class Engine:
         routed = self._route(question, segments, watch)
         reading = self._making.reading(routed, fit, watch)
         absent = absence(routed.scores, self._checkpoint.absent_below)
-        return _Asked(question, reading, fit, absent, (*fit.warnings, *videos.left_out(scope)))
+        return _Asked(question, reading, fit, routed.scores, absent, (*fit.warnings, *videos.left_out(scope)))
 
     def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> RoutedQuestion:
         """Scores every segment. Of each KV cache only the question's own part is kept, not the prefixes'."""
@@ -205,7 +207,7 @@ class Engine:
             fingerprint=videos[0].fingerprints.features,
             warnings=(*asked.warnings, *asked.absent, *of_videos),
             segments=segments,
-            citations=() if tells_nothing else cite(segments),
+            citations=() if tells_nothing else cite(segments, asked.scores),
             allocation=asked.reading.rule,
             usage=usage,
             timings_s=watch.timings(),
