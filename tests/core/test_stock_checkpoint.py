@@ -41,7 +41,8 @@ def behaviour(checkpoint: StockCheckpoint) -> FloatArray:
 
 def test_sharded_weights_are_the_same_model(folder: Path) -> None:
     shard(folder)
-    np.testing.assert_array_equal(behaviour(loaded(folder)), behaviour(stock_checkpoint()))
+    # where in memory weights lie may move the last bit of a product
+    np.testing.assert_allclose(behaviour(loaded(folder)), behaviour(stock_checkpoint()), rtol=0, atol=1e-6)
 
 
 def test_an_lm_head_of_its_own_is_used_where_the_config_ties_none(folder: Path) -> None:
