@@ -27,7 +27,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from flows.embedded import EMBEDDED_ID
-from flows.models import open_model
+from flows.models import ModelChoice, open_model
 from flows.video.encoder import Encoder
 from storage import open_library
 from tempo_core.decoding import find_ffmpeg
@@ -91,7 +91,7 @@ def cost_of(command: Sequence[str]) -> Cost:
 
 def model_cost(library: Path) -> Cost:
     """The embedded model alone, on the frames of each video of a library, one video after the other as they came."""
-    opened, checkpoint = open_library(str(library)), open_model(EMBEDDED_ID)
+    opened, checkpoint = open_library(str(library)), open_model(ModelChoice(EMBEDDED_ID))
     records = opened.videos()
     chunks = []
     for record in records:

@@ -27,7 +27,7 @@ import pyarrow as pa
 
 from benchmarks.tables import table
 from flows.embedded import EMBEDDED_ID
-from flows.models import identify_model
+from flows.models import ModelChoice, identify_model
 from flows.run.discovery import find_sources
 from storage import Library, Part, Source, StagedContent, VideoFacts, VideoRecord, Writer, open_library
 from storage.generations import new_generation, part_path
@@ -148,7 +148,7 @@ def run_unchanged(folder: Path, count: int) -> None:
         file = archive / f"{number // 1000}" / f"{number}.mp4"
         file.parent.mkdir(parents=True, exist_ok=True)
         file.touch()
-    model = identify_model(EMBEDDED_ID)
+    model = identify_model(ModelChoice(EMBEDDED_ID))
     sources = find_sources([str(archive)]).sources
     fill(open_library(uri, create=True), list(sources), model.fingerprints(PAPER))
     rows = []

@@ -12,7 +12,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.floors import BATCH_SEGMENTS, encode, encode_s, frames_in_memory
-from flows.models import open_model
+from flows.models import choose_models, open_model
 from tempo_core import Checkpoint, IndexSpec
 
 Row = dict[str, object]
@@ -79,7 +79,7 @@ class EncodeActor:
     """A model and frames in a process of its own, as a run's actor has them."""
 
     def __init__(self, model: str, spec: IndexSpec) -> None:
-        self._checkpoint, self._spec = open_model(model, may_fetch=True), spec
+        self._checkpoint, self._spec = open_model(choose_models(model, None, None)), spec
         self._pixels = frames_in_memory(BATCH_SEGMENTS, FRAMES, spec.segment_frames)
 
     def work(self, batches: int) -> float:

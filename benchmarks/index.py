@@ -32,7 +32,7 @@ from benchmarks.videos import CONTENT_S, cut_video, loop_video, make_content
 from benchmarks.ways import Bench, Case, Row, measure
 from flows.embedded import EMBEDDED_ID
 from flows.environment import prepare
-from flows.models import open_model
+from flows.models import choose_models, open_model
 from tempo_core.spec import NAMED_SPECS
 from tempo_core.tempo_checkpoint import require_tempo
 
@@ -123,7 +123,7 @@ def main() -> None:
         if options.out:
             _write(Path(options.out), rows, options)
 
-    checkpoint = require_tempo(open_model(model, may_fetch=True))
+    checkpoint = require_tempo(open_model(choose_models(model, None, None)))
     bench = Bench(work, model, checkpoint, NAMED_SPECS[options.spec], options.batches, emit)
     if options.encoder or options.encoder_only:
         for row in encoder_rows(bench.checkpoint, model, bench.spec, options.batches):

@@ -17,7 +17,8 @@ from transformers import Qwen2Tokenizer, Qwen3VLConfig
 from flows.embedded import embedded_folder
 from tempo_core import modules
 from tempo_core.checkpoint_config import llm_config
-from tempo_core.prompts import LLM_SYSTEM, QUESTION_SUMMARY, QWEN3_VL_ROUTING, SEGMENT_SUMMARY, TEMPO_SYSTEM, time_tag
+from tempo_core.feature_prompt import QUESTION_SUMMARY, SEGMENT_SUMMARY
+from tempo_core.prompts import LLM_SYSTEM, QWEN3_VL_ROUTING, TEMPO_SYSTEM, time_tag
 
 QUESTION = "What does the speaker say about the storm, and when does the map appear on the screen behind him?"
 _TOWER = "model.vision_tower_aux_list.0."

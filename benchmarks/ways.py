@@ -13,6 +13,7 @@ from functools import partial
 from pathlib import Path
 
 from benchmarks.floors import BATCH_SEGMENTS, Floor, Prepared, decode_s, encode_s, frames_in_memory
+from flows.models import choose_models
 from flows.on_ray.actor import WorkerSetup
 from flows.on_ray.cluster import ActorPool, open_actors
 from flows.reporter import Reporter
@@ -73,7 +74,7 @@ def measure(case: Case, bench: Bench, on_ray: bool) -> None:
 def _actors(case: Case, bench: Bench, library: str) -> AbstractContextManager[ActorPool]:
     prints = bench.checkpoint.fingerprints(bench.spec)
     open_library(library, create=True)
-    setup = WorkerSetup(bench.model, library, bench.spec, prints)
+    setup = WorkerSetup(choose_models(bench.model, None, None), library, bench.spec, prints)
     sources = [str(path) for videos in case.repeats for path in videos]
     return open_actors(None, setup, case.videos, sources)
 

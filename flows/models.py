@@ -6,7 +6,7 @@ import os
 import shlex
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from flows.embedded import EMBEDDED_ID, EMBEDDED_NOTICE, embedded_folder
@@ -27,6 +27,64 @@ MODEL_HELP = (
 )
 
 
+FEATURES_HELP = (
+    "An embedding model that makes the features which segments are found by: a folder or a Hugging Face id "
+    "(Qwen/Qwen3-VL-Embedding-2B, beside Qwen/Qwen3-VL-2B-Instruct). Its vision tower must be that of --model: what "
+    "was encoded is used as it is. Default: the library's; the name of the model itself: its own features."
+)
+
+
+@dataclass(frozen=True)
+class ModelChoice:
+    """The names of a model, and of the embedding model that makes its features; None: it makes them itself.
+
+    ``named``: those of the two that the user gave, and that may be fetched from the hub for it. A library may come from
+    anybody, so what only a library names is not.
+    """
+
+    model: str
+    features: str | None = None
+    named: frozenset[str] = frozenset()
+
+    @property
+    def in_words(self) -> str:
+        return self.model if self.features is None else f"{self.model} with features by {self.features}"
+
+    def may_fetch(self, name: str) -> bool:
+        return name in self.named
+
+
+def choose_models(model: str | None, features: str | None, library: Library | None) -> ModelChoice:
+    """What the options (or TEMPO_MODEL and TEMPO_FEATURES) name, else what the library is of.
+
+    A model that is named without an embedding model goes with that of the first of the library's models which has its
+    states, if they are searched by one.
+    """
+    chosen = _absolute(choose_model(model, library))
+    named = frozenset(_absolute(name) for name in (model, features) if name)
+    if features:
+        other = _absolute(features)
+        return ModelChoice(chosen, None if other == chosen else other, named)
+    if library is None:
+        return ModelChoice(chosen, None, named)
+    return ModelChoice(chosen, _remembered(ModelChoice(chosen, None, named), library), named)
+
+
+def _remembered(choice: ModelChoice, library: Library) -> str | None:
+    """The embedding model that the library has for the chosen model's states."""
+    if not choice.named:
+        default = library.default_model()
+        return None if default is None else default.features_model
+    identity = identify_model(choice)
+    for record in library.models():
+        prints = identity.fingerprints(record.spec)
+        if prints == record.fingerprints:
+            return None
+        if record.features_model is not None and prints.states == record.fingerprints.states:
+            return record.features_model
+    return None
+
+
 def choose_model(option: str | None, library: Library | None) -> str:
     """--model or TEMPO_MODEL, else the model of the library's default videos, else the embedded one."""
     if option:
@@ -35,41 +93,53 @@ def choose_model(option: str | None, library: Library | None) -> str:
     return EMBEDDED_ID if model is None else model.model_id
 
 
-def load_model(model: str, notice: Callable[[str], None], may_fetch: bool = False) -> Checkpoint:
+def load_model(choice: ModelChoice, notice: Callable[[str], None]) -> Checkpoint:
     """``open_model``, after a ``notice`` of what the user has to know of this model."""
-    if text := model_notice(model):
+    if text := model_notice(choice.model):
         notice(text)
-    return open_model(model, may_fetch)
+    return open_model(choice)
 
 
-def open_model(model: str, may_fetch: bool = False) -> Checkpoint:
+def open_model(choice: ModelChoice) -> Checkpoint:
     """The checkpoint, on the GPU in bfloat16 if there is one, else on the CPU in float32.
 
-    ``may_fetch``: the user named it. A library may come from anybody, so what only a library names is not fetched from
-    the hub: UsageError that says what to type.
+    UsageError that says what to type where one would have to be fetched that the user did not name.
     """
     import torch
 
-    from tempo_core import load_checkpoint
+    from tempo_core import load_checkpoint, with_features
 
     device, dtype = ("cuda", "bfloat16") if torch.cuda.is_available() else ("cpu", "float32")
     if device == "cpu" and "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(cpu_count())  # torch counts the machine's, not those that a container allows
-    if model != EMBEDDED_ID:
-        with _asked_for(model):
-            return load_checkpoint(_absolute(model), device=device, dtype=dtype, may_fetch=may_fetch)
-    checkpoint = load_checkpoint(embedded_folder(), device=device, dtype="float32")
-    return replace(checkpoint, id=EMBEDDED_ID)  # the package's path would name one machine
+    if choice.model == EMBEDDED_ID:
+        checkpoint = load_checkpoint(embedded_folder(), device=device, dtype="float32")
+        checkpoint = replace(checkpoint, id=EMBEDDED_ID)  # the package's path would name one machine
+    else:
+        with _asked_for("model", choice.model):
+            checkpoint = load_checkpoint(
+                choice.model, device=device, dtype=dtype, may_fetch=choice.may_fetch(choice.model)
+            )
+    if choice.features is None:
+        return checkpoint
+    with _asked_for("features", choice.features):
+        return with_features(checkpoint, choice.features, may_fetch=choice.may_fetch(choice.features))
 
 
-def identify_model(model: str, may_fetch: bool = False) -> ModelIdentity:
+def identify_model(choice: ModelChoice) -> ModelIdentity:
     """What identifies the checkpoint that ``open_model`` would load, without loading it."""
+    from tempo_core.features_identity import identify_features, joined
     from tempo_core.model_identity import identify_checkpoint
 
-    if model != EMBEDDED_ID:
-        with _asked_for(model):
-            return identify_checkpoint(_absolute(model), may_fetch=may_fetch)
-    return replace(identify_checkpoint(embedded_folder()), id=EMBEDDED_ID)
+    if choice.model == EMBEDDED_ID:
+        identity = replace(identify_checkpoint(embedded_folder()), id=EMBEDDED_ID)
+    else:
+        with _asked_for("model", choice.model):
+            identity = identify_checkpoint(choice.model, may_fetch=choice.may_fetch(choice.model))
+    if choice.features is None:
+        return identity
+    with _asked_for("features", choice.features):
+        return joined(identity, identify_features(choice.features, choice.may_fetch(choice.features)))
 
 
 def find_model(model: str) -> tuple[str, WeightFiles]:
@@ -85,13 +155,15 @@ def find_model(model: str) -> tuple[str, WeightFiles]:
 
 
 @contextmanager
-def _asked_for(model: str) -> Iterator[None]:
+def _asked_for(option: str, name: str) -> Iterator[None]:
+    """``option``: what names such a model on the command line."""
     try:
         yield
     except NotFetched as error:
+        what = "model" if option == "model" else "features model"
         raise UsageError(
-            f"the library's model is {model}, and not all of it is on this machine ({error}); if you trust it, "
-            f"give --model {shlex.quote(model)} (or TEMPO_MODEL), and it is fetched"
+            f"the library's {what} is {name}, and not all of it is on this machine ({error}); if you trust it, "
+            f"give --{option} {shlex.quote(name)} (or TEMPO_{option.upper()}), and it is fetched"
         ) from error
 
 
@@ -104,5 +176,7 @@ def model_notice(model: str) -> str | None:
 
 def _absolute(model: str) -> str:
     """A folder by its absolute path: the library records it, and the next command may run elsewhere."""
+    if model == EMBEDDED_ID:
+        return model
     folder = local_path(model)
     return str(folder) if folder.is_dir() else model

@@ -20,7 +20,7 @@ from urllib.parse import quote
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from flows.deadline import MOST_HOURS, TIME_OF_DAY, deadline, parse_time_of_day
-from flows.models import MODEL_HELP
+from flows.models import FEATURES_HELP, MODEL_HELP
 from tempo_core.errors import UsageError
 from tempo_core.local_paths import local_path
 from tempo_core.spec import NAMED_SPECS, named_spec
@@ -123,6 +123,9 @@ class IndexRequest(BaseModel):
         Field(description="The library: a folder, or s3://bucket/prefix."),
     ]
     model: Annotated[str | None, Option("--model", "ID", "TEMPO_MODEL"), Field(description=MODEL_HELP)] = None
+    features: Annotated[str | None, Option("--features", "ID", "TEMPO_FEATURES"), Field(description=FEATURES_HELP)] = (
+        None
+    )
     spec: Annotated[
         _SpecName | None,
         Option("--spec", "NAME"),

@@ -14,12 +14,11 @@ from itertools import pairwise
 
 from nano.phrasings import KINDS, PHRASINGS, WHOLE_KINDS, Kind
 from nano.questions import all_texts, answers, sought_things
+from tempo_core.feature_prompt import QUESTION_SUMMARY, SEGMENT_SUMMARY
 from tempo_core.prompts import (
     EMPTY_QUESTION,
     LLM_SYSTEM,
-    QUESTION_SUMMARY,
     QWEN3_VL_ROUTING,
-    SEGMENT_SUMMARY,
     TEMPO_ROUTING,
     RoutingPrompt,
     time_tag,

@@ -127,10 +127,10 @@ class Engine:
             raise UsageError("limit must be at least 1")
         scope = scope or Scope()
         videos = asked_videos(self._library, self._checkpoint, scope)
-        feature = self._router.question_feature(question)
+        feature = self._question_feature(question)
         hits = self._library.search(feature, videos.features, limit, videos.named, scope.times, videos.folder)
         if not hits:
-            require_videos(self._library, videos, self._checkpoint.id)
+            require_videos(self._library, videos, self._checkpoint)
         return [
             SearchHit(
                 video_id=hit.video.video_id,
@@ -150,7 +150,7 @@ class Engine:
         with watch.step("load"):
             videos = asked_videos(self._library, self._checkpoint, scope)
             segments = select_segments(
-                self._library, self._checkpoint, videos, scope, lambda: self._router.question_feature(question)
+                self._library, self._checkpoint, videos, scope, lambda: self._question_feature(question)
             )
         # before anything is read: a question that no context holds would fill the memory
         fit = self._making.fit(question, segments, token_budget, max_new_tokens)
@@ -158,6 +158,10 @@ class Engine:
         reading = self._making.reading(routed, fit, watch)
         absent = absence(routed.scores, self._checkpoint.absent_below)
         return _Asked(question, reading, fit, routed.scores, absent, (*fit.warnings, *videos.left_out(scope)))
+
+    def _question_feature(self, question: str) -> FloatArray:
+        """By the model that made the segments' features, which is loaded where a question first needs one."""
+        return self._checkpoint.featurer.question_feature(question)
 
     def _route(self, question: str, segments: list[SelectedSegment], watch: Stopwatch) -> RoutedQuestion:
         """Scores every segment. Of each KV cache only the question's own part is kept, not the prefixes'."""

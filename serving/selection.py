@@ -89,17 +89,17 @@ def asked_videos(library: Library, checkpoint: Checkpoint, scope: Scope) -> Aske
         several = len(own) > 1  # of one it is asked only where nothing is found
         features, named = next(filter(library.has_videos, own) if several else iter(own), None), None
     if features is None:
-        raise _no_videos(checkpoint.id)
+        raise _no_videos(checkpoint)
     return AskedVideos(features, named, scope.folder)
 
 
-def require_videos(library: Library, videos: AskedVideos, model_id: str) -> None:
+def require_videos(library: Library, videos: AskedVideos, checkpoint: Checkpoint) -> None:
     """LibraryError where all videos of the model have been removed, UsageError where none lies below the folder."""
     if videos.named is not None or library.has_videos(videos.features, videos.folder):
         return
     if library.has_videos(videos.features):
         raise UsageError(f"no video of {library.uri} lies below {videos.folder}; `tempo status --json` lists them")
-    raise _no_videos(model_id)
+    raise _no_videos(checkpoint)
 
 
 def select_segments(
@@ -121,7 +121,7 @@ def select_segments(
         every = _all(library, videos)
         chosen = [segment for segment in every if scope.times.meets(segment.video, segment.record.span)]
     if not chosen:
-        require_videos(library, videos, checkpoint.id)
+        require_videos(library, videos, checkpoint)
         raise UsageError("no segment lies in that range of time; see the videos' durations with `tempo status`")
     return chosen
 
@@ -136,10 +136,16 @@ def titles(segments: Sequence[SelectedSegment]) -> dict[int, str]:
     return {position: segments[position].video.title for position in first.values()}
 
 
-def _no_videos(model_id: str) -> LibraryError:
+def _no_videos(checkpoint: Checkpoint) -> LibraryError:
+    model, options = checkpoint.id, f"--model {checkpoint.id}"
+    if checkpoint.features is not None:
+        model, options = (
+            f"{model} and features by {checkpoint.features.id}",
+            f"{options} --features {checkpoint.features.id}",
+        )
     return LibraryError(
-        f"the library holds no video indexed with the model {model_id}; index it with "
-        f"`tempo index SOURCE --model {model_id}`, or name the model it was indexed with"
+        f"the library holds no video indexed with the model {model}; index it with "
+        f"`tempo index SOURCE {options}`, or name the model it was indexed with"
     )
 
 

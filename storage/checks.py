@@ -113,6 +113,7 @@ def _model_status(
     return ModelStatus(
         fingerprints=model.fingerprints,
         model_id=model.model_id,
+        features_model=model.features_model,
         spec=model.spec,
         is_default=is_default,
         sources=tally.sources,

@@ -48,6 +48,13 @@ def list_models_starts_and_checksums(store: Store, tables: Tables) -> None:
     _fill_checksums(tables, CATALOG, [KEY])
 
 
+def name_features_models(store: Store, _: Tables) -> None:
+    """Schema 4: the manifest says which embedding model made a model's features; until then, each made its own."""
+    manifest = json.loads(store.read_bytes(LIBRARY_FILE))
+    models = [{"features_model": None} | model for model in manifest["models"]]
+    store.write_bytes(LIBRARY_FILE, json.dumps({**manifest, "models": models}, sort_keys=True).encode())
+
+
 def _model(video: dict[str, Any]) -> dict[str, Any]:
     chain = {kind: video[f"{kind}_fingerprint"] for kind in KINDS}
     return {"fingerprints": chain, "model_id": video["model_id"], "spec": json.loads(video["spec"])}
@@ -69,7 +76,11 @@ def _fill_checksums(tables: Tables, name: str, keys: Sequence[str]) -> None:
         tables.replace_values(name, keys, pa.concat_tables(filled))
 
 
-MIGRATIONS: tuple[Migration, ...] = (drop_tags_and_titles, list_models_starts_and_checksums)  # schema 1 is the first
+MIGRATIONS: tuple[Migration, ...] = (  # schema 1 is the first
+    drop_tags_and_titles,
+    list_models_starts_and_checksums,
+    name_features_models,
+)
 
 
 def schema_version() -> int:

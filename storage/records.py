@@ -189,11 +189,15 @@ class StagedContent:
 
 @dataclass(frozen=True)
 class ModelRecord:
-    """A model and index spec that videos were committed under. ``model_id``: its name at the last commit."""
+    """A model and index spec that videos were committed under. ``model_id``: its name at the last commit.
+
+    ``features_model``: the name of the embedding model that made the features, None: the model itself.
+    """
 
     fingerprints: Fingerprints
     model_id: str
     spec: IndexSpec
+    features_model: str | None = None
 
     @property
     def features(self) -> str:
@@ -211,10 +215,14 @@ class Problem:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """What a library holds of one model and index spec; several sources may share one content."""
+    """What a library holds of one model and index spec; several sources may share one content.
+
+    ``features_model``: as of a ``ModelRecord``.
+    """
 
     fingerprints: Fingerprints
     model_id: str
+    features_model: str | None
     spec: IndexSpec
     is_default: bool
     sources: int

@@ -99,12 +99,14 @@ def parsed_spec(row: Row) -> IndexSpec:
 def parsed_model(listed: Mapping[str, Any]) -> ModelRecord:
     """A model as ``library.json`` lists it; ValueError, KeyError, TypeError or UsageError where it is none."""
     fingerprints, model_id = Fingerprints(**listed["fingerprints"]), listed["model_id"]
+    features_model = listed.get("features_model")  # schema 3 had none
     for fingerprint in astuple(fingerprints):
         if _FINGERPRINT.fullmatch(fingerprint) is None:
             raise ValueError(f"{fingerprint!r} is no fingerprint"[:100])
-    if not isinstance(model_id, str):
-        raise TypeError(f"{model_id!r} is no model's name"[:100])
-    return ModelRecord(fingerprints, model_id, _checked_spec(listed["spec"]))
+    for name in (model_id, "" if features_model is None else features_model):
+        if not isinstance(name, str):
+            raise TypeError(f"{name!r} is no model's name"[:100])
+    return ModelRecord(fingerprints, model_id, _checked_spec(listed["spec"]), features_model)
 
 
 def damaged(row: Row, column: str, reason: str = "") -> LibraryError:

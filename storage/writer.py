@@ -59,8 +59,13 @@ class Writer:
         self._lease.check()
         self._tables.ensure(segments_table(fingerprint), segments_schema(feature_size))
 
-    def commit(self, staged: StagedContent, source: Source, facts: VideoFacts) -> VideoRecord:
-        """Make a staged content visible under its source, and move all copies of the content to it, in one commit."""
+    def commit(
+        self, staged: StagedContent, source: Source, facts: VideoFacts, features_model: str | None = None
+    ) -> VideoRecord:
+        """Make a staged content visible under its source, and move all copies of the content to it, in one commit.
+
+        ``features_model``: the embedding model that made its features, None: the facts' own model.
+        """
         if staged.start_s != facts.start_s:
             raise ValueError(f"{source.uri} starts at {facts.start_s} s, its segments were staged for {staged.start_s}")
         record = VideoRecord(
@@ -75,7 +80,7 @@ class Writer:
             frame_count=staged.frame_count,
             indexed_at=time.time(),
         )
-        self._keep_model(ModelRecord(record.fingerprints, facts.model_id, facts.spec))
+        self._keep_model(ModelRecord(record.fingerprints, facts.model_id, facts.spec, features_model))
         self._upsert(record)
         return record
 

@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from tempo_core.checkpoint import load_checkpoint as load_checkpoint
     from tempo_core.checkpoint_parts import Checkpoint as Checkpoint
     from tempo_core.errors import TempoError as TempoError
+    from tempo_core.features_checkpoint import with_features as with_features
     from tempo_core.prefix_cache import PrefixCache as PrefixCache
     from tempo_core.spec import FrameGeometry as FrameGeometry
     from tempo_core.spec import IndexSpec as IndexSpec
@@ -26,6 +27,7 @@ _MODULE_OF = {
     "TempoError": "errors",
     "allocate": "allocation",
     "load_checkpoint": "checkpoint",
+    "with_features": "features_checkpoint",
 }
 __all__ = list(_MODULE_OF)
 

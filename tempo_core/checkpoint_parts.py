@@ -2,38 +2,42 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from jinja2 import TemplateError
 from torch import nn
-from transformers import Qwen2Tokenizer
 
 from tempo_core import modules
-from tempo_core.checkpoint_config import first_line, require_tokenizer
 from tempo_core.errors import CheckpointError, NotFinite, UsageError
+from tempo_core.feature_model import FeatureModel
 from tempo_core.model_identity import Family, ModelIdentity
 from tempo_core.pixels import patchify
-from tempo_core.prompts import LLM_SYSTEM, TEMPO_ROUTING, PromptEncoder, RoutingPrompt
+from tempo_core.prompts import PromptEncoder
 from tempo_core.reader import Reader
 from tempo_core.router import Router
 from tempo_core.values import SegmentPixels
 from tempo_core.weights import WeightFiles
 
-_CHAT_TOKENS = ("<|im_start|>", "<|im_end|>")
-_VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|video_pad|>")
-
 
 @dataclass(frozen=True)
 class Checkpoint(ModelIdentity):
-    """A loaded model: ``router`` reads videos and judges segments, ``reader`` answers."""
+    """A loaded model: ``router`` reads videos and judges segments, ``reader`` answers.
+
+    ``load_featurer``: where an embedding model makes the features, loads it, or gives it if it did before.
+    """
 
     router: Router
     reader: Reader
+    load_featurer: Callable[[], FeatureModel] | None = field(default=None, kw_only=True)
+
+    @property
+    def featurer(self) -> FeatureModel:
+        """What makes features of segments and questions; CheckpointError where it cannot be loaded."""
+        return self.router if self.load_featurer is None else self.load_featurer()
 
 
 @dataclass(frozen=True)
@@ -53,14 +57,18 @@ def find_device(name: str) -> torch.device:
         raise UsageError(f"no device {name!r}; use cpu, cuda or cuda:N") from None
 
 
-def require_finite(router: Router, folder: Path) -> None:
+def require_finite(router: Router, folder: Path, featurer: FeatureModel | None = None) -> None:
     """CheckpointError where the score of a white picture is not finite, so that no video is blamed for the weights.
 
-    Vision tower, text model and relevance direction all go into a score.
+    Vision tower, text model and relevance direction all go into a score. ``featurer``: the feature is tested instead.
     """
     patches, grid = patchify(np.full((2, 64, 64, 3), 255, np.uint8))
+    states = router.encode([SegmentPixels(patches, grid, (0.0,))])
     try:
-        router.relevance(router.encode([SegmentPixels(patches, grid, (0.0,))]), "")
+        if featurer is not None:
+            featurer.features(states)
+        else:
+            router.relevance(states, "")
     except NotFinite:
         raise CheckpointError(
             f"{folder}: the model computes numbers that are not finite from a white picture: its weights are damaged; "
@@ -74,27 +82,6 @@ def load_svlm(weights: WeightFiles, family: Family, config: Any, target: Target)
     modules.fill(vision, weights, family.vision, target.dtype, target.device)
     modules.fill(text, weights, family.text, target.dtype, target.device)
     return vision, text
-
-
-def load_prompts(folder: Path, routing: RoutingPrompt | None = None) -> PromptEncoder:
-    """The folder's tokenizer with its chat template. ``routing``: of a model that sees; None: of one of text alone."""
-    require_tokenizer(folder)
-    needed = (*_CHAT_TOKENS, *((*_VISION_TOKENS, routing.positive, routing.negative) if routing else ()))
-    try:
-        tokenizer = Qwen2Tokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{folder}: the tokenizer cannot be read ({first_line(error)})") from error
-    missing = [token for token in needed if token not in tokenizer.get_vocab()]
-    if missing or not tokenizer.chat_template:
-        raise CheckpointError(f"{folder}: the tokenizer has no {missing[0] if missing else 'chat template'}")
-    prompts = PromptEncoder(tokenizer, routing or TEMPO_ROUTING)
-    try:
-        head = prompts.decode(prompts.answer_head())
-    except TemplateError as error:
-        raise CheckpointError(f"{folder}: the chat template does not work ({first_line(error)})") from error
-    if LLM_SYSTEM not in head:
-        raise CheckpointError(f"{folder}: tokenizer and chat template lose text: a prompt reads {head!r}")
-    return prompts
 
 
 def relevance_direction(head: torch.Tensor, prompts: PromptEncoder) -> torch.Tensor:

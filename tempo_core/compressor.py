@@ -9,9 +9,10 @@ import torch
 from torch import nn
 
 from tempo_core.errors import UsageError
+from tempo_core.feature_model import Segments
 from tempo_core.prefix_cache import LayerCache, QuestionCache, suffix_mask
 from tempo_core.prompts import PromptEncoder
-from tempo_core.router import Router, Segments
+from tempo_core.router import Router
 from tempo_core.values import FloatArray
 
 

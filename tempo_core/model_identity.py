@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from tempo_core.checkpoint_config import absent_below, base_name, frame_geometry, svlm_config
+from tempo_core.embedding_config import pooling_of
 from tempo_core.errors import CheckpointError, UsageError
+from tempo_core.feature_prompt import SEGMENT_SUMMARY
 from tempo_core.fingerprints import Fingerprints, fingerprints
-from tempo_core.prompts import QWEN3_VL_ROUTING, SEGMENT_SUMMARY, TEMPO_ROUTING, RoutingPrompt
+from tempo_core.prompts import QWEN3_VL_ROUTING, TEMPO_ROUTING, RoutingPrompt
 from tempo_core.spec import FrameGeometry, IndexSpec, StateDtype
 from tempo_core.user_cache import recall, remember
 from tempo_core.values import row_bytes
@@ -34,12 +36,35 @@ _HASHES, _SHAPES = "weight-hashes.json", "state-shapes.json"
 
 
 @dataclass(frozen=True)
+class Tower:
+    """A vision tower: its weights, and what it makes of a visual token: ``levels`` rows of ``hidden`` numbers."""
+
+    sha256: str
+    levels: int
+    hidden: int
+
+
+@dataclass(frozen=True)
+class FeaturesIdentity:
+    """What identifies an embedding model, whose text model makes features of states of the same ``tower``.
+
+    ``id`` is the name that the caller gave, ``prompt`` a digest of the token ids that it is asked by.
+    """
+
+    id: str
+    tower: Tower
+    text_sha256: str
+    prompt: str
+
+
+@dataclass(frozen=True)
 class ModelIdentity:
     """What identifies a model without loading it. ``id`` is the name that the caller gave.
 
     ``absent_below``: a best relevance score below it means that the videos do not show what is asked about (None: the
     model was not calibrated for it).
     ``state_levels`` rows of ``state_hidden`` numbers are kept per visual token.
+    ``features``: the embedding model that makes the features instead of this one.
     """
 
     id: str
@@ -50,11 +75,19 @@ class ModelIdentity:
     state_levels: int
     state_hidden: int
     absent_below: float | None
+    features: FeaturesIdentity | None = field(default=None, kw_only=True)
+
+    @property
+    def tower(self) -> Tower:
+        return Tower(self.vision_sha256, self.state_levels, self.state_hidden)
 
     def fingerprints(self, spec: IndexSpec) -> Fingerprints:
-        """The fingerprints of what this model computes under ``spec``."""
-        suffix = self.family.routing.system + SEGMENT_SUMMARY
-        return fingerprints(spec, self.geometry, self.vision_sha256, self.text_sha256, suffix)
+        """The fingerprints of what this model, and the one that makes its features, compute under ``spec``."""
+        if self.features is not None:
+            text, suffix = self.features.text_sha256, self.features.prompt
+        else:
+            text, suffix = self.text_sha256, self.family.routing.system + SEGMENT_SUMMARY
+        return fingerprints(spec, self.geometry, self.vision_sha256, text, suffix)
 
     def token_bytes(self, state_dtype: StateDtype) -> int:
         """Bytes that one visual token takes in a states part."""
@@ -81,6 +114,12 @@ def find_folders(
     if family_of(config) == QWEN3_VL:
         if base is not None:
             raise UsageError(f"{path_or_hub_id} is a whole vision-language model; it takes no base")
+        if pooling_of(folder) is not None:
+            raise CheckpointError(
+                f"{path_or_hub_id} is an embedding model: it finds segments and answers nothing; give it as "
+                "--features, and as --model the Qwen3-VL that it was made from (Qwen/Qwen3-VL-2B-Instruct of "
+                "Qwen/Qwen3-VL-Embedding-2B)"
+            )
         return folder, config, folder
     name, beside = (base, None) if base is not None else (base_name(config, folder), folder)
     return folder, config, find_folder(name, beside, may_fetch)
@@ -93,9 +132,9 @@ def family_of(config: dict[str, Any]) -> Family:
 
 def identity_of(name: str, weights: WeightFiles, config: dict[str, Any], base: Path) -> ModelIdentity:
     """``config``: the checkpoint's own; ``base``: the folder of the SVLM that it began as."""
-    levels, hidden = _state_shape(base)
+    levels, hidden = state_shape(base)
     family = family_of(config)
-    vision, text = _weight_hashes(weights, family)
+    vision, text = weight_hashes(weights, family)
     return ModelIdentity(
         id=name,
         family=family,
@@ -108,7 +147,7 @@ def identity_of(name: str, weights: WeightFiles, config: dict[str, Any], base: P
     )
 
 
-def _state_shape(base: Path) -> tuple[int, int]:
+def state_shape(base: Path) -> tuple[int, int]:
     """(levels, hidden) of the base's states, remembered by its config's size and time (parsing loads transformers)."""
     try:
         status = (base / "config.json").stat()
@@ -124,7 +163,7 @@ def _state_shape(base: Path) -> tuple[int, int]:
     return shape
 
 
-def _weight_hashes(weights: WeightFiles, family: Family) -> tuple[str, str]:
+def weight_hashes(weights: WeightFiles, family: Family) -> tuple[str, str]:
     """(vision, text) weights' SHA-256, remembered by the files' sizes and times: 4 GB take seconds to hash."""
     key = f"{weights.folder.resolve()}|{weights.stamp()}"
     match recall(_HASHES, key):

@@ -19,6 +19,7 @@ import tokenizers
 from tokenizers.decoders import DecodeStream
 
 from tempo_core.errors import BudgetError
+from tempo_core.feature_prompt import FeaturePrompt, one_word
 from tempo_core.prompt_tokens import PromptTokens, PromptTokensBuilder
 
 PairTimes = tuple[tuple[int, int, int], Sequence[float]]  # a segment's grid (pairs, patch rows, columns), pairs' times
@@ -32,9 +33,6 @@ LLM_SYSTEM = "You are a helpful assistant."
 EMPTY_QUESTION = "Describe this content."
 # A question is read over every segment, and its KV kept: 512 tokens over 128 segments are 7.5 GB at 2 B in bf16.
 MAX_QUESTION_TOKENS = 512
-# The fixed suffix of the relevance-ready feature: sum up in one word (the idea of E5-V, arXiv 2407.12580).
-SEGMENT_SUMMARY = "\nSummary of the video segment above in one word:"
-QUESTION_SUMMARY = "\nSummary of the text above in one word:"
 
 
 @dataclass(frozen=True)
@@ -90,18 +88,24 @@ def whole_text(text: str) -> str:
 
 
 class PromptEncoder:
-    """Builds prompts with one tokenizer. Untrusted text is encoded with special tokens off: it stays text."""
+    """Builds prompts with one tokenizer. Untrusted text is encoded with special tokens off: it stays text.
 
-    def __init__(self, tokenizer: Tokenizer, routing: RoutingPrompt = TEMPO_ROUTING) -> None:
+    ``features``: how an embedding model is asked for them; None: in one word, behind the prefix that it routes by.
+    """
+
+    def __init__(
+        self, tokenizer: Tokenizer, routing: RoutingPrompt = TEMPO_ROUTING, features: FeaturePrompt | None = None
+    ) -> None:
         self._tokenizer = tokenizer
         self._routing = routing
+        self._features = features or one_word(routing.system)
         self._vision_start = tokenizer.convert_tokens_to_ids("<|vision_start|>")
         self._vision_end = tokenizer.convert_tokens_to_ids("<|vision_end|>")
         self._video_pad = tokenizer.convert_tokens_to_ids("<|video_pad|>")
 
     def prefix(self, grid_thw: tuple[int, int, int], pair_times_s: Sequence[float], merge: int) -> PromptTokens:
         """The question-independent part of a segment's SVLM prompt. ``merge``: patches to a token, a side."""
-        head, _ = self._chat(self._routing.system)
+        head, _ = self._chat(self._features.segment_system)
         sequence = PromptTokensBuilder()
         for pair, time_s in enumerate(pair_times_s):
             lead = self._trusted((head if pair == 0 else "") + time_tag(time_s))
@@ -120,14 +124,14 @@ class PromptEncoder:
 
     def summary_suffix(self) -> list[int]:
         """What follows the prefix when the segment's feature is made."""
-        _, tail = self._chat(self._routing.system)
-        return self._trusted(SEGMENT_SUMMARY + tail)
+        _, tail = self._chat(self._features.segment_system)
+        return self._closed(self._features.after_segment + tail)
 
     def question_summary(self, question: str) -> list[int]:
         """The whole prompt whose last hidden state is the question's feature."""
-        head, tail = self._chat(self._routing.system)
+        head, tail = self._chat(self._features.question_system)
         text = self._question("", question or EMPTY_QUESTION)
-        return self._trusted(head) + text + self._trusted(QUESTION_SUMMARY + tail)
+        return self._trusted(head) + text + self._closed(self._features.after_question + tail)
 
     def answer_head(self) -> list[int]:
         """The LLM prompt up to the first time tag."""
@@ -206,6 +210,11 @@ class PromptEncoder:
 
     def _trusted(self, text: str) -> list[int]:
         return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False)
+
+    def _closed(self, text: str) -> list[int]:
+        """The end of a prompt that a feature is read at."""
+        closed = self._features.is_closed
+        return self._tokenizer.encode(text, add_special_tokens=closed, split_special_tokens=False)
 
     def _question(self, lead: str, question: str) -> list[int]:
         """BudgetError for a question of more than ``MAX_QUESTION_TOKENS``."""

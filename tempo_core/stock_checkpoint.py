@@ -20,7 +20,6 @@ from tempo_core.checkpoint_config import svlm_config
 from tempo_core.checkpoint_parts import (
     Checkpoint,
     Target,
-    load_prompts,
     load_svlm,
     relevance_direction,
     require_finite,
@@ -28,6 +27,7 @@ from tempo_core.checkpoint_parts import (
 )
 from tempo_core.errors import CheckpointError
 from tempo_core.model_identity import QWEN3_VL, ModelIdentity
+from tempo_core.prompt_loading import load_prompts
 from tempo_core.router import Router
 from tempo_core.state_reader import StateReader
 from tempo_core.weights import WeightFiles

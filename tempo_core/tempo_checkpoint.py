@@ -23,7 +23,6 @@ from tempo_core.checkpoint_config import context_tokens, llm_config, min_tokens,
 from tempo_core.checkpoint_parts import (
     Checkpoint,
     Target,
-    load_prompts,
     load_svlm,
     relevance_direction,
     require_finite,
@@ -32,6 +31,7 @@ from tempo_core.checkpoint_parts import (
 from tempo_core.compressor import Compressor
 from tempo_core.errors import CheckpointError
 from tempo_core.model_identity import TEMPO, TOWER, ModelIdentity
+from tempo_core.prompt_loading import load_prompts
 from tempo_core.weights import WeightFiles, read_config
 
 _MEMORY_TOKENS = TOWER + "compression_tokens"

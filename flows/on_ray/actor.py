@@ -16,6 +16,7 @@ from ray.exceptions import OutOfMemoryError, RayError, RayTaskError
 
 from flows.environment import prepare
 from flows.failure import Failure
+from flows.models import ModelChoice
 from flows.on_ray.ray_private import ITEMS_AHEAD_OPTION
 from flows.text import shortened
 from flows.video.source_frames import (
@@ -48,16 +49,12 @@ NVDEC_SHARE, ENCODER_SHARE = 0.06, 0.52
 
 @dataclass(frozen=True)
 class WorkerSetup:
-    """What an actor is made of; ``fingerprints`` are those that its model must turn out to have.
+    """What an actor is made of; ``fingerprints`` are those that its model must turn out to have."""
 
-    ``may_fetch``: the user named the model, so that a node may fetch it from the hub.
-    """
-
-    model: str
+    models: ModelChoice
     library: str
     spec: IndexSpec
     fingerprints: Fingerprints
-    may_fetch: bool = False
 
 
 def decode(uri: str, settings: DecodeSettings) -> Generator[Item | None, None, None]:
@@ -90,9 +87,10 @@ class EncodingActor:
         check_decoder(setup.spec)
         if not torch.cuda.is_available():
             torch.set_num_threads(cpu_count())  # Ray leaves one to an actor
-        checkpoint = open_model(setup.model, setup.may_fetch)
+        checkpoint = open_model(setup.models)
         if checkpoint.fingerprints(setup.spec) != setup.fingerprints:
-            raise CheckpointError(f"{setup.model} on node {os.uname().nodename} has other weights than on the driver's")
+            models, node = setup.models.in_words, os.uname().nodename
+            raise CheckpointError(f"{models} on node {node} has other weights than on the driver's")
         self._stopping = threading.Event()
         decode = partial(decode_by_task, stopping=self._stopping)
         self._worker = Worker(open_library(setup.library), checkpoint, setup.spec, decode)

@@ -133,8 +133,8 @@ class ActorPool:
             raise error.cause from None
         except RayError as error:  # died, or the deadline
             raise CheckpointError(
-                f"an encoding process did not come up with {self._setup.model} ({type(error).__name__}): is there "
-                "memory enough for the model? `ray logs` and the dashboard show more"
+                f"an encoding process did not come up with {self._setup.models.in_words} ({type(error).__name__}): "
+                "is there memory enough for the model? `ray logs` and the dashboard show more"
             ) from None
 
 

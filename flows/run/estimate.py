@@ -136,7 +136,7 @@ def timed_cost(checkpoint: Checkpoint, spec: IndexSpec) -> ModelCost:
 
 def _index_segment(checkpoint: Checkpoint, spec: IndexSpec, segment: SegmentPixels) -> int:
     states = checkpoint.router.encode([segment], state_dtype=spec.state_dtype)
-    checkpoint.router.features(checkpoint.router.prefill(states))
+    checkpoint.featurer.features(states)
     return int(states[0].rows.shape[1])
 
 

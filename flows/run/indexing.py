@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from flows.models import choose_model, identify_model, model_notice, open_model
+from flows.models import ModelChoice, choose_models, identify_model, model_notice, open_model
 from flows.reporter import Reporter
 from flows.request import IndexRequest
 from flows.result import IndexResult, RunReport, summarize
@@ -96,7 +96,7 @@ class IndexRun:
         self._notice_passed_over(discovered)
         model, spec = self._model_and_spec(library)
         plan = self._make_plan(discovered, library, model.fingerprints(spec))
-        cost = timed_cost(open_model(model.id, self._may_fetch), spec) if plan.tasks else model_cost(model, spec)
+        cost = timed_cost(open_model(self._choice(model)), spec) if plan.tasks else model_cost(model, spec)
         return plan, estimate(plan.tasks, spec, model.geometry, cost)
 
     def _notice_if_over(self) -> None:
@@ -140,9 +140,9 @@ class IndexRun:
         spec = self._spec(library)
         if self._checkpoint is not None:
             return self._checkpoint, spec
-        name = choose_model(self._request.model, library)
-        model = identify_model(name, self._may_fetch)
-        self._notice_model(name)
+        choice = choose_models(self._request.model, self._request.features, library)
+        model = identify_model(choice)
+        self._notice_model(choice.model)
         return model, spec
 
     def _notice_model(self, name: str) -> None:
@@ -151,10 +151,12 @@ class IndexRun:
             self._reporter.notice(text)
         self._model = name
 
-    @property
-    def _may_fetch(self) -> bool:
-        """Whether the model is the user's choice, and not only what the library names."""
-        return bool(self._request.model)
+    def _choice(self, model: ModelIdentity) -> ModelChoice:
+        """The model by its names, and which of them are the user's choice, not only what the library names."""
+        features = None if model.features is None else model.features.id
+        named = {model.id} if self._request.model else set()
+        named |= {features} if self._request.features and features else set()
+        return ModelChoice(model.id, features, frozenset(named))
 
     def _spec(self, library: Library | None) -> IndexSpec:
         """The index spec asked for, else that of the library's default videos, else ``paper``."""
@@ -208,7 +210,7 @@ class IndexRun:
         if plan.tasks:
             writer.make_ready(target.fingerprints.features, target.model.state_hidden)
         with self._open_pool(plan, target) as pool:
-            settler = Settler(writer, target.fingerprints)
+            settler = Settler(writer, target.fingerprints, self._choice(target.model).features)
             for result in Dispatch(pool, settler, monitor, self._ends_at).results(plan):
                 self._reporter.settled(result)
                 yield result
@@ -220,7 +222,8 @@ class IndexRun:
             from flows.on_ray.actor import WorkerSetup
             from flows.on_ray.cluster import open_actors
 
-            setup = WorkerSetup(target.model.id, target.library.uri, target.spec, target.fingerprints, self._may_fetch)
+            models = self._choice(target.model)
+            setup = WorkerSetup(models, target.library.uri, target.spec, target.fingerprints)
             sources = [task.source.uri for task in plan.tasks]
             return open_actors(None if ray in {"auto", "local"} else ray, setup, videos, sources)
         return closing(InProcess(lambda: self._worker(target)))
@@ -228,7 +231,7 @@ class IndexRun:
     def _worker(self, target: _Target) -> Worker:
         check_decoder(target.spec)
         return Worker(
-            target.library, self._checkpoint or open_model(target.model.id, self._may_fetch), target.spec, decode_source
+            target.library, self._checkpoint or open_model(self._choice(target.model)), target.spec, decode_source
         )
 
 

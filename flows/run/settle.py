@@ -18,10 +18,14 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Settler:
-    """Commits under ``fingerprints``, those of the run's model and index spec."""
+    """Commits under ``fingerprints``, those of the run's model and index spec.
+
+    ``features_model``: the name of the embedding model that makes the features, None: the model itself.
+    """
 
     writer: Writer
     fingerprints: Fingerprints
+    features_model: str | None = None
 
     def content(self, video_id: str) -> Content | None:
         """What the library has of a video that this run can use; None for nothing."""
@@ -29,7 +33,8 @@ class Settler:
 
     def indexed(self, source: Source, staged: Staged, seconds: float) -> IndexResult:
         """Make a staged video visible."""
-        return committed("indexed", self.writer.commit(staged.content, source, staged.facts), seconds)
+        record = self.writer.commit(staged.content, source, staged.facts, self.features_model)
+        return committed("indexed", record, seconds)
 
     def copied(self, task: Task, source: Source, content: Content, seconds: float) -> IndexResult:
         """Commit another source of a video that the library has; or the same source, of which only the time is new."""

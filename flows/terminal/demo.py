@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from flows.models import choose_model, load_model
+from flows.models import choose_models, load_model
 from flows.request import IndexRequest
 from flows.run.indexing import IndexRun
 from flows.terminal.answer_view import show_answer, show_moments
@@ -38,7 +38,7 @@ def run_demo(keep: Path | None, model: str | None, as_json: bool) -> None:
     with _folder(keep) as folder:
         library = str(folder / "library")
         paths = make_demo_videos(folder / "videos", videos)
-        checkpoint = load_model(choose_model(model, None), notice, may_fetch=True)
+        checkpoint = load_model(choose_models(model, None, None), notice)
         _index(library, paths, checkpoint, as_json)
         opened = open_library(library)
         engine = Engine(opened, checkpoint)

@@ -24,6 +24,7 @@ def _typer_option(field: str) -> Any:
 
 LibraryOption = Annotated[str, _typer_option("library")]
 ModelOption = Annotated[str | None, _typer_option("model")]
+FeaturesOption = Annotated[str | None, _typer_option("features")]
 JsonOption = Annotated[
     bool, typer.Option("--json", help="JSON objects on standard output and nothing else; logs on standard error.")
 ]

@@ -137,5 +137,4 @@ class Encoder:
             self.busy_s += time.monotonic() - began
 
     def _features(self, states: Sequence[SegmentState]) -> FloatArray:
-        router = self.checkpoint.router
-        return router.features(router.prefill(states))
+        return self.checkpoint.featurer.features(states)

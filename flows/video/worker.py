@@ -76,6 +76,7 @@ class Worker:
     _stopping: threading.Event = field(default_factory=threading.Event)
 
     def __post_init__(self) -> None:
+        _ = self.checkpoint.featurer  # what is wrong with an embedding model is no video's fault, and is said now
         self._encoder = Encoder(self.checkpoint, self.spec.state_dtype)
         self._fingerprints = self.checkpoint.fingerprints(self.spec)
         self._indexer = Indexer(self.library, self._encoder, self.checkpoint.id, self.spec)

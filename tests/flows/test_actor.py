@@ -15,7 +15,7 @@ import pytest
 import ray
 from ray.exceptions import OutOfMemoryError
 
-from flows.models import identify_model
+from flows.models import ModelChoice, identify_model
 from flows.on_ray import actor
 from flows.on_ray.actor import EncodingActor, WorkerSetup, decode_by_task, item_deadline_s
 from flows.on_ray.cluster import ActorPool
@@ -62,8 +62,9 @@ def test_an_actor_computes_with_the_cpus_that_its_container_allows(
 @pytest.fixture(scope="module")
 def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkerSetup:
     library = open_library(str(tmp_path_factory.mktemp("pool") / "library"), create=True)
-    model = identify_model("embedded")
-    return WorkerSetup(model.id, library.uri, PAPER, model.fingerprints(PAPER))
+    models = ModelChoice("embedded")
+    model = identify_model(models)
+    return WorkerSetup(models, library.uri, PAPER, model.fingerprints(PAPER))
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from flows.models import load_model
+from flows.models import ModelChoice, load_model
 from storage import migrations, open_library
 from tempo_core.pixels import decode_jpeg, patchify
 from tempo_core.values import SegmentPixels
@@ -50,7 +50,7 @@ def test_the_table_that_workers_append_to_is_there_before_them(library: Path, ar
 
 def test_what_is_stored_is_what_the_model_sees_of_the_frames_at_their_times(library: Path, archive: Path) -> None:
     index(library, small_video(archive / "talk.mp4", seconds=6))
-    opened, checkpoint = open_library(str(library)), load_model("embedded", lambda _: None)
+    opened, checkpoint = open_library(str(library)), load_model(ModelChoice("embedded"), lambda _: None)
     (record,) = opened.videos()
     spans, pixels = [segment.span for segment in opened.segments(record)], []
     for span, (_, jpegs, times) in zip(spans, opened.read_frames(record), strict=True):

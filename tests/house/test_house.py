@@ -130,6 +130,7 @@ def test_the_public_names_of_tempo_core_are_these() -> None:
         "TempoError",
         "allocate",
         "load_checkpoint",
+        "with_features",
     ]
     assert [name for name in tempo_core.__all__ if getattr(tempo_core, name).__name__ != name] == []
 
@@ -138,6 +139,7 @@ def test_the_public_names_of_tempo_core_are_these() -> None:
     ("name", "parameters"),
     [
         ("load_checkpoint", ["path_or_hub_id", "base", "device", "dtype", "may_fetch"]),
+        ("with_features", ["checkpoint", "path_or_hub_id", "may_fetch"]),
         ("allocate", ["scores", "token_budget", "min_tokens", "max_tokens"]),
         ("SegmentPixels", ["patches", "grid_thw", "pair_times_s"]),
     ],

@@ -48,6 +48,15 @@ def write_as_schema_2(library: Library) -> None:
     write_schema(library, 2)
 
 
+def write_as_schema_3(library: Library) -> None:
+    """Models that do not say who made their features."""
+    path = Path(library.uri, "library.json")
+    manifest = json.loads(path.read_text())
+    for model in manifest["models"]:
+        del model["features_model"]
+    path.write_text(json.dumps({**manifest, "schema": 3}))
+
+
 def write_schema(library: Library, version: int) -> None:
     path = Path(library.uri, "library.json")
     manifest = json.loads(path.read_text())
@@ -80,7 +89,7 @@ def old(fresh: Library, tmp_path: Path) -> Library:
 
 
 def test_a_reader_says_that_an_upgrade_is_due_and_changes_nothing(old: Library) -> None:
-    with pytest.raises(SchemaError, match="has schema 1, not yet 3: `tempo index` brings it up to date"):
+    with pytest.raises(SchemaError, match="has schema 1, not yet 4: `tempo index` brings it up to date"):
         open_library(old.uri)
     assert schema(old.uri) == 1
     assert "tags" in old.tables.ensure(CATALOG).schema.names
@@ -88,7 +97,7 @@ def test_a_reader_says_that_an_upgrade_is_due_and_changes_nothing(old: Library) 
 
 def test_an_upgraded_library_holds_what_one_written_today_holds(old: Library, fresh: Library) -> None:
     upgraded = open_library(old.uri, create=True)
-    assert schema(old.uri) == 3
+    assert schema(old.uri) == 4
     assert contents(upgraded) == contents(fresh)
     for name in (CATALOG, FAILURES):
         assert upgraded.tables.ensure(name).schema == fresh.tables.ensure(name).schema
@@ -114,6 +123,15 @@ def test_an_upgraded_library_lists_its_models_and_its_segments_know_the_start_of
         assert hits and hits == fresh.search(late.features[0], times=times)
 
 
+def test_an_upgraded_library_s_models_made_their_features_themselves(fresh: Library) -> None:
+    models = fresh.models()
+    write_as_schema_3(fresh)
+    upgraded = open_library(fresh.uri, create=True)
+    assert upgraded.models() == models
+    assert [model.features_model for model in models] == [None]
+    assert '"features_model": null' in Path(fresh.uri, "library.json").read_text()
+
+
 def test_a_row_that_changes_after_an_upgrade_is_found(old: Library) -> None:
     upgraded = open_library(old.uri, create=True)
     assert upgraded.verify() == []
@@ -137,17 +155,17 @@ def test_an_old_library_without_videos_or_failures_is_upgraded(tmp_path: Path) -
     empty = open_library(str(tmp_path / "empty"), create=True)
     write_schema(empty, 1)
     upgrade(empty.uri)
-    assert schema(empty.uri) == 3
+    assert schema(empty.uri) == 4
 
 
 def test_several_steps_run_in_their_order(old: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     def next_step(store: Store, tables: Tables) -> None:
-        assert schema(old.uri) == 3
+        assert schema(old.uri) == 4
         assert "tags" not in tables.ensure(CATALOG).schema.names
 
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, next_step))
     upgrade(old.uri)
-    assert schema(old.uri) == 4
+    assert schema(old.uri) == 5
 
 
 @pytest.mark.slow

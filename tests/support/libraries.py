@@ -44,7 +44,7 @@ def add_video(
                 video.add_frames(span.index, encode_jpeg(group, 80), _times_s(sampling, span))
             for state in states:
                 video.add_state(state)
-            video.add_features(checkpoint.router.features(states), spans)
+            video.add_features(checkpoint.featurer.features(states), spans)
             facts = VideoFacts(
                 duration_s=float(seconds),
                 width=WIDTH,

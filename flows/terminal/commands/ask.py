@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from flows.terminal.options import JsonOption, LibraryOption, ModelOption
+from flows.models import ModelChoice, choose_models, load_model
+from flows.terminal.options import FeaturesOption, JsonOption, LibraryOption, ModelOption
 from flows.terminal.output import Page, notice, print_json
 from tempo_core.errors import TempoError, UsageError
 
@@ -52,6 +53,7 @@ def ask(  # noqa: PLR0913, PLR0917 - an option each
         int | None, typer.Option("--token-budget", metavar="N", min=1, help="Visual tokens for the whole question.")
     ] = None,
     model: ModelOption = None,
+    features: FeaturesOption = None,
     reader: Annotated[
         str | None,
         typer.Option("--reader", metavar="URL#MODEL", envvar="TEMPO_READER", help=READER_HELP, show_default=False),
@@ -68,14 +70,14 @@ def ask(  # noqa: PLR0913, PLR0917 - an option each
     """
     server = named_reader(reader)
     opened, scope = _opened(library, video or [], folder, from_time, to_time)
-    engine = open_engine(opened, model, server)
+    engine = open_engine(opened, choose_models(model, features, opened), server)
     if as_json:
         print_json(engine.ask(question, scope, token_budget).to_json())
     else:
         _read_aloud(engine.stream(question, scope, token_budget))
 
 
-def search(
+def search(  # noqa: PLR0913, PLR0917 - an option each
     question: QuestionArgument,
     library: LibraryOption,
     video: VideoOption = None,
@@ -83,6 +85,7 @@ def search(
     from_time: FromOption = None,
     to_time: ToOption = None,
     model: ModelOption = None,
+    features: FeaturesOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Find the segments nearest to a question, without answering it.
@@ -92,7 +95,7 @@ def search(
     tempo search "a red car at night" --library ./lib --folder /archive/2026/cam1
     """
     opened, scope = _opened(library, video or [], folder, from_time, to_time)
-    hits = open_engine(opened, model).search(question, scope, limit=_HITS)
+    hits = open_engine(opened, choose_models(model, features, opened)).search(question, scope, limit=_HITS)
     if as_json:
         for hit in hits:
             print_json(hit.to_json())
@@ -111,12 +114,11 @@ def named_reader(address: str | None) -> ChatServer | None:
     return chat_server(address, os.environ, notice)
 
 
-def open_engine(library: Library, model: str | None, server: ChatServer | None = None) -> Engine:
-    """The engine over a library, with the model asked for or the library's own, and the server that answers if any."""
-    from flows.models import choose_model, load_model
+def open_engine(library: Library, choice: ModelChoice, server: ChatServer | None = None) -> Engine:
+    """The engine over a library, with the models chosen, and the server that answers if any."""
     from serving.engine import Engine
 
-    return Engine(library, load_model(choose_model(model, library), notice, may_fetch=bool(model)), server=server)
+    return Engine(library, load_model(choice, notice), server=server)
 
 
 def _opened(

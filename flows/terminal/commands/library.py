@@ -122,7 +122,10 @@ def _show_status(found: LibraryStatus) -> None:
         contents = f"{counted(model.sources, 'source')} of {counted(model.videos, 'video')}"
         counts = f"{contents}, {counted(model.segments, 'segment')}"
         failed = f", {model.failures} failed" if model.failures else ""
-        page.line(f"  {one_line(model.model_id)}, spec {one_line(model.spec.name)}: {counts}{failed} ({served})")
+        name = one_line(model.model_id)
+        if model.features_model is not None:
+            name += f", features by {one_line(model.features_model)}"
+        page.line(f"  {name}, spec {one_line(model.spec.name)}: {counts}{failed} ({served})")
     tables = f"tables {size(found.tables_bytes)} in {counted(found.fragments, 'fragment')}"
     page.line(f"states {size(found.states_bytes)}, frames {size(found.frames_bytes)}, {tables}")
     if found.pending:
