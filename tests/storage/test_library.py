@@ -52,7 +52,7 @@ def test_creating_again_changes_nothing(library: Library) -> None:
 def test_a_library_of_a_newer_schema_is_refused(library: Library) -> None:
     manifest = Path(library.uri, "library.json")
     manifest.write_text(manifest.read_text().replace('"schema": 4', '"schema": 99'))
-    with pytest.raises(SchemaError, match="schema 99, this program knows 3"):
+    with pytest.raises(SchemaError, match="schema 99, this program knows 4"):
         open_library(library.uri, create=True)
 
 

@@ -27,6 +27,7 @@ def index(request: IndexRequest, plan: PlanOption = False, as_json: JsonOption =
     tempo index talk.mp4 --library ./lib
     tempo index /archive --library ./lib --until 06:30 --exclude 'raw/' --exclude '*.part.mp4'
     tempo index 's3://bucket/2026/*/cam1/*.mp4' --library s3://bucket/lib --model Vision-CAIR/Tempo-6B
+    tempo index /archive --library ./lib --model Qwen/Qwen3-VL-2B-Instruct --features Qwen/Qwen3-VL-Embedding-2B
     tempo index @tonight.txt --library ./lib --max-hours 5
     tempo index /archive --library ./lib --plan
 
