@@ -21,7 +21,6 @@ from tempo_core.errors import BudgetError
 from tempo_core.greedy import Prompt
 from tempo_core.modules import Deepstack, run_layers
 from tempo_core.reader import Reader
-from tempo_core.values import FloatArray
 
 ANSWER_TOKENS = 8  # the longest answer is a colour and a shape, or four digits
 BATCH_TOKENS = 1 << 16  # padded prompt tokens of a forward pass
@@ -55,7 +54,7 @@ class WholePrompt:
 
 
 def whole_prompt(
-    answerer: Answerer, question: str, tag_times_s: Sequence[float], memory: Sequence[FloatArray]
+    answerer: Answerer, question: str, tag_times_s: Sequence[float], memory: Sequence[torch.Tensor]
 ) -> WholePrompt:
     """The prompt of ``question`` with all of ``memory``, per segment (K, SVLM hidden)."""
     prompt = answerer.prompt(question, tag_times_s, memory)

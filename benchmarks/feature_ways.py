@@ -13,7 +13,8 @@ import numpy as np
 import torch
 
 from tempo_core.compressor import Compressor
-from tempo_core.prefix_cache import LayerCache, PrefixCache
+from tempo_core.packed_attention import PackedAttention
+from tempo_core.prefix_cache import PrefixCache
 from tempo_core.prompts import TEMPO_SYSTEM
 from tempo_core.values import FloatArray, SegmentState
 
@@ -34,15 +35,15 @@ def segment_vectors(
     """The segments' prefixes, and by way their vectors, float32 [N, V, D]."""
     with _final_states(compressor) as seen:
         prefix = compressor.prefill(states)
-    pairs = np.concatenate(list(_pair_means(compressor, states, seen)))
+    pairs = _pair_means(compressor, states, torch.cat(seen))
     empty = compressor._prompts.question_suffix("")
-    generic = [compressor._last_hidden(batch, empty, None) for batch in compressor._batches(prefix)]
+    generic = compressor._last_hidden([prefix], empty, None)
     return prefix, {
         ONE_WORD: compressor.features(prefix)[:, None],
         VISUAL: np.stack([state.visual[0].mean(axis=0) for state in states])[:, None],
         MEAN: pairs.mean(axis=1, keepdims=True),
         PAIRS: pairs,
-        GENERIC: torch.cat(generic).float().cpu().numpy()[:, None],
+        GENERIC: generic.float().cpu().numpy()[:, None],
     }
 
 
@@ -54,11 +55,12 @@ def question_vectors(compressor: Compressor, question: str) -> dict[str, FloatAr
     text = prompts._question("", question)
     with _final_states(compressor) as seen:
         one_word = compressor.question_feature(question)
-    spoken = seen[0][0, len(head) : len(head) + len(text)].float().mean(dim=0).cpu().numpy()
+    spoken = seen[0][len(head) : len(head) + len(text)].float().mean(dim=0).cpu().numpy()
     words = compressor._text.embed_tokens(torch.tensor(text, device=device)).float().mean(dim=0).cpu().numpy()
-    ids = torch.tensor([head + prompts.question_suffix(question)], device=device)
-    positions = torch.arange(ids.shape[1], device=device).expand(3, 1, -1)
-    asked = compressor._run_layers(compressor._text.embed_tokens(ids), positions, LayerCache(), None)[0, -1]
+    ids = torch.tensor(head + prompts.question_suffix(question), device=device)
+    positions = torch.arange(len(ids), device=device).expand(3, -1)
+    alone = PackedAttention([len(ids)], compressor._groups, device)
+    asked = compressor._run_layers(compressor._text.embed_tokens(ids), positions, alone)[-1]
     return {ONE_WORD: one_word, VISUAL: words, MEAN: spoken, PAIRS: spoken, GENERIC: asked.float().cpu().numpy()}
 
 
@@ -75,29 +77,25 @@ def _unit(vectors: FloatArray) -> FloatArray:
 
 @contextmanager
 def _final_states(compressor: Compressor) -> Iterator[list[torch.Tensor]]:
-    """The final-normed hidden states [batch, length, D] of every pass meanwhile."""
+    """The final-normed hidden states [T, D] of every pass meanwhile."""
     seen: list[torch.Tensor] = []
-    hook = compressor._text.norm.register_forward_hook(lambda module, given, normed: seen.append(normed))
+    hook = compressor._text.norm.register_forward_hook(lambda module, given, normed: seen.append(normed[0]))
     try:
         yield seen
     finally:
         hook.remove()
 
 
-def _pair_means(
-    compressor: Compressor, states: Sequence[SegmentState], seen: Sequence[torch.Tensor]
-) -> Iterator[FloatArray]:
-    """For each batch of the prefill, [batch, T, D]: the mean over each frame pair's visual tokens."""
+def _pair_means(compressor: Compressor, states: Sequence[SegmentState], hidden: torch.Tensor) -> FloatArray:
+    """The mean over each frame pair's visual tokens, [N, T, D]. ``hidden``: of all prefixes, one behind the other."""
     most = max(state.grid_thw[0] for state in states)
-    row = 0
-    for hidden in seen:
-        means = np.zeros((len(hidden), most, hidden.shape[2]), np.float32)
-        for place in range(len(hidden)):
-            state = states[row + place]
-            tokens = compressor._prompts.prefix(state.grid_thw, state.pair_times_s, compressor._merge)
-            visual = hidden[place, torch.from_numpy(tokens.is_visual.nonzero()[0]).to(hidden.device)]
-            pairs = visual.float().unflatten(0, (state.grid_thw[0], -1)).mean(dim=1).cpu().numpy()
-            means[place, : len(pairs)] = pairs
-            means[place, len(pairs) :] = pairs[-1]
-        row += len(hidden)
-        yield means
+    means = np.zeros((len(states), most, hidden.shape[1]), np.float32)
+    first = 0
+    for place, state in enumerate(states):
+        tokens = compressor._prompts.prefix(state.grid_thw, state.pair_times_s, compressor._merge)
+        visual = hidden[first + torch.from_numpy(tokens.is_visual.nonzero()[0]).to(hidden.device)]
+        pairs = visual.float().unflatten(0, (state.grid_thw[0], -1)).mean(dim=1).cpu().numpy()
+        means[place, : len(pairs)] = pairs
+        means[place, len(pairs) :] = pairs[-1]
+        first += len(tokens.ids)
+    return means

@@ -19,7 +19,6 @@ from flows.embedded import embedded_folder
 from tempo_core import Checkpoint, PrefixCache, load_checkpoint
 from tempo_core.prefix_cache import QuestionCache
 from tempo_core.tempo_checkpoint import TempoCheckpoint, require_tempo
-from tempo_core.values import FloatArray
 
 _GPU_BATCH_SEGMENTS = 256  # a small model waits for launches: larger batches than the published one's
 
@@ -103,7 +102,7 @@ def open_setting(options: argparse.Namespace, lengths: Sequence[tuple[int, int]]
 
 def ask_whole(
     checkpoint: TempoCheckpoint, prefix: PrefixCache, question: str, tag_times_s: tuple[float, ...]
-) -> tuple[QuestionCache, list[FloatArray], WholePrompt]:
+) -> tuple[QuestionCache, list[torch.Tensor], WholePrompt]:
     """The reading, all memory tokens of all segments, and the prompt with them."""
     compressor = checkpoint.compressor
     read = compressor.read(prefix, question)
@@ -124,7 +123,7 @@ class Check:
         checkpoint: TempoCheckpoint,
         question: str,
         tag_times_s: tuple[float, ...],
-        memory: list[FloatArray],
+        memory: list[torch.Tensor],
         told: str,
     ) -> None:
         """One more, until enough were compared. On a CPU in float32 they must be equal; elsewhere a near tie may fall

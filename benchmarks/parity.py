@@ -42,7 +42,7 @@ def compare(case: GoldenCase, device: str, dtype: str) -> list[object]:
     return [
         case.name,
         float(np.abs(read.scores - case.scores).max()),
-        max(float(np.abs(ours - theirs).max()) for ours, theirs in zip(every, case.features, strict=True)),
+        max(float(np.abs(own.float().cpu() - theirs).max()) for own, theirs in zip(every, case.features, strict=True)),
         float(np.abs(logits - case.next_logits).max()),
         bool((tokens == case.allocation).all()),
         all(ids == case.generated.tolist() for ids in told),

@@ -103,9 +103,9 @@ def to_int4(state: SegmentState) -> SegmentState:
 
 
 def kept_prefix(prefix: PrefixCache, variant: Variant) -> tuple[PrefixCache, int]:
-    """The KV caches as that variant gives them back, and the bytes of their real tokens."""
-    layers, two, _, heads, _, width = prefix.kv.shape
-    vectors = layers * two * heads * sum(prefix.lengths)
+    """The KV caches as that variant gives them back, and their bytes."""
+    width = prefix.kv.shape[-1]
+    vectors = prefix.kv.numel() // width
     size = vectors * (width * (variant.kv_bytes or prefix.kv.element_size()) + variant.kv_scale_bytes)
     if variant.round_kv is None:
         return prefix, size

@@ -8,6 +8,7 @@ from functools import partial
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from serving.answer import most_relevant
 from serving.budget import BudgetFit, PromptRoom, fit_budget
@@ -62,14 +63,14 @@ class MemoryTokens:
 
     def _compress(
         self, routed: RoutedQuestion, tokens: npt.NDArray[np.int64], watch: Stopwatch
-    ) -> dict[int, FloatArray]:
+    ) -> dict[int, torch.Tensor]:
         """Memory tokens by position, of the groups that were given any.
 
         Groups go backwards: what routing used last is still on the device.
         """
         order = [group for group, positions in enumerate(routed.groups) if tokens[positions].any()][::-1]
         members = [[routed.segments[i] for i in routed.groups[group]] for group in order]
-        memory: dict[int, FloatArray] = {}
+        memory: dict[int, torch.Tensor] = {}
         for step, cache in self.restorer.caches(members, watch):
             positions, question = routed.groups[order[step]], routed.caches[order[step]]
             with watch.step("compress"):

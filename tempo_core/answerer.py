@@ -6,8 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import torch
 from torch import nn
 
@@ -54,7 +52,7 @@ class Answerer(Reader):
         self,
         question: str,
         tag_times_s: Sequence[float],
-        memory: Sequence[npt.NDArray[np.floating[Any]]],
+        memory: Sequence[torch.Tensor],
         titles: Mapping[int, str] | None = None,
     ) -> Prompt:
         """Chat head, for each segment its tag and projected memory tokens, then the question.
@@ -80,7 +78,7 @@ class Answerer(Reader):
         self,
         question: str,
         tag_times_s: Sequence[float],
-        memory: Sequence[npt.NDArray[np.floating[Any]]],
+        memory: Sequence[torch.Tensor],
         max_new_tokens: int = 256,
         titles: Mapping[int, str] | None = None,
     ) -> GeneratedAnswer:
@@ -93,7 +91,7 @@ class Answerer(Reader):
         self,
         question: str,
         tag_times_s: Sequence[float],
-        memory: Sequence[npt.NDArray[np.floating[Any]]],
+        memory: Sequence[torch.Tensor],
         max_new_tokens: int = 256,
         titles: Mapping[int, str] | None = None,
     ) -> Iterator[str]:
@@ -101,13 +99,13 @@ class Answerer(Reader):
         prompt = self.prompt(question, tag_times_s, memory, titles)
         yield from self.text_pieces(self.token_ids(prompt, max_new_tokens))
 
-    def _project(self, memory: Sequence[npt.NDArray[np.floating[Any]]]) -> tuple[torch.Tensor, ...]:
+    def _project(self, memory: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """All memory tokens through the projector in one call, split again per segment."""
         counts = [len(tokens) for tokens in memory]
         if not sum(counts):
             empty = self._embed_ids([])
             return tuple(empty for _ in counts)
-        joined = torch.from_numpy(np.concatenate([np.asarray(tokens, dtype=np.float32) for tokens in memory]))
-        projected: torch.Tensor = self._projector(joined.to(device=self.device, dtype=self._embed.weight.dtype))
+        joined = torch.cat(list(memory)).to(device=self.device, dtype=self._embed.weight.dtype)
+        projected: torch.Tensor = self._projector(joined)
         split: tuple[torch.Tensor, ...] = projected.split(counts)
         return split

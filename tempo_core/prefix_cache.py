@@ -1,24 +1,29 @@
-"""KV caches of segments: what the query side keeps hot, and what the decoder layers see of them.
+"""KV caches of segments: what the query side keeps hot.
 
-Shapes: Y layers, B segments, H key-value heads, N longest prefix, Q question tokens, D head size.
+Shapes: Y layers, B segments, T tokens of all segments one behind the other, H key-value heads, Q question tokens,
+D head size.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
+from itertools import accumulate
 
-import numpy as np
 import torch
 
 from tempo_core.values import FloatArray
 
+# Of one pass behind prefixes: what bounds its activations. Fewer would wait for launches on a GPU.
+_PASS_SEGMENTS, _PASS_TOKENS = 128, 1 << 14
+
 
 @dataclass(frozen=True)
 class PrefixCache:
-    """The prefixes of B segments: ``kv`` [Y, 2, B, H, N, D], right-padded. Movable, sized, sliceable.
+    """The prefixes of B segments, one behind the other: ``kv`` [Y, 2, T, H, D]. Movable, sized, sliceable.
 
-    ``lengths``: (B,) real tokens of each prefix. ``next_positions``: (B,) M-RoPE position of what follows.
+    ``lengths``: (B,) tokens of each prefix. ``next_positions``: (B,) M-RoPE position of what follows.
     """
 
     kv: torch.Tensor
@@ -38,6 +43,11 @@ class PrefixCache:
         """Where the KV caches are."""
         return self.kv.device
 
+    @cached_property
+    def bounds(self) -> tuple[int, ...]:
+        """Where each prefix begins, and where the last one ends: (B + 1,)."""
+        return (0, *accumulate(self.lengths))
+
     def to(self, device: torch.device | str) -> PrefixCache:
         """The same on another device; on a CUDA host's side in pinned memory, which copies back at full rate."""
         target = torch.device(device)
@@ -51,17 +61,20 @@ class PrefixCache:
 
     def rows(self, start: int, stop: int) -> PrefixCache:
         """Segments start..stop as a view."""
-        return PrefixCache(self.kv[:, :, start:stop], self.lengths[start:stop], self.next_positions[start:stop])
+        stop = min(stop, len(self))
+        kv = self.kv[:, :, self.bounds[start] : self.bounds[stop]]
+        return PrefixCache(kv, self.lengths[start:stop], self.next_positions[start:stop])
 
     def select(self, indices: Sequence[int]) -> PrefixCache:
         """Some segments, copied."""
-        kv = self.kv.index_select(2, torch.as_tensor(indices, dtype=torch.long, device=self.kv.device))
+        tokens = [token for i in indices for token in range(self.bounds[i], self.bounds[i + 1])]
+        kv = self.kv.index_select(2, torch.tensor(tokens, dtype=torch.long, device=self.kv.device))
         return PrefixCache(kv, tuple(self.lengths[i] for i in indices), tuple(self.next_positions[i] for i in indices))
 
 
 @dataclass(frozen=True)
 class QuestionCache:
-    """A question read over B segments: its own ``kv`` [Y, 2, B, H, Q, D] behind ``prefix``, and the scores (B,)."""
+    """A question read over B segments: its own ``kv`` [Y, 2, B * Q, H, D] behind ``prefix``, and the scores (B,)."""
 
     prefix: PrefixCache
     kv: torch.Tensor
@@ -70,6 +83,11 @@ class QuestionCache:
 
     def __len__(self) -> int:
         return len(self.scores)
+
+    @property
+    def question_tokens(self) -> int:
+        """Q."""
+        return self.kv.shape[2] // max(1, len(self))
 
     def without_prefix(self) -> QuestionCache:
         """Only what the question left (0.05 of the prefix), so that the prefix may leave the device meanwhile."""
@@ -83,41 +101,32 @@ class QuestionCache:
         return replace(self, prefix=prefix)
 
 
-class LayerCache:
-    """What a decoder layer calls: joins the past of its layer with the new keys and values.
+@dataclass(frozen=True)
+class SlabSlice:
+    """Segments ``start`` to ``stop`` of the slab at position ``slab``."""
 
-    ``past`` tensors [Y, 2, B, H, *, D] are read, never written; the join lives only while its layer runs, so the
-    prefixes are not held twice. With ``keep``, the new keys and values are written there.
-    """
-
-    def __init__(self, past: Sequence[torch.Tensor] = (), keep: torch.Tensor | None = None) -> None:
-        self._past = past
-        self._keep = keep
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object, **__: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """New [B, H, q, D] keys and values in, all of that layer out."""
-        if self._keep is not None:
-            self._keep[layer_idx, 0, :, :, : keys.shape[2]] = keys
-            self._keep[layer_idx, 1, :, :, : values.shape[2]] = values
-        if not self._past:
-            return keys, values
-        return (
-            torch.cat([*(past[layer_idx, 0] for past in self._past), keys], dim=2),
-            torch.cat([*(past[layer_idx, 1] for past in self._past), values], dim=2),
-        )
+    slab: int
+    start: int
+    stop: int
 
 
-def suffix_mask(lengths: Sequence[int], longest: int, seen: int, new: int, device: torch.device) -> torch.Tensor:
-    """Boolean [B, 1, new, longest + seen + new]: real prefix tokens, all ``seen`` ones, and causal among the new."""
-    prefix = np.arange(longest)[None, :] < np.asarray(lengths)[:, None]
-    later = np.arange(seen + new)[None, :] <= seen + np.arange(new)[:, None]
-    mask = np.concatenate(
-        [
-            np.broadcast_to(prefix[:, None, :], (len(lengths), new, longest)),
-            np.broadcast_to(later[None], (len(lengths), new, seen + new)),
-        ],
-        axis=2,
-    )
-    return torch.from_numpy(mask)[:, None].to(device)
+def passes_of(new_tokens: Sequence[Sequence[int]]) -> Iterator[list[SlabSlice]]:
+    """Segments in order, as many as one pass takes. ``new_tokens``: of each slab, those of each segment."""
+    taken: list[SlabSlice] = []
+    segments = tokens = 0
+    for slab, of_slab in enumerate(new_tokens):
+        start = 0
+        for row, count in enumerate(of_slab):
+            if segments and (segments == _PASS_SEGMENTS or tokens + count > _PASS_TOKENS):
+                yield [*taken, *([SlabSlice(slab, start, row)] if row > start else [])]
+                taken, segments, tokens, start = [], 0, 0, row
+            segments, tokens = segments + 1, tokens + count
+        if of_slab:
+            taken.append(SlabSlice(slab, start, len(of_slab)))
+    if taken:
+        yield taken
+
+
+def slices(taken: Sequence[SlabSlice], slabs: Sequence[PrefixCache]) -> list[PrefixCache]:
+    """The prefixes of one pass, as views."""
+    return [slabs[one.slab].rows(one.start, one.stop) for one in taken]

@@ -27,6 +27,10 @@ class Reader:
         self._generator = GreedyGenerator(llm)
         self.context_tokens = context_tokens
 
+    def compile(self) -> None:
+        """See ``Checkpoint.compile``."""
+        self._generator.compile()
+
     @property
     def device(self) -> torch.device:
         """Where the LLM computes."""

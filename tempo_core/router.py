@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import accumulate, pairwise
 from typing import Any
 
 import numpy as np
@@ -19,10 +20,11 @@ from torch import nn
 
 from tempo_core.errors import UsageError
 from tempo_core.feature_model import FeatureModel, Segments, finite
-from tempo_core.prefix_cache import QuestionCache
+from tempo_core.modules import compile_layers
+from tempo_core.prefix_cache import PrefixCache, QuestionCache, passes_of, slices
 from tempo_core.prompts import PromptEncoder
 from tempo_core.spec import StateDtype
-from tempo_core.states import pack_rows
+from tempo_core.states import DeviceState, pack_rows, to_device, to_host
 from tempo_core.values import FloatArray, SegmentPixels, SegmentState
 
 
@@ -45,27 +47,36 @@ class Router(FeatureModel):
         """Prompt tokens of one frame pair, its time tag among them."""
         return self._prompts.pair_tokens(time_s, grid_thw[1] // self._merge, grid_thw[2] // self._merge)
 
-    @torch.inference_mode()
+    def compile(self) -> None:
+        super().compile()
+        compile_layers(self._vision.blocks)
+
     def encode(self, segments: Sequence[SegmentPixels], state_dtype: StateDtype | None = None) -> list[SegmentState]:
         """Visual states of segments, in order. ``state_dtype``: how rows are kept; default, the model's own."""
+        return to_host(self.encode_on_device(segments, state_dtype))()
+
+    @torch.inference_mode()
+    def encode_on_device(
+        self, segments: Sequence[SegmentPixels], state_dtype: StateDtype | None = None
+    ) -> list[DeviceState]:
+        """The same before they leave the device: ``prefill`` takes them there, ``to_host`` copies them."""
         dtype = state_dtype or ("bfloat16" if self.dtype == torch.bfloat16 else "float32")
         _check_shapes(segments)
         by_shape: dict[tuple[tuple[int, int, int], np.dtype[Any]], list[int]] = defaultdict(list)
         for index, segment in enumerate(segments):
             by_shape[segment.grid_thw, segment.patches.dtype].append(index)
-        states: dict[int, SegmentState] = {}
+        states: dict[int, DeviceState] = {}
         for (grid, _), indices in by_shape.items():
             for start in range(0, len(indices), self._batch):
                 group = indices[start : start + self._batch]
                 visual = self._encode_batch([segments[i].patches for i in group], grid)
-                rows = pack_rows(visual, dtype).cpu().numpy()
-                for row, i in enumerate(group):
-                    states[i] = SegmentState(rows[row], dtype, grid, segments[i].pair_times_s)
+                for rows, i in zip(pack_rows(visual, dtype), group, strict=True):
+                    states[i] = DeviceState(rows, dtype, grid, segments[i].pair_times_s)
         return [states[i] for i in range(len(segments))]
 
     def _encode_batch(self, patches: list[Any], grid: tuple[int, int, int]) -> torch.Tensor:
         """[B, L, S, D] of segments that share a grid."""
-        pixels = torch.from_numpy(np.concatenate(patches)).to(self.device)
+        pixels = to_device(patches, self.device)
         if pixels.dtype == torch.uint8:
             pixels = (pixels.float() - 127.5) / 127.5  # this order gives the published float32 pixels bit for bit
         grids = torch.tensor([grid] * len(patches), device=self.device)
@@ -80,19 +91,28 @@ class Router(FeatureModel):
         """sigmoid(h . (w_Yes - w_No)), float32 (B,), h the last prompt token's final-normed hidden state (paper)."""
         return self.read(segments, question).scores
 
-    @torch.inference_mode()
     def read(self, segments: Segments, question: str) -> QuestionCache:
         """The question prefilled behind every prefix, with each segment's relevance."""
-        prefix = self._prefix(segments)
+        return self.read_slabs([self._prefix(segments)], question)[0]
+
+    @torch.inference_mode()
+    def read_slabs(self, slabs: Sequence[PrefixCache], question: str) -> list[QuestionCache]:
+        """The same of each slab. Those that are on the device at once share passes, which wait for fewer launches."""
         suffix = self._prompts.question_suffix(question)
-        kv = self._new_kv(len(prefix), len(suffix))
-        logits = []
-        for start, batch in zip(range(0, len(prefix), self._batch), self._batches(prefix), strict=True):
-            hidden = self._last_hidden(batch, suffix, kv[:, :, start : start + len(batch)])
-            logits.append(hidden.float() @ self._direction)
+        kv = self._new_kv(len(suffix) * sum(map(len, slabs)))
+        logits, first = [torch.zeros(0, device=self.device)], 0
+        for taken in passes_of([[len(suffix)] * len(slab) for slab in slabs]):
+            part = slices(taken, slabs)
+            last = first + len(suffix) * sum(map(len, part))
+            logits.append(self._last_hidden(part, suffix, kv[:, :, first:last]).float() @ self._direction)
+            first = last
         # tested before the sigmoid, which makes a finite score of an infinite logit
-        scores = finite(torch.cat(logits)).sigmoid() if logits else torch.zeros(0)
-        return QuestionCache(prefix, kv, scores.cpu().numpy(), question)
+        scores = finite(torch.cat(logits)).sigmoid().cpu().numpy()
+        bounds = pairwise(accumulate(map(len, slabs), initial=0))
+        return [
+            QuestionCache(slab, kv[:, :, start * len(suffix) : stop * len(suffix)], scores[start:stop], question)
+            for slab, (start, stop) in zip(slabs, bounds, strict=True)
+        ]
 
 
 def _check_shapes(segments: Sequence[SegmentPixels]) -> None:

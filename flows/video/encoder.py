@@ -22,6 +22,7 @@ from tempo_core.values import FloatArray, SegmentPixels, SegmentState
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint
+    from tempo_core.states import DeviceState
 
 BATCH_SEGMENTS = 16  # one forward pass: 16 segments of 512x256 are 50 MB of pixels
 OF_ONE_CHUNK = (RuntimeError, ValueError, NotFinite)  # errors that one chunk of a batch may cause: memory, its numbers
@@ -113,11 +114,15 @@ class Encoder:
         return batch
 
     def _encode(self, batch: Sequence[_Chunk]) -> None:
+        from tempo_core.states import to_host
+
         pixels = [segment for chunk in batch for segment in chunk.pixels]
         busy_before_s, done = self.busy_s, 0
         with self._computing():
-            states = self.checkpoint.router.encode(pixels, state_dtype=self.state_dtype)
-            features = self._features(states)
+            on_device = self.checkpoint.router.encode_on_device(pixels, state_dtype=self.state_dtype)
+            copied = to_host(on_device)  # while the features are computed from what is still there
+            features = self._features(on_device)
+            states = copied()
         seconds = self.busy_s - busy_before_s
         for chunk in batch:
             mine = slice(done, done := done + len(chunk.pixels))
@@ -136,5 +141,5 @@ class Encoder:
         finally:
             self.busy_s += time.monotonic() - began
 
-    def _features(self, states: Sequence[SegmentState]) -> FloatArray:
+    def _features(self, states: Sequence[SegmentState] | Sequence[DeviceState]) -> FloatArray:
         return self.checkpoint.featurer.features(states)

@@ -32,32 +32,32 @@ def answerer(stop_ids: frozenset[int] | None = None, context_tokens: int = 16384
     return Answerer(*parts, context_tokens, golden._stop_ids if stop_ids is None else stop_ids)
 
 
-def golden_memory(case: GoldenCase) -> list[FloatArray]:
-    return [tokens[:count] for tokens, count in zip(case.features, case.allocation, strict=True)]
+def golden_memory(case: GoldenCase) -> list[torch.Tensor]:
+    return [torch.from_numpy(tokens[:count]) for tokens, count in zip(case.features, case.allocation, strict=True)]
 
 
-def asked(name: str) -> tuple[str, list[float], list[FloatArray]]:
+def asked(name: str) -> tuple[str, list[float], list[torch.Tensor]]:
     """What a golden case asks the LLM."""
     case = golden_case(name)
     return case.question, case.tag_times_s, golden_memory(case)
 
 
-def noise(*counts: int) -> list[FloatArray]:
+def noise(*counts: int) -> list[torch.Tensor]:
     random = np.random.default_rng(sum(counts))
-    return [random.normal(size=(count, 64)).astype(np.float32) for count in counts]
+    return [torch.from_numpy(random.normal(size=(count, 64)).astype(np.float32)) for count in counts]
 
 
 # --- the prompt ------------------------------------------------------------------------------------------------------
 
 
-def expected_prompt(question: str, pieces: Sequence[list[int] | FloatArray]) -> FloatArray:
+def expected_prompt(question: str, pieces: Sequence[list[int] | torch.Tensor]) -> FloatArray:
     """Token ids through the embeddings, memory tokens through the projector, in one row."""
     golden = golden_checkpoint().answerer
     prompts = golden._prompts
     rows = []
     for piece in [prompts.answer_head(), *pieces, prompts.answer_tail(question)]:
         is_text = isinstance(piece, list)
-        rows.append(golden._embed(torch.tensor(piece)) if is_text else golden._projector(torch.from_numpy(piece)))
+        rows.append(golden._embed(torch.tensor(piece)) if is_text else golden._projector(piece))
     joined: FloatArray = torch.cat(rows).numpy()
     return joined
 
@@ -65,14 +65,14 @@ def expected_prompt(question: str, pieces: Sequence[list[int] | FloatArray]) -> 
 def test_each_segment_is_its_tag_and_its_memory_tokens() -> None:
     prompts, memory = golden_checkpoint().answerer._prompts, noise(3, 1)
     prompt = answerer().prompt(QUESTION, [2.0, 6.0], memory)
-    pieces: list[list[int] | FloatArray] = [prompts.tag(2.0), memory[0], prompts.tag(6.0), memory[1]]
+    pieces: list[list[int] | torch.Tensor] = [prompts.tag(2.0), memory[0], prompts.tag(6.0), memory[1]]
     np.testing.assert_allclose(prompt.embeds.numpy(), expected_prompt(QUESTION, pieces), atol=1e-6)
 
 
 def test_titles_introduce_each_video() -> None:
     prompts, memory = golden_checkpoint().answerer._prompts, noise(2, 1, 1)
     prompt = answerer().prompt(QUESTION, [2.0, 6.0, 2.0], memory, titles={0: "one.mp4", 2: "two.mp4"})
-    pieces: list[list[int] | FloatArray] = [
+    pieces: list[list[int] | torch.Tensor] = [
         prompts.title("one.mp4"),
         prompts.tag(2.0),
         memory[0],
@@ -107,7 +107,7 @@ def test_a_tag_for_each_segment_is_needed() -> None:
 
 
 def test_memory_of_another_float_type_is_taken() -> None:
-    wide = [tokens.astype(np.float64) for tokens in noise(3, 2)]
+    wide = [tokens.double() for tokens in noise(3, 2)]
     ours = answerer().next_logits(answerer().prompt(QUESTION, [2.0, 6.0], wide))
     np.testing.assert_array_equal(ours, answerer().next_logits(answerer().prompt(QUESTION, [2.0, 6.0], noise(3, 2))))
 

@@ -40,7 +40,7 @@ def states() -> list[SegmentState]:
     return compressor().encode(MIXED)
 
 
-def near(ours: Sequence[FloatArray], theirs: Sequence[FloatArray]) -> None:
+def near(ours: Sequence[FloatArray | torch.Tensor], theirs: Sequence[FloatArray | torch.Tensor]) -> None:
     assert len(ours) == len(theirs)
     for one, other in zip(ours, theirs, strict=True):
         np.testing.assert_allclose(one, other, rtol=0, atol=2e-5)
@@ -64,7 +64,7 @@ def test_prefixes_in_batches_equal_one_by_one(batch: int, states: list[SegmentSt
         (length,) = (alone := compressor().prefill([state])).lengths
         assert together.lengths[row] == length
         assert together.next_positions[row] == alone.next_positions[0]
-        near([together.kv[:, :, row, :, :length].numpy()], [alone.kv[:, :, 0].numpy()])
+        near([together.rows(row, row + 1).kv.numpy()], [alone.kv.numpy()])
 
 
 @pytest.mark.parametrize("batch", [2, 32])
@@ -179,7 +179,6 @@ def test_everything_that_comes_out_is_a_plain_float32_array(states: list[Segment
         compressor().relevance(states, QUESTION),
         compressor().features(states),
         compressor().question_feature(QUESTION),
-        *compressor().compress(states, QUESTION, COUNTS),
         *(state.visual for state in states),
     ]
     assert {type(one) for one in found} == {np.ndarray}
@@ -189,11 +188,17 @@ def test_everything_that_comes_out_is_a_plain_float32_array(states: list[Segment
     assert not prefix.kv.requires_grad
 
 
+def test_memory_tokens_stay_on_the_device_for_the_answering_llm(states: list[SegmentState]) -> None:
+    for tokens, count in zip(compressor().compress(states, QUESTION, COUNTS), COUNTS, strict=True):
+        assert (tokens.shape, tokens.dtype, tokens.requires_grad) == ((count, 64), torch.float32, False)
+
+
 def test_bfloat16_model_gives_float32_values() -> None:
     half = golden_checkpoint("bfloat16").compressor
     prefix = half.prefill(half.encode([small_segment()]))
+    assert {half.relevance(prefix, QUESTION).dtype, half.features(prefix).dtype} == {np.dtype(np.float32)}
     (memory,) = half.compress(prefix, QUESTION, [2])
-    assert {half.relevance(prefix, QUESTION).dtype, half.features(prefix).dtype, memory.dtype} == {np.dtype(np.float32)}
+    assert memory.dtype == torch.bfloat16
 
 
 def test_nothing_in_gives_nothing_out() -> None:

@@ -146,5 +146,5 @@ def test_prefix_holds_the_keys_and_values_of_transformers_own_cache() -> None:
     ours = compressor.prefill(compressor.encode([segment])).kv
     own = out["cache" if "cache" in out else "past_key_values"]  # renamed in transformers 5.24
     for layer, cached in enumerate(own.layers):
-        np.testing.assert_allclose(ours[layer, 0], cached.keys, rtol=0, atol=2e-5)
-        np.testing.assert_allclose(ours[layer, 1], cached.values, rtol=0, atol=2e-5)
+        np.testing.assert_allclose(ours[layer, 0], cached.keys[0].transpose(0, 1), rtol=0, atol=2e-5)
+        np.testing.assert_allclose(ours[layer, 1], cached.values[0].transpose(0, 1), rtol=0, atol=2e-5)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from storage import Source, VideoFacts, open_library
 from tempo_core import allocate
@@ -16,7 +17,7 @@ from tempo_core.decoding import find_ffmpeg, probe, read_segments
 from tempo_core.pixels import decode_jpeg, encode_jpeg, patchify
 from tempo_core.prefix_cache import QuestionCache
 from tempo_core.prompts import PromptEncoder, time_tag
-from tempo_core.values import ByteArray, FloatArray, SegmentPixels, SegmentState
+from tempo_core.values import ByteArray, SegmentPixels, SegmentState
 from tests.support.golden_cases import CASE_NAMES, PADDING, GoldenCase, golden_case, golden_checkpoint, golden_states
 
 
@@ -58,7 +59,7 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
 
 
 @pytest.fixture(scope="module")
-def memory(run: Run) -> list[FloatArray]:
+def memory(run: Run) -> list[torch.Tensor]:
     return golden_checkpoint().compressor.compress(run.read, run.case.question, run.case.allocation)
 
 
@@ -113,7 +114,7 @@ def test_all_memory_tokens_are_within_1e_4(run: Run) -> None:
     np.testing.assert_allclose(np.stack(memory), run.case.features, rtol=0, atol=1e-4)
 
 
-def test_allocated_memory_tokens_alone_are_within_1e_4(run: Run, memory: list[FloatArray]) -> None:
+def test_allocated_memory_tokens_alone_are_within_1e_4(run: Run, memory: list[torch.Tensor]) -> None:
     assert [len(tokens) for tokens in memory] == run.case.allocation.tolist()
     for tokens, golden in zip(memory, run.case.features, strict=True):
         np.testing.assert_allclose(tokens, golden[: len(tokens)], rtol=0, atol=1e-4)
@@ -123,18 +124,18 @@ def test_allocation_is_equal(run: Run) -> None:
     assert allocate(run.read.scores, run.case.token_budget).tolist() == run.case.allocation.tolist()
 
 
-def test_llm_input_is_within_1e_4(run: Run, memory: list[FloatArray]) -> None:
+def test_llm_input_is_within_1e_4(run: Run, memory: list[torch.Tensor]) -> None:
     prompt = golden_checkpoint().answerer.prompt(run.case.question, run.case.tag_times_s, memory)
     np.testing.assert_allclose(prompt.embeds.numpy(), run.case.llm_embeds, rtol=0, atol=1e-4)
 
 
-def test_next_logits_are_within_1e_4(run: Run, memory: list[FloatArray]) -> None:
+def test_next_logits_are_within_1e_4(run: Run, memory: list[torch.Tensor]) -> None:
     answerer = golden_checkpoint().answerer
     logits = answerer.next_logits(answerer.prompt(run.case.question, run.case.tag_times_s, memory))
     np.testing.assert_allclose(logits, run.case.next_logits, rtol=0, atol=1e-4)
 
 
-def test_generated_tokens_are_equal(run: Run, memory: list[FloatArray]) -> None:
+def test_generated_tokens_are_equal(run: Run, memory: list[torch.Tensor]) -> None:
     answerer = golden_checkpoint().answerer
     answer = answerer.generate(run.case.question, run.case.tag_times_s, memory, max_new_tokens=12)
     assert answer.token_ids == run.case.generated.tolist()

@@ -7,10 +7,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 
-from tempo_core.prefix_cache import LayerCache, PrefixCache, suffix_mask
+from tempo_core.prefix_cache import PrefixCache
 from tests.support.golden_cases import golden_checkpoint, small_segment
 
 QUESTION = "Which one?"
@@ -34,10 +32,8 @@ def scores(prefix: PrefixCache) -> list[float]:
 
 
 def test_it_is_sized(prefix: PrefixCache) -> None:
-    layers, two, segments, _, longest, _ = prefix.kv.shape
-    assert (layers, two, segments) == (4, 2, 4)
+    assert prefix.kv.shape[:3] == (4, 2, sum(prefix.lengths))
     assert len(prefix) == len(prefix.lengths) == len(prefix.next_positions) == 4
-    assert max(prefix.lengths) == longest
     assert len(set(prefix.lengths)) > 2
     assert prefix.nbytes == prefix.kv.numel() * 4
     assert prefix.device == torch.device("cpu")
@@ -70,17 +66,13 @@ def test_it_moves_between_devices(prefix: PrefixCache) -> None:
     assert (moved.lengths, moved.next_positions, moved.nbytes) == (prefix.lengths, prefix.next_positions, prefix.nbytes)
 
 
-def test_what_pads_is_never_read(prefix: PrefixCache) -> None:
+@pytest.mark.parametrize("segment", range(4))
+def test_each_segment_reads_its_own_prefix_to_its_end(prefix: PrefixCache, segment: int) -> None:
     kv = prefix.kv.clone()
-    for segment, length in enumerate(prefix.lengths):
-        kv[:, :, segment, :, length:] = 1e3
-    np.testing.assert_allclose(scores(replace(prefix, kv=kv)), scores(prefix), atol=1e-6)
-
-
-def test_what_does_not_pad_is_read(prefix: PrefixCache) -> None:
-    kv = prefix.kv.clone()
-    kv[:, :, 0, :, prefix.lengths[0] - 1] += 1
-    assert scores(replace(prefix, kv=kv))[0] != pytest.approx(scores(prefix)[0], abs=1e-5)
+    kv[:, :, prefix.bounds[segment + 1] - 1] += 1
+    changed, before = scores(replace(prefix, kv=kv)), scores(prefix)
+    for other in range(4):
+        assert (changed[other] != pytest.approx(before[other], abs=1e-5)) == (other == segment)
 
 
 def test_a_reading_can_wait_without_its_prefix(prefix: PrefixCache) -> None:
@@ -94,35 +86,3 @@ def test_a_reading_can_wait_without_its_prefix(prefix: PrefixCache) -> None:
         np.testing.assert_array_equal(one, other)
     with pytest.raises(ValueError, match="2 prefixes for a reading of 4"):
         waiting.on(prefix.rows(0, 2))
-
-
-def test_a_layer_sees_past_and_new_and_what_is_new_is_kept() -> None:
-    shape = (2, 2, 3, 1, 5, 4)  # layers, keys and values, segments, heads, tokens, head size
-    past, question = torch.randn(shape), torch.randn(*shape[:4], 2, 4)
-    keep = torch.zeros(*shape[:4], 6, 4)
-    keys, values = torch.randn(3, 1, 4, 4), torch.randn(3, 1, 4, 4)
-    all_keys, all_values = LayerCache([past, question], keep).update(keys, values, 1)
-    assert torch.equal(all_keys, torch.cat([past[1, 0], question[1, 0], keys], dim=2))
-    assert torch.equal(all_values, torch.cat([past[1, 1], question[1, 1], values], dim=2))
-    assert torch.equal(keep[1, 0, :, :, :4], keys)
-    assert torch.equal(keep[1, 1, :, :, :4], values)
-    assert not keep[0].any()
-    assert LayerCache().update(keys, values, 0) == (keys, values)
-
-
-@given(
-    lengths=st.lists(st.integers(0, 6), min_size=1, max_size=4),
-    padding=st.integers(0, 3),
-    seen=st.integers(0, 4),
-    new=st.integers(1, 5),
-)
-def test_mask_lets_a_token_see_its_prefix_and_what_came_before(
-    lengths: list[int], padding: int, seen: int, new: int
-) -> None:
-    longest = max(lengths) + padding
-    mask = suffix_mask(lengths, longest, seen, new, torch.device("cpu"))
-    assert mask.shape == (len(lengths), 1, new, longest + seen + new)
-    for segment, length in enumerate(lengths):
-        for token in range(new):
-            visible = [*range(length), *range(longest, longest + seen + token + 1)]
-            assert mask[segment, 0, token].nonzero().flatten().tolist() == visible

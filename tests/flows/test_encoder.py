@@ -30,12 +30,12 @@ class Watched:
         self.batches: list[int] = []
         self.not_finite: Sequence[SegmentPixels] = ()
 
-    def encode(self, pixels: Sequence[SegmentPixels], **options: Any) -> Any:
+    def encode_on_device(self, pixels: Sequence[SegmentPixels], **options: Any) -> Any:
         self.batches.append(len(pixels))
         assert self.gate.wait(timeout=60)
         if any(segment is bad for segment in pixels for bad in self.not_finite):
             raise NotFinite("the features of segment 1 are not finite")
-        return golden_checkpoint().compressor.encode(pixels, **options)
+        return golden_checkpoint().compressor.encode_on_device(pixels, **options)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(golden_checkpoint().compressor, name)
@@ -150,6 +150,6 @@ def test_a_gpu_that_failed_is_no_fault_of_the_videos_after_it(encoder: Encoder, 
     def fail(*_: Any, **__: Any) -> Any:
         raise torch.AcceleratorError("CUDA error: an illegal memory access was encountered")
 
-    watched.encode = fail  # type: ignore[method-assign]
+    watched.encode_on_device = fail  # type: ignore[method-assign]
     with pytest.raises(GpuLost, match="the GPU stopped"):
         attempt("a.mp4", encoder.submit(video(1, 2)).result)

@@ -130,7 +130,7 @@ def test_the_answering_prompt_is_that_of_inference(both: Both) -> None:
         width=240,
     )
     ours = prompt_embeds(model.llm.model.embed_tokens, packed, model.projector(memory[None]))
-    kept = [tokens[:count].numpy() for tokens, count in zip(memory, COUNTS, strict=True)]
+    kept = [tokens[:count] for tokens, count in zip(memory, COUNTS, strict=True)]
     theirs = both.checkpoint.answerer.prompt(both.question, tag_times(both), kept)
     assert int(packed.answer_starts[0]) == len(theirs)
     assert furthest(ours[0, : len(theirs)], theirs.embeds) < 1e-4
@@ -145,7 +145,7 @@ def test_a_segment_that_is_left_out_leaves_no_trace_in_the_prompt(both: Both) ->
     args = (batch.texts[:, ASKED], batch.moments, torch.zeros_like(batch.titles))
     packed = PromptTables(both.tables, "cpu").pack(*args, counts, batch.answers[:, ASKED], NANO.memory_tokens, 240)
     kept = [i for i, count in enumerate(counts[0].tolist()) if count >= 0]
-    memory = [np.zeros((int(counts[0, i]), NANO.hidden), np.float32) for i in kept]
+    memory = [torch.zeros(int(counts[0, i]), NANO.hidden) for i in kept]
     theirs = both.checkpoint.answerer.prompt(both.question, [tag_times(both)[i] for i in kept], memory)
     assert int(packed.answer_starts[0]) == len(theirs)
 
@@ -157,7 +157,7 @@ def test_the_title_of_a_video_stands_before_its_first_segment(both: Both) -> Non
         batch.texts[:, ASKED], batch.moments, titles, counts, batch.answers[:, ASKED], NANO.memory_tokens, 240
     )
     names = {0: "gate-00.mp4", 3: "gate-03.mp4"}
-    memory = [np.zeros((1, NANO.hidden), np.float32)] * SEGMENTS
+    memory = [torch.zeros(1, NANO.hidden)] * SEGMENTS
     theirs = both.checkpoint.answerer.prompt(both.question, tag_times(both), memory, names)
     assert int(packed.answer_starts[0]) == len(theirs)
 

@@ -13,7 +13,7 @@ CPU = torch.device("cpu")
 
 def _slab(*marks: int) -> PrefixCache:
     """A slab of one layer whose segments are told apart by their numbers; 8 bytes a segment."""
-    kv = torch.tensor(marks, dtype=torch.float32).view(1, 1, -1, 1, 1, 1).expand(1, 2, -1, 1, 1, 1).clone()
+    kv = torch.tensor(marks, dtype=torch.float32).view(1, 1, -1, 1, 1).expand(1, 2, -1, 1, 1).clone()
     return PrefixCache(kv, (1,) * len(marks), (1,) * len(marks))
 
 
@@ -23,7 +23,7 @@ def _keys(*numbers: int) -> list[SegmentKey]:
 
 def _marks(cache: PrefixCache | None) -> list[float]:
     assert cache is not None
-    return [float(mark) for mark in cache.kv[0, 0, :, 0, 0, 0]]
+    return [float(mark) for mark in cache.kv[0, 0, :, 0, 0]]
 
 
 def test_a_slab_is_found_by_any_of_its_segments_in_any_order() -> None:
