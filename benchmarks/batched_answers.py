@@ -106,7 +106,7 @@ class BatchedAnswers:
 
     def __init__(self, reader: Reader, answer_tokens: int = ANSWER_TOKENS, batch_tokens: int = BATCH_TOKENS) -> None:
         self._reader = reader
-        self._llm: Any = reader._generator._llm
+        self._llm: Any = reader._llm
         self._new, self._batch_tokens = answer_tokens, batch_tokens
         self._texts: dict[tuple[int, ...], str] = {}
 

@@ -9,7 +9,8 @@ TempoError
 ├── ProgramError          a program that this one needs is missing or does not run: no video is the cause
 ├── NotFinite             the model computed numbers that are not finite for one input
 ├── RemoteReaderError     the server that is to answer refuses, fails, or sends what is no answer
-├── AnswerInterrupted     another question took the model before this answer was complete
+├── QueueFull             so many questions wait for the model that no more are taken: ask again later
+├── EngineClosed          the engine was closed before the answer was complete
 ├── SourceError           a source that cannot be read: missing, not permitted, S3 failing
 │   └── SourceChanged     a source that was written to while it was read: it waits for the next run
 ├── VideoError            a file that is not a usable video: becomes an index failure
@@ -68,8 +69,12 @@ class RemoteReaderError(TempoError):
     """The server that was named to answer does not; the message names it and what to do."""
 
 
-class AnswerInterrupted(TempoError):
-    """Another question took the model's KV slab before this answer was complete; ask again."""
+class QueueFull(TempoError):
+    """So many questions wait already that no more are taken; the same question may be asked again later."""
+
+
+class EngineClosed(TempoError):
+    """The engine was closed, or its thread ended, before the answer was complete."""
 
 
 class SourceError(TempoError):

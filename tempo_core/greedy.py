@@ -1,23 +1,23 @@
-"""Greedy generation by the answering LLM over a static KV slab; on CUDA, one token is one replayed CUDA graph.
+"""Greedy generation by the answering LLM: answers grow side by side, and join and leave between any two tokens.
 
-Floor of a token: the weights' bytes over the memory bandwidth (4 B in bf16 on an H200: 8 GB / 4.3 TB/s = 1.9 ms).
-Eager launches of the same kernels take about 34 ms (1,115 ms for 33 tokens), so they are captured.
+Floor of a step: the weights' bytes over the memory bandwidth (4 B in bf16 on an H200: 8 GB / 4.3 TB/s = 1.9 ms),
+however many answers share it. Eager launches of the same kernels take about 34 ms (1,115 ms for 33 tokens), so on CUDA
+a step is a replayed CUDA graph.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import nn
 
-from tempo_core.errors import AnswerInterrupted
-from tempo_core.modules import Deepstack, compile_layers, run_layers
-
-_SLAB_STEP = 2048  # tokens by which the slab grows: one captured graph serves every prompt that fits it
+from tempo_core.answer_memory import AnswerMemory
+from tempo_core.errors import BudgetError
+from tempo_core.modules import Deepstack, run_layers
+from tempo_core.places import grown, power_of_two
 
 
 @dataclass(frozen=True)
@@ -37,151 +37,185 @@ class Prompt:
         return int(self.embeds.shape[0])
 
 
-class _Slab:
-    """One prompt's KV cache [layers, 2, 1, KV heads, length, head size]; ``slot`` (1,) is where the next token goes.
+@dataclass(eq=False)
+class Place:
+    """An answer under way: its ``tokens`` so far, without the end of turn. ``filled``: tokens in its KV cache.
 
-    ``position`` (1,) is its place in the sequence: another one where frame pairs take fewer places than tokens.
+    ``length``: what it may take, the prompt included. ``is_over``: it ended by itself, or it has left.
     """
 
-    def __init__(self, config: Any, length: int, like: torch.Tensor) -> None:
-        shape = (config.num_hidden_layers, 2, 1, config.num_key_value_heads, length, config.head_dim)
-        self.kv = torch.zeros(shape, device=like.device, dtype=like.dtype)
-        self.slot = torch.zeros(1, dtype=torch.long, device=like.device)
-        self.position = torch.zeros(1, dtype=torch.long, device=like.device)
-        self.mask = torch.zeros(1, 1, 1, length, dtype=torch.bool, device=like.device)
-        self.token = torch.zeros(1, 1, dtype=torch.long, device=like.device)
-        self.prefilling = True
-        self.axes: tuple[int, ...] = (1,)
-
-    @property
-    def length(self) -> int:
-        return int(self.kv.shape[4])
-
-    def start(self, length: int, position: int, axes: tuple[int, ...]) -> None:
-        """Generation begins behind ``length`` prefilled tokens. ``axes``: of a position, (1,), or (3, 1) in M-RoPE."""
-        self.prefilling, self.axes = False, axes
-        self.slot.fill_(length)
-        self.position.fill_(position)
-        self.mask.zero_()
-        self.mask[..., :length] = True
-
-    def update(
-        self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object, **__: object
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Stores the new keys and values. Returns them alone while prefilling (causal), then the whole slab."""
-        slab = self.kv[layer_idx]
-        if self.prefilling:
-            slab[0, :, :, : keys.shape[2]] = keys
-            slab[1, :, :, : values.shape[2]] = values
-            return keys, values
-        slab[0].index_copy_(2, self.slot, keys)
-        slab[1].index_copy_(2, self.slot, values)
-        return slab[0], slab[1]
+    filled: int
+    length: int
+    most_tokens: int
+    tokens: list[int] = field(default_factory=list)
+    is_over: bool = False
 
 
-class GreedyGenerator:
-    """Prefills a prompt and yields greedy tokens. One prompt at a time: the slab is kept between prompts."""
+class GreedyBatch:
+    """Answers that grow side by side, a token a step. For one thread at a time.
 
-    def __init__(self, llm: nn.Module) -> None:
+    ``most_tokens``: bound of the memory that is kept without need; who may join is the caller's to decide
+    (``places.fits``).
+    """
+
+    def __init__(self, llm: nn.Module, context_tokens: int, stop_ids: frozenset[int], most_tokens: int = 0) -> None:
         self._llm: Any = llm
-        self._slab: _Slab | None = None
-        self._graph: Any = None
-        self._prompts = 0  # prefilled so far: an answer whose prompt is not the last one has lost the slab
-        self._lock = threading.RLock()  # a step of one thread inside another's would mix their answers
-
-    def compile(self) -> None:
-        """See ``Checkpoint.compile``."""
-        compile_layers(self._llm.model.layers)
+        self._context_tokens, self._stop_ids, self._most_tokens = context_tokens, stop_ids, most_tokens
+        self._running: list[Place] = []  # the first has the first row of the memory, and so on: there are no holes
+        self._memory: AnswerMemory | None = None
+        self._graphs: dict[int, Any] = {}  # by the number of rows that a step computes
 
     @torch.inference_mode()
-    def prefill(self, prompt: Prompt, room: int = 0) -> torch.Tensor:
-        """Logits (vocabulary,) of the first token behind the prompt; keeps room for more tokens."""
-        length = len(prompt)
-        with self._lock:
-            self._prompts += 1
-            slab = self._reserve(length + room, prompt.embeds)
-            slab.prefilling = True
-            if prompt.positions is None:
-                positions, position = torch.arange(length, device=prompt.embeds.device)[None], length
-            else:
-                assert prompt.next_position is not None
-                positions, position = prompt.positions[:, None], prompt.next_position
-            logits = self._logits(prompt.embeds[None], positions, None, slab, prompt.deepstack)
-            slab.start(length, position, tuple(positions.shape[:-1]))
-            return logits
+    def join(self, prompt: Prompt, max_new_tokens: int) -> Place:
+        """A place whose answer has its first token; BudgetError where prompt and answer exceed the LLM's context."""
+        length = len(prompt) + max_new_tokens
+        if length > self._context_tokens:
+            raise BudgetError(
+                f"the prompt of {len(prompt)} tokens and an answer of up to {max_new_tokens} exceed the LLM's context "
+                f"of {self._context_tokens}; lower the token budget or ask about fewer segments"
+            )
+        place = Place(len(prompt), length, max_new_tokens, is_over=max_new_tokens < 1)
+        if not place.is_over:
+            memory, row = self._reserve(length, prompt.embeds), len(self._running)
+            first = int(self._prefill(prompt, memory, row).argmax())
+            memory.seat(row, first, place.filled, _next_position(prompt))
+            self._running.append(place)
+            self._take(place, first)
+        return place
 
     @torch.inference_mode()
-    def greedy(self, prompt: Prompt, max_new_tokens: int) -> Iterator[int]:
-        """Up to ``max_new_tokens`` token ids; the caller stops at the end of turn."""
-        if max_new_tokens < 1:
+    def logits(self, prompt: Prompt) -> torch.Tensor:
+        """Logits (vocabulary,) of the first token behind a prompt, which takes no place."""
+        return self._prefill(prompt, self._reserve(len(prompt), prompt.embeds), len(self._running))
+
+    @torch.inference_mode()
+    def step(self) -> None:
+        """One more token for every answer; those that end by it leave."""
+        if not self._running:
             return
-        with self._lock:
-            first = self.prefill(prompt, room=max_new_tokens).argmax()
-            assert self._slab is not None
-            slab, number = self._slab, self._prompts
-            slab.token.fill_(first)
-        yield int(first)
-        for _ in range(max_new_tokens - 1):
-            yield self._next(slab, number)
+        memory, rows = self._held(), len(self._running)
+        if memory.device.type == "cuda":
+            self._replay(memory, power_of_two(rows))
+        else:
+            self._one_token(memory, rows)
+        for place in self._running:
+            place.filled += 1
+        for place, token in zip(tuple(self._running), memory.tokens(rows), strict=True):
+            self._take(place, token)
 
-    def _next(self, slab: _Slab, number: int) -> int:
-        with self._lock:
-            if self._prompts != number:
-                raise AnswerInterrupted("another question took the model before this answer was complete; ask again")
-            self._advance(slab)
-            return int(slab.token)
-
-    def _advance(self, slab: _Slab) -> None:
-        if not slab.kv.is_cuda:
-            self._one_token(slab)
+    @torch.inference_mode()
+    def leave(self, place: Place) -> None:
+        """Frees its place; nothing where it is over."""
+        if place.is_over:
             return
-        if self._graph is None:
-            self._graph = self._capture(slab)
-        self._graph.replay()
+        place.is_over = True
+        row, last = self._running.index(place), self._running.pop()
+        if last is not place:
+            self._held().move(len(self._running), row, last.filled)
+            self._running[row] = last
+        self._held().empty(len(self._running))
 
-    def _one_token(self, slab: _Slab) -> None:
-        """Replaces ``slab.token``, which stands at ``slab.slot``, by the next one. No branch depends on a value of the
-        device, so a CUDA graph can capture it."""
-        slab.mask.index_fill_(3, slab.slot, True)
-        embeds = self._llm.model.embed_tokens(slab.token)
-        logits = self._logits(embeds, slab.position.expand(*slab.axes, 1), slab.mask, slab)
-        slab.token.copy_(logits.argmax().reshape(1, 1))
-        slab.slot.add_(1)
-        slab.position.add_(1)
+    def clear(self) -> None:
+        """All leave, and the memory is given back: also after an error in the middle of a step."""
+        for place in self._running:
+            place.is_over = True
+        self._running.clear()
+        self._graphs.clear()
+        self._memory = None
 
-    def _capture(self, slab: _Slab) -> Any:
-        """A CUDA graph of ``_one_token``. Capturing needs a run before it, whose changes are undone here; the slab
-        row that it writes is written again, with the same values, by the first replay."""
-        before = [(tensor, tensor.clone()) for tensor in (slab.slot, slab.position, slab.token, slab.mask)]
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._one_token(slab)
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._one_token(slab)
-        for tensor, value in before:
-            tensor.copy_(value)
+    def _take(self, place: Place, token: int) -> None:
+        """A new token of an answer, or its end."""
+        is_end = token in self._stop_ids
+        if not is_end:
+            place.tokens.append(token)
+        if is_end or len(place.tokens) == place.most_tokens:
+            self.leave(place)
+
+    def _held(self) -> AnswerMemory:
+        assert self._memory is not None
+        return self._memory
+
+    def _reserve(self, length: int, like: torch.Tensor) -> AnswerMemory:
+        """Memory for those that run and one more; graphs of what it was before are dropped."""
+        lengths = [*(place.length for place in self._running), length]
+        if self._memory is None:
+            self._memory = AnswerMemory(self._llm.config, like.device, like.dtype)
+        wanted = grown(self._memory.extent, lengths, self._most_tokens)
+        if wanted != self._memory.extent:
+            self._graphs.clear()
+            self._memory.resize(wanted, len(self._running))
+        return self._memory
+
+    def _prefill(self, prompt: Prompt, memory: AnswerMemory, row: int) -> torch.Tensor:
+        """Logits behind the prompt, whose keys and values are kept in ``row``."""
+        if prompt.positions is None:
+            positions = torch.arange(len(prompt), device=prompt.embeds.device)[None]
+        else:
+            positions = prompt.positions[:, None]
+        memory.axes = tuple(positions.shape[:-2])
+        return self._logits(prompt.embeds[None], positions, None, memory.filling(row), prompt.deepstack)[0]
+
+    def _one_token(self, memory: AnswerMemory, rows: int) -> None:
+        """Replaces the newest tokens of the first rows by the next ones. No branch depends on a value of the device, so
+        a CUDA graph can capture it. A row that nobody has computes something, in its own row, at one spot."""
+        embeds = self._llm.model.embed_tokens(memory.token[:rows, None])
+        positions = memory.position[:rows, None].expand(*memory.axes, rows, 1)
+        logits = self._logits(embeds, positions, memory.mask(rows), memory)
+        memory.advance(logits.argmax(dim=-1))
+
+    def _replay(self, memory: AnswerMemory, rows: int) -> None:
+        if rows not in self._graphs:
+            self._graphs[rows] = self._capture(memory, rows)
+        self._graphs[rows].replay()
+
+    def _capture(self, memory: AnswerMemory, rows: int) -> Any:
+        """A CUDA graph of ``_one_token``. Capturing needs a run before it, whose changes are undone here; what it wrote
+        of keys and values is written again, with the same values, by the first replay."""
+        with memory.unchanged():
+            stream = torch.cuda.Stream()
+            stream.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(stream):
+                self._one_token(memory, rows)
+            torch.cuda.current_stream().wait_stream(stream)
+            graph = torch.cuda.CUDAGraph()
+            # graphs of one batch never run at once, so they share their scratch memory; what other threads do with
+            # the device meanwhile is not captured
+            pool = next((one.pool() for one in self._graphs.values()), None)
+            with torch.cuda.graph(graph, pool=pool, capture_error_mode="thread_local"):
+                self._one_token(memory, rows)
         return graph
-
-    def _reserve(self, length: int, like: torch.Tensor) -> _Slab:
-        if self._slab is None or self._slab.length < length:
-            self._graph, self._slab = None, None
-            rounded = -(-length // _SLAB_STEP) * _SLAB_STEP
-            self._slab = _Slab(self._llm.config, rounded, like)
-        return self._slab
 
     def _logits(
         self,
         hidden: torch.Tensor,
         positions: torch.Tensor,
         mask: torch.Tensor | None,
-        slab: _Slab,
+        kv_cache: Any,
         deepstack: Deepstack | None = None,
     ) -> torch.Tensor:
-        """(vocabulary,) float32 logits behind the last of ``hidden`` [1, q, hidden]."""
+        """(B, vocabulary) float32 logits behind the last of ``hidden`` [B, q, hidden]."""
         model = self._llm.model
-        hidden = run_layers(model, hidden, positions, mask, slab, deepstack)
+        hidden = run_layers(model, hidden, positions, mask, kv_cache, deepstack)
         logits: torch.Tensor = self._llm.lm_head(model.norm(hidden[:, -1]))
-        return logits[0].float()
+        return logits.float()
+
+
+def greedy(batch: GreedyBatch, prompt: Prompt, max_new_tokens: int) -> Iterator[int]:
+    """One answer's tokens; whoever else is in the batch goes on with it."""
+    place, told = batch.join(prompt, max_new_tokens), 0
+    try:
+        while True:
+            yield from place.tokens[told:]
+            told = len(place.tokens)
+            if place.is_over:
+                return
+            batch.step()
+    finally:
+        batch.leave(place)
+
+
+def _next_position(prompt: Prompt) -> int:
+    if prompt.positions is None:
+        return len(prompt)
+    assert prompt.next_position is not None
+    return prompt.next_position

@@ -11,6 +11,7 @@ The first two are the published ones (paper, appendix "Prompts"). The reader's i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -58,6 +59,9 @@ QWEN3_VL_ROUTING = RoutingPrompt(
 )
 TEMPO_ROUTING = RoutingPrompt(TEMPO_SYSTEM, "\nQuery:\n", "", "Yes", "No")
 
+# A tokenizer is not for two threads: whether special tokens are on is a state of its own.
+_ONE_THREAD = threading.Lock()
+
 
 class Tokenizer(Protocol):
     """What is used of a transformers tokenizer."""
@@ -91,6 +95,7 @@ class PromptEncoder:
     """Builds prompts with one tokenizer. Untrusted text is encoded with special tokens off: it stays text.
 
     ``features``: how an embedding model is asked for them; None: in one word, behind the prefix that it routes by.
+    Threads may share it.
     """
 
     def __init__(
@@ -180,14 +185,17 @@ class PromptEncoder:
 
     def decode(self, token_ids: list[int]) -> str:
         """Text of token ids, special tokens left out."""
-        return self._tokenizer.decode(token_ids, skip_special_tokens=True)
+        with _ONE_THREAD:
+            return self._tokenizer.decode(token_ids, skip_special_tokens=True)
 
     def text_pieces(self, token_ids: Iterable[int]) -> Iterator[str]:
         """The same text as ``decode`` gives, each piece as soon as its characters' bytes are all there."""
         stream, ids, length = DecodeStream(skip_special_tokens=True), [], 0
         for token_id in token_ids:
             ids.append(token_id)
-            if piece := stream.step(self._tokenizer.backend_tokenizer, token_id):
+            with _ONE_THREAD:
+                piece = stream.step(self._tokenizer.backend_tokenizer, token_id)
+            if piece:
                 length += len(piece)
                 yield piece
         if cut_off := self.decode(ids)[length:]:  # a last character whose bytes are not all there
@@ -209,7 +217,8 @@ class PromptEncoder:
         return head, tail
 
     def _trusted(self, text: str) -> list[int]:
-        return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False)
+        with _ONE_THREAD:
+            return self._tokenizer.encode(text, add_special_tokens=False, split_special_tokens=False)
 
     def _closed(self, text: str) -> list[int]:
         """The end of a prompt that a feature is read at."""
@@ -226,4 +235,5 @@ class PromptEncoder:
         return ids
 
     def _untrusted(self, text: str) -> list[int]:
-        return self._tokenizer.encode(whole_text(text), add_special_tokens=False, split_special_tokens=True)
+        with _ONE_THREAD:
+            return self._tokenizer.encode(whole_text(text), add_special_tokens=False, split_special_tokens=True)

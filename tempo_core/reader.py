@@ -6,14 +6,15 @@ Every answer is a ``Prompt`` and its ``token_ids`` (greedy); ``text_pieces`` is 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
-from tempo_core.errors import BudgetError
-from tempo_core.greedy import GreedyGenerator, Prompt
+from tempo_core.greedy import GreedyBatch, Prompt, greedy
+from tempo_core.modules import compile_layers
 from tempo_core.prompts import PromptEncoder
 
 
@@ -24,12 +25,13 @@ class Reader:
         self._embed: Any = llm.get_input_embeddings()
         self._prompts = prompts
         self._stop_ids = stop_ids
-        self._generator = GreedyGenerator(llm)
+        self._llm: Any = llm
+        self._spare: list[GreedyBatch] = []  # of answers that were read alone, with the memory that they grew in
         self.context_tokens = context_tokens
 
     def compile(self) -> None:
         """See ``Checkpoint.compile``."""
-        self._generator.compile()
+        compile_layers(self._llm.model.layers)
 
     @property
     def device(self) -> torch.device:
@@ -45,23 +47,40 @@ class Reader:
         """The text of token ids, special tokens left out, in pieces that end with whole characters."""
         return self._prompts.text_pieces(token_ids)
 
-    @torch.inference_mode()
-    def token_ids(self, prompt: Prompt, max_new_tokens: int) -> Iterator[int]:
-        """Greedy token ids until the end of turn (not yielded) or ``max_new_tokens``."""
-        if len(prompt) + max_new_tokens > self.context_tokens:
-            raise BudgetError(
-                f"the prompt of {len(prompt)} tokens and an answer of up to {max_new_tokens} exceed the LLM's context "
-                f"of {self.context_tokens}; lower the token budget or ask about fewer segments"
-            )
-        for token_id in self._generator.greedy(prompt, max_new_tokens):
-            if token_id in self._stop_ids:
-                return
-            yield token_id
+    @property
+    def token_nbytes(self) -> int:
+        """Bytes of one token's keys and values."""
+        config, weight = self._llm.config, self._embed.weight
+        heads, width = int(config.num_key_value_heads), int(config.head_dim)
+        return 2 * int(config.num_hidden_layers) * heads * width * int(weight.element_size())
 
-    @torch.inference_mode()
+    def batch(self, most_tokens: int = 0) -> GreedyBatch:
+        """An empty batch for answers that grow side by side, in memory for about ``most_tokens``."""
+        return GreedyBatch(self._llm, self.context_tokens, self._stop_ids, most_tokens)
+
+    def token_ids(self, prompt: Prompt, max_new_tokens: int) -> Iterator[int]:
+        """Greedy token ids of one answer alone, until the end of turn (not yielded) or ``max_new_tokens``.
+
+        BudgetError where prompt and answer exceed the LLM's context.
+        """
+        with self._alone() as batch:
+            yield from greedy(batch, prompt, max_new_tokens)
+
     def next_logits(self, prompt: Prompt) -> npt.NDArray[np.float32]:
         """Logits of the first answer token, float32 (vocabulary,)."""
-        return self._generator.prefill(prompt).cpu().numpy()
+        with self._alone() as batch:
+            return batch.logits(prompt).cpu().numpy()
+
+    @contextmanager
+    def _alone(self) -> Iterator[GreedyBatch]:
+        """A batch with nobody in it. One is kept: what it captured serves the next answer."""
+        try:
+            batch = self._spare.pop()
+        except IndexError:  # none yet, or another thread has it
+            batch = self.batch()
+        yield batch
+        if not self._spare:
+            self._spare.append(batch)
 
     def _embed_ids(self, ids: list[int]) -> torch.Tensor:
         embeds: torch.Tensor = self._embed(torch.tensor(ids, dtype=torch.long, device=self.device))

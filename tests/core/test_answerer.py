@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 from transformers import Qwen3Config, Qwen3ForCausalLM
 
 from tempo_core.answerer import Answerer
-from tempo_core.errors import AnswerInterrupted, BudgetError, UsageError
+from tempo_core.errors import BudgetError, UsageError
 from tempo_core.values import FloatArray
 from tests.support.altered_checkpoints import WEIGHTS
 from tests.support.golden_cases import TEMPO, GoldenCase, golden_case, golden_checkpoint
@@ -26,9 +26,9 @@ VOCABULARY = 470
 
 
 def answerer(stop_ids: frozenset[int] | None = None, context_tokens: int = 16384) -> Answerer:
-    """The golden one, fresh: no slab yet."""
+    """The golden one, fresh: no memory yet."""
     golden = golden_checkpoint().answerer
-    parts = (golden._generator._llm, golden._projector, golden._prompts)
+    parts = (golden._llm, golden._projector, golden._prompts)
     return Answerer(*parts, context_tokens, golden._stop_ids if stop_ids is None else stop_ids)
 
 
@@ -176,8 +176,8 @@ def test_prompt_and_answer_beyond_the_context_are_an_error_that_says_the_way_out
 # --- one prompt after another ----------------------------------------------------------------------------------------
 
 
-def test_a_slab_that_served_other_prompts_gives_the_same_tokens() -> None:
-    long = (QUESTION, [4.0 * i for i in range(18)], noise(*[128] * 18))  # beyond the first slab of 2,048 tokens
+def test_memory_that_served_other_prompts_gives_the_same_tokens() -> None:
+    long = (QUESTION, [4.0 * i for i in range(18)], noise(*[128] * 18))  # beyond the first step of 2,048 tokens
     prompts = [asked("d"), asked("c"), asked("b"), long, asked("c"), asked("d")]
     used = answerer()
     for prompt in prompts:
@@ -185,7 +185,7 @@ def test_a_slab_that_served_other_prompts_gives_the_same_tokens() -> None:
         assert used.generate(*prompt, max_new_tokens=12) == fresh
 
 
-def test_an_answer_can_outgrow_the_slab_of_an_earlier_one() -> None:
+def test_an_answer_can_outgrow_the_memory_of_an_earlier_one() -> None:
     used = answerer(stop_ids=frozenset())
     used.generate(*asked("d"), max_new_tokens=2)
     long = islice(used.token_ids(used.prompt(*asked("d")), max_new_tokens=2100), 12)
@@ -201,28 +201,24 @@ def test_a_stream_can_be_abandoned() -> None:
     assert used.generate(*asked("c"), max_new_tokens=12).token_ids == golden_case("c").generated.tolist()
 
 
-def test_a_stream_that_another_answer_interrupted_says_so() -> None:
+def test_a_stream_goes_on_whatever_else_is_answered_meanwhile() -> None:
     used = answerer()
+    expected = used.generate(*asked("c"), max_new_tokens=12).text
     stream = used.stream(*asked("c"), max_new_tokens=12)
-    next(stream)
+    begin = next(stream)
     used.generate(*asked("d"), max_new_tokens=2)
-    with pytest.raises(AnswerInterrupted, match="another question"):
-        list(stream)
+    assert begin + "".join(stream) == expected
 
 
-def test_answers_in_several_threads_are_whole_or_say_so() -> None:
+def test_answers_in_several_threads_are_whole() -> None:
     used = answerer()
 
-    def told(name: str) -> bool:
-        try:
-            return bool(
-                used.generate(*asked(name), max_new_tokens=12).token_ids == golden_case(name).generated.tolist()
-            )
-        except AnswerInterrupted as interrupted:
-            return "another question" in str(interrupted)
+    def told(name: str) -> list[int]:
+        return used.generate(*asked(name), max_new_tokens=12).token_ids
 
+    names = ["c", "d", "b"] * 4
     with ThreadPoolExecutor(3) as threads:
-        assert all(threads.map(told, ["c", "d", "b"] * 4))
+        assert list(threads.map(told, names)) == [golden_case(name).generated.tolist() for name in names]
 
 
 def test_asking_for_logits_changes_no_later_answer() -> None:

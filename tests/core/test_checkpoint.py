@@ -125,7 +125,7 @@ def test_tied_llm_may_come_without_its_head(copy: Copy) -> None:
     tied_in_the_file = behaviour(load_checkpoint(copy.tempo))
     edit_tensors(copy.tempo, lambda tensors: tensors.pop("lm_head.weight"))
     np.testing.assert_allclose(behaviour(load_checkpoint(copy.tempo)), tied_in_the_file, rtol=0, atol=1e-5)
-    llm = require_tempo(load_checkpoint(copy.tempo)).answerer._generator._llm
+    llm = require_tempo(load_checkpoint(copy.tempo)).answerer._llm
     assert llm.lm_head.weight is llm.model.embed_tokens.weight
 
 

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pytest
 import torch
 
-from tempo_core.greedy import Prompt
+from tempo_core.greedy import GreedyBatch, Prompt, greedy
 from tempo_core.values import SegmentPixels, SegmentState
 from tests.support.golden_cases import small_segment, stock_checkpoint
 from tests.support.stock_model import stock_model, tokenizer
@@ -74,7 +74,8 @@ def assert_read_alike(states: list[SegmentState], segments: list[SegmentPixels],
     grids = [(state.grid_thw, state.pair_times_s) for state in states]
     assert reader._prompts.read_pairs(question, grids, 2).ids.tolist() == theirs.ids
     np.testing.assert_allclose(reader.next_logits(prompt), theirs.logits, rtol=0, atol=1e-5)
-    assert list(reader._generator.greedy(prompt, len(theirs.generated))) == theirs.generated
+    endless = GreedyBatch(reader._llm, reader.context_tokens, stop_ids=frozenset())
+    assert list(greedy(endless, prompt, len(theirs.generated))) == theirs.generated
 
 
 def encoded(segments: list[SegmentPixels]) -> list[SegmentState]:
