@@ -59,13 +59,15 @@ class Usage:
 
 @dataclass(frozen=True)
 class Timings:
-    """Seconds: ``load`` waiting for states, ``restore`` KV caches, ``route``, ``compress``, ``generate``, ``total``."""
+    """Seconds: ``load`` waiting for states, ``restore`` KV caches, ``route``, ``compress``, ``generate`` beside others,
+    ``wait`` for its turn and between its units, ``total``."""
 
     load: float
     restore: float
     route: float
     compress: float
     generate: float
+    wait: float
     total: float
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +11,13 @@ import torch
 
 from serving.answer import most_relevant
 from serving.budget import BudgetFit, PromptRoom, fit_budget
-from serving.reading import Reading, RoutedQuestion, Share, own_pieces
+from serving.reading import Prepared, RoutedQuestion, Share, own_reading
 from serving.restorer import Restorer
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
+from serving.units import Units
 from tempo_core.allocation import allocate
+from tempo_core.answerer import Answerer
 from tempo_core.tempo_checkpoint import TempoCheckpoint
 from tempo_core.values import FloatArray
 
@@ -27,6 +28,10 @@ class MemoryTokens:
 
     checkpoint: TempoCheckpoint
     restorer: Restorer
+
+    @property
+    def reader(self) -> Answerer:
+        return self.checkpoint.answerer
 
     def fit(
         self, question: str, segments: Sequence[SelectedSegment], token_budget: int | None, max_new_tokens: int
@@ -42,17 +47,17 @@ class MemoryTokens:
         )
         return fit_budget(token_budget, len(segments), room)
 
-    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
+    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Units[Prepared]:
         scores = routed.scores
         kept, tokens = self._allocate(scores, fit)
-        memory = self._compress(routed, tokens, watch)
+        memory = yield from self._compress(routed, tokens, watch)
         segments = [routed.segments[i] for i in kept]
         tags = [segment.record.tag_time_s for segment in segments]
         with watch.step("generate"):
             given = [memory[i] for i in kept]
             prompt = self.checkpoint.answerer.prompt(routed.question, tags, given, titles(segments))
         shares = [Share(segment, float(scores[i]), len(memory[i])) for segment, i in zip(segments, kept, strict=True)]
-        return Reading(partial(own_pieces, self.checkpoint.answerer, prompt), shares, "relevance")
+        return own_reading(routed, shares, "relevance", prompt)
 
     def _allocate(self, scores: FloatArray, fit: BudgetFit) -> tuple[list[int], npt.NDArray[np.int64]]:
         kept = most_relevant(scores, fit.segment_count)
@@ -63,18 +68,25 @@ class MemoryTokens:
 
     def _compress(
         self, routed: RoutedQuestion, tokens: npt.NDArray[np.int64], watch: Stopwatch
-    ) -> dict[int, torch.Tensor]:
+    ) -> Units[dict[int, torch.Tensor]]:
         """Memory tokens by position, of the groups that were given any.
 
         Groups go backwards: what routing used last is still on the device.
         """
         order = [group for group, positions in enumerate(routed.groups) if tokens[positions].any()][::-1]
-        members = [[routed.segments[i] for i in routed.groups[group]] for group in order]
+        restoring = self.restorer.restoring([[routed.segments[i] for i in routed.groups[group]] for group in order])
         memory: dict[int, torch.Tensor] = {}
-        for step, cache in self.restorer.caches(members, watch):
-            positions, question = routed.groups[order[step]], routed.caches[order[step]]
+        done = 0
+        while done < len(order):
+            slabs = yield from restoring.caches(done, watch)
+            together = order[done : done + len(slabs)]
+            reads = [routed.caches[group].on(slab) for group, slab in zip(together, slabs, strict=True)]
             with watch.step("compress"):
-                compressor = self.checkpoint.compressor
-                tokens_of_group = compressor.compress(question.on(cache), routed.question, tokens[positions])
-            memory.update(zip(positions, tokens_of_group, strict=True))
+                found = self.checkpoint.compressor.compress_slabs(
+                    reads, [tokens[routed.groups[group]] for group in together]
+                )
+            for group, of_slab in zip(together, found, strict=True):
+                memory.update(zip(routed.groups[group], of_slab, strict=True))
+            done += len(slabs)
+            yield None
         return memory

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Protocol
 
 import numpy as np
 
+from serving.answer import AskedSegment
 from serving.budget import BudgetFit
 from serving.selection import SelectedSegment
 from serving.stopwatch import Stopwatch
+from serving.units import Units
 from tempo_core.greedy import Prompt
 from tempo_core.prefix_cache import QuestionCache
 from tempo_core.reader import Reader
@@ -60,38 +63,83 @@ Pieces = Iterator[str | TokenCounts]  # of text as they are generated, at last w
 
 @dataclass(frozen=True)
 class Reading:
-    """What a reader will read. ``pieces``: its answer, of at most so many tokens; ``shares``: the segments in it, in
-    order; ``rule``: by which the budget was shared."""
+    """What is read for an answer. ``shares``: the segments in it, in order; ``rule``: by which the budget was shared.
 
-    pieces: Callable[[int], Pieces]
+    ``scores``: of all that was routed. ``own``: as this process counts it. ``served``: the answer of a server, of at
+    most so many tokens; None: the model's own reader answers.
+    """
+
+    scores: FloatArray
     shares: Sequence[Share]
     rule: str
+    own: TokenCounts
+    served: Callable[[int], Pieces] | None = None
 
     @property
     def visual_tokens(self) -> int:
         return sum(share.tokens for share in self.shares)
 
+    @property
+    def segments(self) -> tuple[AskedSegment, ...]:
+        """As an answer tells them."""
+        return tuple(
+            AskedSegment(
+                video_id=share.segment.video.video_id,
+                uri=share.segment.video.uri,
+                index=share.segment.record.index,
+                start_s=share.segment.player_start_s,
+                end_s=share.segment.player_end_s,
+                relevance=share.relevance,
+                tokens=share.tokens,
+                pairs=share.pairs,
+            )
+            for share in self.shares
+        )
+
+
+Prepared = tuple[Reading, Prompt | None]  # with the prompt of the model's own reader, where it answers
+
 
 class ReadingMaker(Protocol):
     """Shares the token budget among routed segments, and builds the prompt from what each was given."""
+
+    @property
+    def reader(self) -> Reader | None:
+        """Who answers in this process; None: a server does."""
 
     def fit(
         self, question: str, segments: Sequence[SelectedSegment], token_budget: int | None, max_new_tokens: int
     ) -> BudgetFit:
         """What fits, before anything is read. BudgetError for a budget that does not."""
 
-    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
-        """What the reader will read."""
+    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Units[Prepared]:
+        """What will be read."""
 
 
-def own_pieces(reader: Reader, prompt: Prompt, max_new_tokens: int) -> Pieces:
-    """The answer of a reader in this process."""
-    token_ids: list[int] = []
-    yield from reader.text_pieces(_recording(reader.token_ids(prompt, max_new_tokens), token_ids))
-    yield TokenCounts(prompt.tag_tokens, len(prompt), len(token_ids))
+def own_reading(routed: RoutedQuestion, shares: Sequence[Share], rule: str, prompt: Prompt) -> Prepared:
+    """Of a prompt that the model's own reader answers."""
+    return Reading(routed.scores, shares, rule, TokenCounts(prompt.tag_tokens, len(prompt), 0)), prompt
 
 
-def _recording(token_ids: Iterator[int], seen: list[int]) -> Iterator[int]:
+def own_pieces(reader: Reader, own: TokenCounts, token_ids: Iterable[int]) -> Pieces:
+    """The answer of a reader in this process, whose token ids come one by one."""
+    seen: list[int] = []
+    yield from reader.text_pieces(_recording(token_ids, seen))
+    yield replace(own, completion_tokens=len(seen))
+
+
+def timed(pieces: Pieces, watch: Stopwatch) -> Pieces:
+    """The same, and the watch knows how long each was waited for."""
+    while True:
+        begin = time.perf_counter()
+        piece = next(pieces, None)
+        watch.add("generate", time.perf_counter() - begin)
+        if piece is None:
+            return
+        yield piece
+
+
+def _recording(token_ids: Iterable[int], seen: list[int]) -> Iterator[int]:
     """The same ids, each appended to ``seen``."""
     for token_id in token_ids:
         seen.append(token_id)

@@ -15,9 +15,10 @@ from itertools import groupby
 from serving.budget import DEFAULT_VISUAL_BUDGET, BudgetFit, fit_visual_budget
 from serving.chat_server import ChatServer, Part
 from serving.given_pairs import GivenPairs, give_pairs, pairs_cost
-from serving.reading import Pieces, Reading, RoutedQuestion, TokenCounts
+from serving.reading import Pieces, Prepared, Reading, RoutedQuestion, TokenCounts
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
+from serving.units import Disk, Units
 from storage import Library
 from tempo_core.errors import CorruptPart
 from tempo_core.pixels import PAIR
@@ -34,6 +35,11 @@ class RemoteFrames:
     router: Router
     library: Library
     server: ChatServer
+    disk: Disk
+
+    @property
+    def reader(self) -> None:
+        return None
 
     def fit(
         self,
@@ -47,15 +53,14 @@ class RemoteFrames:
         free = max(useful, DEFAULT_VISUAL_BUDGET if token_budget is None else token_budget)
         return fit_visual_budget(token_budget, len(segments), pair, useful, free)
 
-    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
+    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Units[Prepared]:
         given, rule = give_pairs(routed, self.router, fit.token_budget)
-        with watch.step("load"):
-            frames = self._frames(given)
+        frames = yield from self.disk.load(lambda: self._frames(given), watch)
         shares = [one.share for one in given]
         tokens = sum(one.tokens for one in given)
         own = TokenCounts(tokens - sum(share.tokens for share in shares), tokens, 0)
         content = message(routed.question, frames, titles([one.segment for one in given]))
-        return Reading(partial(self._pieces, content, frames, own), shares, rule)
+        return Reading(routed.scores, shares, rule, own, partial(self._pieces, content, frames, own)), None
 
     def _pieces(
         self, content: Sequence[Part], frames: Sequence[Sequence[Frame]], own: TokenCounts, max_new_tokens: int

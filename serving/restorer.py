@@ -1,61 +1,54 @@
-"""From stored states to KV caches: what no tier holds is read ahead in a thread while the device prefills."""
+"""From stored states to KV caches: what no tier holds is read ahead while the device prefills."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby
 
 from serving.kv_tiers import KvTiers
 from serving.selection import SelectedSegment
 from serving.stopwatch import Stopwatch
+from serving.units import Disk, Units, loaded
 from storage import Library
 from tempo_core.prefix_cache import PrefixCache
 from tempo_core.router import Router
 from tempo_core.values import SegmentState
 
 Group = Sequence[SelectedSegment]
+PASS_SLABS = 4  # an hour's segments; a GPU waits for the launches of a pass over fewer
 
 
+@dataclass(frozen=True)
 class Restorer:
     """Hands out KV caches group by group, from the tiers or from the library's states."""
 
-    def __init__(self, library: Library, router: Router, tiers: KvTiers) -> None:
-        self._library = library
-        self._router = router
-        self._tiers = tiers
+    library: Library
+    router: Router
+    tiers: KvTiers
+    disk: Disk
 
-    def caches(self, groups: Sequence[Group], watch: Stopwatch) -> Iterator[tuple[int, PrefixCache]]:
-        """(position in ``groups``, caches) in order. At most one group's states are read ahead."""
-        absent = [i for i, group in enumerate(groups) if not self._tiers.holds([segment.key for segment in group])]
-        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="read-states") as reader:
-            pending: dict[int, Future[list[SegmentState]]] = {}
-            self._read_ahead(reader, groups, absent, pending)
-            for position, group in enumerate(groups):
-                with watch.step("load"):
-                    states = pending.pop(position).result() if position in pending else None
-                    self._read_ahead(reader, groups, [i for i in absent if i > position], pending)
-                with watch.step("restore"):
-                    cache = self._cache(group, states)
-                yield position, cache
+    def restoring(self, groups: Sequence[Group]) -> Restoring:
+        """The caches of one question's groups."""
+        return Restoring(self, groups)
 
-    def _read_ahead(
-        self,
-        reader: ThreadPoolExecutor,
-        groups: Sequence[Group],
-        absent: Sequence[int],
-        pending: dict[int, Future[list[SegmentState]]],
-    ) -> None:
-        if absent and not pending:
-            pending[absent[0]] = reader.submit(self._states, groups[absent[0]])
+    def holds(self, group: Group) -> bool:
+        return self.tiers.holds([segment.key for segment in group])
 
-    def _cache(self, group: Group, states: list[SegmentState] | None) -> PrefixCache:
+    def begin_reading(self, group: Group) -> Future[list[SegmentState]]:
+        return self.disk.begin(partial(self._states, group))
+
+    def slab(self, group: Group, states: list[SegmentState] | None) -> PrefixCache:
+        """The caches of a group; of ``states``, which the tiers keep then if they can, where none holds it."""
         keys = [segment.key for segment in group]
-        held = self._tiers.get(keys)
+        held = self.tiers.get(keys)
         if held is not None:
             return held
-        slab = self._router.prefill(states if states is not None else self._states(group))
-        self._tiers.put(keys, slab)
+        assert states is not None
+        slab = self.router.prefill(states)
+        self.tiers.put(keys, slab)
         return slab
 
     def _states(self, group: Group) -> list[SegmentState]:
@@ -64,5 +57,47 @@ class Restorer:
         for _, members in groupby(group, key=lambda segment: segment.video.video_id):
             same_video = list(members)
             records = [segment.record for segment in same_video]
-            states += self._library.read_states(same_video[0].video, segments=records)
+            states += self.library.read_states(same_video[0].video, segments=records)
         return states
+
+
+@dataclass(frozen=True)
+class Restoring:
+    """One question's groups, asked for in their order. At most one group's states are read ahead."""
+
+    restorer: Restorer
+    groups: Sequence[Group]
+    ahead: dict[int, Future[list[SegmentState]]] = field(default_factory=dict)
+
+    def cache(self, position: int, watch: Stopwatch) -> Units[PrefixCache]:
+        """The caches of one group."""
+        reading, states = self._reading(position), None
+        if reading is not None:
+            states = yield from loaded(reading, watch)
+        self._read_ahead(position)
+        with watch.step("restore"):
+            slab = self.restorer.slab(self.groups[position], states)
+        yield None
+        return slab
+
+    def caches(self, first: int, watch: Stopwatch) -> Units[list[PrefixCache]]:
+        """Of the groups from ``first`` on, those that share a pass: few, and no more bytes than the tiers keep."""
+        slabs: list[PrefixCache] = []
+        for position in range(first, min(first + PASS_SLABS, len(self.groups))):
+            slabs.append((yield from self.cache(position, watch)))
+            if sum(slab.nbytes for slab in slabs) + slabs[-1].nbytes > self.restorer.tiers.device_bytes:
+                break
+        return slabs
+
+    def _reading(self, position: int) -> Future[list[SegmentState]] | None:
+        """Of a group that no tier holds."""
+        ahead = self.ahead.pop(position, None)
+        if ahead is None and not self.restorer.holds(self.groups[position]):
+            return self.restorer.begin_reading(self.groups[position])
+        return ahead
+
+    def _read_ahead(self, position: int) -> None:
+        later = range(position + 1, len(self.groups))
+        absent = next((i for i in later if not self.restorer.holds(self.groups[i])), None)
+        if absent is not None and absent not in self.ahead:
+            self.ahead[absent] = self.restorer.begin_reading(self.groups[absent])

@@ -22,16 +22,21 @@ class Stopwatch:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Adds what runs inside to ``name``."""
+        """Adds what runs inside to ``name``; loading needs no device, and waits for none."""
         begin = time.perf_counter()
         try:
             yield
-            if self._device.type == "cuda":
+            if self._device.type == "cuda" and name != "load":
                 torch.cuda.synchronize(self._device)
         finally:
-            self._seconds[name] += time.perf_counter() - begin
+            self.add(name, time.perf_counter() - begin)
+
+    def add(self, name: str, seconds: float) -> None:
+        """What a step took that was not one block of code."""
+        self._seconds[name] += seconds
 
     def timings(self) -> Timings:
-        """Seconds so far."""
+        """Seconds so far; what no step took was spent waiting."""
         steps = {name: self._seconds[name] for name in ("load", "restore", "route", "compress", "generate")}
-        return Timings(**steps, total=time.perf_counter() - self._begin)
+        total = time.perf_counter() - self._begin
+        return Timings(**steps, wait=max(0.0, total - sum(steps.values())), total=total)

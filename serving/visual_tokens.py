@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import groupby
 
 from serving.budget import BudgetFit, fit_visual_budget
 from serving.given_pairs import GivenPairs, give_pairs, pairs_cost
-from serving.reading import Reading, RoutedQuestion, own_pieces
+from serving.reading import Prepared, RoutedQuestion, own_reading
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
+from serving.units import Disk, Units
 from storage import Library
+from tempo_core.state_reader import StateReader
 from tempo_core.stock_checkpoint import StockCheckpoint
 from tempo_core.values import SegmentState
 
@@ -23,6 +24,11 @@ class VisualTokens:
 
     checkpoint: StockCheckpoint
     library: Library
+    disk: Disk
+
+    @property
+    def reader(self) -> StateReader:
+        return self.checkpoint.reader
 
     def fit(
         self, question: str, segments: Sequence[SelectedSegment], token_budget: int | None, max_new_tokens: int
@@ -33,14 +39,13 @@ class VisualTokens:
         pair, useful = pairs_cost(self.checkpoint.router, segments)
         return fit_visual_budget(token_budget, len(segments), pair, useful, reader.context_tokens - fixed)
 
-    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Reading:
+    def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Units[Prepared]:
         given, rule = give_pairs(routed, self.checkpoint.router, fit.token_budget)
-        with watch.step("load"):
-            states = self._states(given)
+        states = yield from self.disk.load(lambda: self._states(given), watch)
         with watch.step("generate"):
             introduced = titles([one.segment for one in given])
             prompt = self.checkpoint.reader.prompt(routed.question, states, introduced)
-        return Reading(partial(own_pieces, self.checkpoint.reader, prompt), [one.share for one in given], rule)
+        return own_reading(routed, [one.share for one in given], rule, prompt)
 
     def _states(self, given: Sequence[GivenPairs]) -> list[SegmentState]:
         """Of what is given, in order; each video's are read at once."""

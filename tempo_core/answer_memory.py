@@ -81,6 +81,7 @@ class AnswerMemory:
         own: torch.Tensor = self._places[None, : self.extent.length] <= self.slot[:rows, None]
         return own[:, None, None]
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]  # else each layer would be compiled for its index
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:
@@ -120,6 +121,7 @@ class Filling:
     def __init__(self, layers: list[torch.Tensor]) -> None:
         self._layers = layers
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def update(
         self, keys: torch.Tensor, values: torch.Tensor, layer_idx: int, *_: object, **__: object
     ) -> tuple[torch.Tensor, torch.Tensor]:

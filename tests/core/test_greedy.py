@@ -10,9 +10,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tempo_core.answer_memory import AnswerMemory
 from tempo_core.errors import BudgetError
 from tempo_core.greedy import GreedyBatch, Place, Prompt, greedy
-from tempo_core.places import LENGTH_STEP, Extent, fits, grown, least_extent
+from tempo_core.places import LENGTH_STEP, Extent, fits, grown, least_extent, power_of_two
 from tempo_core.reader import Reader
 from tests.support.golden_cases import golden_case, golden_checkpoint, small_segment, stock_checkpoint
 
@@ -119,6 +120,32 @@ def test_a_long_prompt_moves_those_that_run_into_longer_places() -> None:
     long = batch.join(prompt("memory", 1), LENGTH_STEP)
     assert drained(batch, first) == alone("memory", 0)
     assert long.tokens == alone("memory", 1)[: MOST - 1]
+
+
+@BOTH
+def test_rows_that_nobody_has_may_be_computed_beside_and_a_step_may_be_undone(
+    family: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a captured graph does, which is made of a step whose changes are undone."""
+    batch = fresh(family)
+    real = batch._one_token
+
+    def rounded(memory: AnswerMemory, rows: int) -> None:
+        with memory.unchanged():
+            real(memory, power_of_two(rows))
+        real(memory, power_of_two(rows))
+
+    monkeypatch.setattr(batch, "_one_token", rounded)
+    places = [batch.join(prompt(family, number), MOST) for number in range(3)]
+    batch.step()
+    batch.leave(places[0])
+    places.append(batch.join(prompt(family, 3), MOST))
+    for _ in range(3):
+        batch.step()
+    batch.leave(places[1])
+    for _ in range(MOST):
+        batch.step()
+    assert [place.tokens for place in places[2:]] == [alone(family, number) for number in (2, 3)]
 
 
 def test_what_one_computes_from_infinities_harms_nobody_behind_it() -> None:

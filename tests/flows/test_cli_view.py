@@ -83,7 +83,7 @@ def answer(segments: int = 40, name: str = "a talk with a rather long name about
     uri = f"/archive/{name}"
     asked = tuple(AskedSegment("id", uri, i, i * 10.0, i * 10.0 + 10, i / segments, 4 + 3 * i) for i in range(segments))
     cited = (Citation("id", uri, 380.0, 400.0, 0.975), Citation("id", uri, 10.0, 20.0, 0.5))
-    usage, timings = Usage(1234, 4096, 200, 1500, 12), Timings(0.1, 0.2, 0.3, 0.4, 0.5, 1.5)
+    usage, timings = Usage(1234, 4096, 200, 1500, 12), Timings(0.1, 0.2, 0.3, 0.4, 0.5, 0.0, 1.5)
     return Answer(
         *("It does.", "Does it?", "model", "model", "print", ("a warning",)), asked, cited, "relevance", usage, timings
     )

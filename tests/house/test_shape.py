@@ -1,4 +1,4 @@
-"""The shape of the code: short files, short flat functions, a sentence on every module, one broad ``except``."""
+"""The shape of the code: short files, short flat functions, a sentence on every module, two broad ``except``s."""
 
 from __future__ import annotations
 
@@ -85,10 +85,10 @@ def catches_all(nodes: Iterable[ast.AST]) -> bool:
     return any(isinstance(node, ast.Name) and node.id in {"Exception", "BaseException"} for node in nodes)
 
 
-def test_only_a_failed_video_is_caught_whatever_it_is() -> None:
+def test_only_a_failed_video_and_a_question_under_way_are_caught_whatever_it_is() -> None:
     parsed = ((path, node) for path in SOURCES for node in ast.walk(ast.parse(path.read_text())))
     broad = [str(path.relative_to(ROOT)) for path, node in parsed if is_broad(node)]
-    assert broad == ["flows/failure.py"]
+    assert sorted(broad) == ["flows/failure.py", "serving/worker.py"]
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ def test_the_most_relevant_keep_their_order_and_ties_take_the_earlier() -> None:
 
 def test_an_answer_is_json_with_the_documented_fields() -> None:
     segments = tuple(_segments(0.2, 0.9))
-    usage, timings = Usage(8, 64, 5, 90, 3), Timings(0, 0, 0, 0, 0, 0)
+    usage, timings = Usage(8, 64, 5, 90, 3), Timings(0, 0, 0, 0, 0, 0, 0)
     answer = Answer("yes", "is it?", "m", "m", "f", (), segments, _cited(segments), "relevance", usage, timings)
     told = json.loads(json.dumps(answer.to_json()))
     assert list(told) == [

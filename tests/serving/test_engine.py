@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,6 @@ import pytest
 from serving.answer import Answer
 from serving.engine import Engine
 from serving.selection import Scope
-from serving.stopwatch import Stopwatch
 from storage import Library, open_library
 from tempo_core.allocation import allocate
 from tempo_core.errors import BudgetError, LibraryError, UsageError
@@ -221,35 +219,8 @@ def test_copies_of_a_content_are_read_once(tmp_path: Path) -> None:
 def test_timings_add_up_to_the_total(library: Library, engine: Engine) -> None:
     timings = engine.ask(QUESTION, _scope(library, "lecture.mp4"), max_new_tokens=4).to_json()["timings_s"]
     assert isinstance(timings, dict)
-    assert set(timings) == {"load", "restore", "route", "compress", "generate", "total"}
-    assert sum(timings.values()) <= 2 * timings["total"] + 1e-6
-
-
-def test_time_is_counted_from_a_questions_own_turn(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    free: list[bool] = []
-
-    def is_free() -> bool:
-        if taken := engine._turn.acquire(blocking=False):
-            engine._turn.release()
-        return taken
-
-    def stopwatch(device: Any) -> Stopwatch:
-        with ThreadPoolExecutor(1) as another:
-            free.append(another.submit(is_free).result())
-        return Stopwatch(device)
-
-    monkeypatch.setattr("serving.engine.Stopwatch", stopwatch)
-    next(engine.stream(QUESTION, max_new_tokens=1))
-    assert free == [False]
-
-
-def test_questions_from_several_threads_get_their_own_answers(library: Library, engine: Engine) -> None:
-    questions = ["What color?", "Which way does it move, and when?", "?"]
-    alone = [engine.ask(question, max_new_tokens=24).answer for question in questions]
-    fresh = Engine(library, golden_checkpoint())
-    with ThreadPoolExecutor(len(questions)) as threads:
-        asked = threads.map(lambda question: fresh.ask(question, max_new_tokens=24).answer, questions * 3)
-        assert list(asked) == alone * 3
+    assert set(timings) == {"load", "restore", "route", "compress", "generate", "wait", "total"}
+    assert sum(timings.values()) == pytest.approx(2 * timings["total"])
 
 
 def test_a_question_too_long_to_keep_is_refused_before_it_is_read(
