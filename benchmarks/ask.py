@@ -24,21 +24,20 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.random_checkpoint import QUESTION, write_checkpoint
+from benchmarks.random_checkpoint import QUESTION, tempo_checkpoint
 from benchmarks.videos import make_video
-from flows.embedded import embedded_folder
 from flows.reporter import Reporter
 from flows.request import IndexRequest
 from flows.run.indexing import IndexRun
 from serving.answer import Answer
 from serving.engine import Engine
 from storage import Library, VideoRecord, open_library
-from tempo_core import IndexSpec, allocate, load_checkpoint
+from tempo_core import IndexSpec, allocate
 from tempo_core.decoding import probe, read_segments
 from tempo_core.pixels import patchify
 from tempo_core.sampling import segment_spans
 from tempo_core.spec import PAPER
-from tempo_core.tempo_checkpoint import TempoCheckpoint, require_tempo
+from tempo_core.tempo_checkpoint import TempoCheckpoint
 from tempo_core.values import SegmentPixels
 
 Row = dict[str, object]
@@ -150,7 +149,7 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() and options.size == "full" else "cpu"
     work = Path(options.work or tempfile.mkdtemp(prefix="tempo-ask-"))
     work.mkdir(parents=True, exist_ok=True)
-    checkpoint = _checkpoint(options.size, work, device)
+    checkpoint = tempo_checkpoint(options.size, work, device)
     video = options.video or work / "video.mp4"
     if not video.exists():
         make_video(video, options.seconds, options.picture)
@@ -205,13 +204,6 @@ def table(rows: list[Row], record: VideoRecord) -> str:
             f"| {peak['device'] / 1e9:.1f} |"
         )
     return "\n".join(lines)
-
-
-def _checkpoint(size: str, work: Path, device: str) -> TempoCheckpoint:
-    if size == "tiny":
-        return require_tempo(load_checkpoint(embedded_folder()))
-    folder = write_checkpoint(work / "checkpoint", Path(__file__).with_name("full-size.json"), device)
-    return require_tempo(load_checkpoint(folder, device=device, dtype="bfloat16"))
 
 
 def _options() -> argparse.Namespace:

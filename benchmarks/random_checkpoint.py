@@ -15,14 +15,23 @@ from safetensors.torch import save_file
 from transformers import Qwen2Tokenizer, Qwen3VLConfig
 
 from flows.embedded import embedded_folder
-from tempo_core import modules
+from tempo_core import load_checkpoint, modules
 from tempo_core.checkpoint_config import llm_config
 from tempo_core.feature_prompt import QUESTION_SUMMARY, SEGMENT_SUMMARY
 from tempo_core.prompts import LLM_SYSTEM, QWEN3_VL_ROUTING, TEMPO_SYSTEM, time_tag
+from tempo_core.tempo_checkpoint import TempoCheckpoint, require_tempo
 
 QUESTION = "What does the speaker say about the storm, and when does the map appear on the screen behind him?"
 _TOWER = "model.vision_tower_aux_list.0."
 _SEED = 20260408
+
+
+def tempo_checkpoint(size: str, work: Path, device: str) -> TempoCheckpoint:
+    """``tiny``: the embedded model on the CPU; ``full``: random weights of the published size, written to ``work``."""
+    if size == "tiny":
+        return require_tempo(load_checkpoint(embedded_folder()))
+    folder = write_checkpoint(work / "checkpoint", Path(__file__).with_name("full-size.json"), device)
+    return require_tempo(load_checkpoint(folder, device=device, dtype="bfloat16"))
 
 
 def write_checkpoint(folder: Path, size_config: Path, device: str) -> Path:
