@@ -226,7 +226,7 @@ def test_timings_add_up_to_the_total(library: Library, engine: Engine) -> None:
 def test_a_question_too_long_to_keep_is_refused_before_it_is_read(
     library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    read = _counting(monkeypatch, golden_checkpoint().compressor, "read")
+    read = _counting(monkeypatch, golden_checkpoint().compressor, "read_slabs")
     with pytest.raises(BudgetError, match="at most 512 can be asked"):
         engine.ask("word " * 20_000, _scope(library, "lecture.mp4"))
     assert read == []

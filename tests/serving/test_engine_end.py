@@ -48,7 +48,7 @@ def test_closing_ends_the_questions_under_way(
     with ThreadPoolExecutor(2) as threads, engine_of(library, checkpoint) as engine:
         stream = engine.stream(QUESTION, max_new_tokens=5000)
         next(stream)
-        with gate(monkeypatch, checkpoint.compressor, "read") as device:
+        with gate(monkeypatch, checkpoint.compressor, "read_slabs") as device:
             preparing, waiting = (threads.submit(engine.ask, QUESTION) for _ in range(2))
             device.wait_for_arrival()
             closing = threading.Thread(target=engine.close)

@@ -86,7 +86,7 @@ def test_one_too_many_is_refused_at_once_and_may_ask_again(
     library: Library, checkpoint: TempoCheckpoint, threads: ThreadPoolExecutor, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with engine_of(library, checkpoint, most_waiting=2) as engine:
-        with gate(monkeypatch, checkpoint.compressor, "read") as device:
+        with gate(monkeypatch, checkpoint.compressor, "read_slabs") as device:
             asked = [threads.submit(engine.ask, QUESTION, max_new_tokens=2)]
             device.wait_for_arrival()
             asked += [threads.submit(engine.ask, QUESTION, max_new_tokens=2) for _ in range(2)]
@@ -122,7 +122,7 @@ def test_a_closed_stream_is_in_one_more_step_at_most(
     assert wait_until(lambda: is_idle(engine))
 
 
-@pytest.mark.parametrize("step", ["prefill", "read", "compress"])
+@pytest.mark.parametrize("step", ["prefill", "read_slabs", "compress_slabs"])
 def test_an_interrupted_caller_leaves_nothing_of_its_question(
     library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -159,7 +159,7 @@ class Broken(Exception):
     """No error of tempo's own."""
 
 
-@pytest.mark.parametrize("step", ["prefill", "read", "compress"])
+@pytest.mark.parametrize("step", ["prefill", "read_slabs", "compress_slabs"])
 def test_an_error_of_a_preparation_is_raised_for_whoever_asked_and_nobody_else(
     library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch, step: str
 ) -> None:
@@ -168,7 +168,8 @@ def test_an_error_of_a_preparation_is_raised_for_whoever_asked_and_nobody_else(
     real = getattr(compressor, step)
 
     def failing(*args: Any) -> Any:
-        if bad in args or step == "prefill":  # only the cold video is prefilled
+        asked = [one.question for one in args[0]] if step == "compress_slabs" else args
+        if bad in asked or step == "prefill":  # only the cold video is prefilled
             raise Broken(step)
         return real(*args)
 
