@@ -38,6 +38,7 @@ RUN_LENGTH_CODECS, END_OF_PICTURE = ("camtasia", "msrle"), b"\x00\x01"
 MOST_STILLS = 2  # a track of so few frames is the still of a motion photo
 MAX_TAIL_PACKETS, MAX_TAIL_BYTES = 300, 1 << 23
 MOST_PICTURES = 24 * 60 * 60 * 120  # a day at 120 a second; their rows are 332 MB
+LEAST_BYTES = 4  # of a file for each packet in it: one that says next to nothing takes as much with its place and time
 LONG_S = 0.5
 CROPPING = re.compile(r"^      Frame Cropping: (\d+)/(\d+)/(\d+)/(\d+)$", re.IGNORECASE | re.MULTILINE)
 PACKET_FIELDS = 4  # presentation time, decoding time, length (all in ticks of the stream's time base), flags
@@ -61,6 +62,8 @@ def main(formats: str, path: str) -> None:
             facts, rows = scan(container)
     except TooManyPackets as error:
         facts, rows = {"error": "too many packets", "most": error.args[0]}, array("q")
+    except MemoryError:
+        raise
     except (av.FFmpegError, UnicodeError) as error:
         facts, rows = {"error": getattr(error, "strerror", None) or str(error)}, array("q")
     sys.stdout.buffer.write(json.dumps(facts).encode() + b"\n")
@@ -85,14 +88,9 @@ def scan(container: InputContainer) -> tuple[dict[str, Any], array[int]]:
 
 def nothing_facts(container: InputContainer) -> dict[str, Any]:
     """What there is where no video stream can be decoded."""
-    streams = container.streams
-    unknown = sum(decoder_of(stream) is None for stream in streams.video)
-    return {
-        "error": "no video stream",
-        "unknown": unknown,
-        "pictures": len(streams.video),
-        "sounds": len(streams.audio),
-    }
+    pictures, sounds = container.streams.video, container.streams.audio
+    unknown = sum(decoder_of(stream) is None for stream in pictures)
+    return {"error": "no video stream", "unknown": unknown, "pictures": len(pictures), "sounds": len(sounds)}
 
 
 def decoder_of(stream: VideoStream) -> VideoCodecContext | None:
@@ -168,9 +166,9 @@ def read_packets(container: InputContainer, tracks: list[Track]) -> tuple[float,
     """Fills the tracks. Returns the end of the last packet of picture or sound in seconds, and the error that ended
     the reading, if any.
 
-    TooManyPackets where there are more than the file has bytes (tables can claim the same bytes over and over) or than
-    ``MOST_PICTURES``."""
-    end_s, pictures, size = 0.0, 0, container.size
+    TooManyPackets where there are more than the file has room for (tables can claim the same bytes over and over) or
+    than ``MOST_PICTURES``."""
+    end_s, pictures, room = 0.0, 0, container.size // LEAST_BYTES
     by_index = {track.stream.index: track for track in tracks}
     streams = [*(track.stream for track in tracks), *container.streams.audio]
     try:
@@ -179,8 +177,10 @@ def read_packets(container: InputContainer, tracks: list[Track]) -> tuple[float,
             if packet.size and packet.stream_index in by_index:
                 by_index[packet.stream_index].take(packet)
                 pictures += 1
-            if count > size or pictures > MOST_PICTURES:
-                raise TooManyPackets(min(size, MOST_PICTURES))
+            if count > room or pictures > MOST_PICTURES:
+                raise TooManyPackets(min(room, MOST_PICTURES))
+    except MemoryError:  # PyAV's is an FFmpegError too
+        raise
     except av.FFmpegError as error:
         return end_s, error.strerror or str(error)
     return end_s, None

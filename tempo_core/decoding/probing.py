@@ -18,7 +18,8 @@ from tempo_core.decoding.blame import refuse_circumstances
 from tempo_core.decoding.child import Child, Deadline
 from tempo_core.decoding.display import color_tags, cropping, displayed_size, orientation
 from tempo_core.decoding.probe_worker import PACKET_FIELDS
-from tempo_core.decoding.reasons import nothing_reason, open_reason, restarts_reason, too_many_reason
+from tempo_core.decoding.reasons import memory_reason, nothing_reason, open_reason, restarts_reason, too_many_reason
+from tempo_core.decoding.scan_server import MOST_MEMORY, OVER_MEMORY
 from tempo_core.decoding.scanning import start_scan
 from tempo_core.decoding.timeline import Timeline, timeline
 from tempo_core.decoding.video import ColorTags, VideoInfo
@@ -60,6 +61,8 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         status = child.finish()
     end = output.find(b"\n") + 1
     header = bytes(output[:end])
+    if status == OVER_MEMORY:
+        raise VideoError(memory_reason(MOST_MEMORY))
     if status and _LACKS.match(child.complaint()):
         raise DecoderDied(f"the file's packets cannot be read: {child.complaint()}")
     if status or not header:

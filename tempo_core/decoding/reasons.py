@@ -6,7 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tempo_core.decoding.probe_worker import MOST_PICTURES
+from tempo_core.decoding.probe_worker import LEAST_BYTES, MOST_PICTURES
 
 _HEAD_BYTES = 1 << 12
 _MP4_BOXES = (b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip")
@@ -59,12 +59,22 @@ def too_many_reason(most: int) -> str:
     """For more packets than the ``most`` that are read of a file."""
     if most < MOST_PICTURES:
         return (
-            f"its tables claim more pictures and sounds than its {most} bytes can hold, of which each takes one at "
-            "least: they are damaged or made up; copy the file again from where it came from"
+            f"its tables claim more than the {most} pictures and sounds that a file of its size has room for, of "
+            f"which each takes {LEAST_BYTES} bytes at least: they are damaged or made up; copy the file again from "
+            "where it came from"
         )
     return (
         f"the file claims more than {most} pictures, a day at 120 a second, and at most so many are read: cut it into "
         "parts (ffmpeg -i FILE -c copy -f segment -segment_time 3600 PART%d.mkv) and index those"
+    )
+
+
+def memory_reason(most_bytes: int) -> str:
+    """For a file whose packets were not read within the ``most_bytes`` of memory that a scan may take."""
+    return (
+        f"reading its packets takes more than the {most_bytes >> 20} MiB of memory that a file may take: its tables "
+        "are damaged or made up; if a player shows it, cut it into parts (ffmpeg -i FILE -c copy -f segment "
+        "-segment_time 3600 PART%d.mkv) and index those"
     )
 
 

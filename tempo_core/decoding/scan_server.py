@@ -13,7 +13,9 @@ from __future__ import annotations
 import ctypes
 import fractions  # noqa: F401 - what the worker imports is here before the fork
 import json  # noqa: F401
+import mmap
 import os
+import resource
 import select
 import signal
 import socket
@@ -30,6 +32,8 @@ import av.sidedata.sidedata  # noqa: F401
 
 LONGEST_PATH = 1 << 16
 STATUS = struct.Struct("=i")
+MOST_MEMORY = 3 << 30  # bytes of its own that a scan may take; the rows of the most pictures that it reads are 332 MB
+OVER_MEMORY = 75  # the exit status of a scan that would have taken more, of a machine that has it
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -88,13 +92,35 @@ def scan(code: CodeType, arguments: list[str], descriptors: list[int], server: i
             os.dup2(descriptor, target)
         os.closerange(3, max(descriptors) + 64)
         sys.argv = arguments
+        limit_memory(MOST_MEMORY)
         exec(code, {"__name__": "__main__", "__file__": arguments[0]})
         sys.stdout.flush()
         status = 0
+    except MemoryError:
+        limit_memory(resource.RLIM_INFINITY)
+        if is_to_be_had(MOST_MEMORY):
+            os._exit(OVER_MEMORY)
+        raise
     finally:  # as the interpreter ends a script, but never back in the server
         if status:
             traceback.print_exc()
         os._exit(status)
+
+
+def limit_memory(most: int) -> None:
+    """Of this process, as far as the limit that it was started under lets it."""
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    allowed = most if hard == resource.RLIM_INFINITY else hard if most == resource.RLIM_INFINITY else min(most, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (allowed, hard))
+
+
+def is_to_be_had(size: int) -> bool:
+    """Whether so many bytes more are given: then it was the limit of a scan that refused them, and not the machine."""
+    try:
+        mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS).close()
+    except (OSError, MemoryError):
+        return False
+    return True
 
 
 def die_with(server: int) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from tempo_core.decoding import probe, probing, scanning
-from tempo_core.errors import VideoError
+from tempo_core.decoding.probe_worker import LEAST_BYTES
+from tempo_core.errors import DecoderDied, VideoError
 from tests.support.videos import make_video, written
 
 SMALL = (96, 64)
@@ -25,16 +26,16 @@ def table(kind: bytes, *numbers: int) -> bytes:
     return box(kind, struct.pack(f">{1 + len(numbers)}I", 0, *numbers))
 
 
-def claiming_mp4(path: Path, room: int, rounds: int) -> Path:
-    """Pictures of one byte, whose chunks are all the same ``room`` bytes of zeros, over and over."""
-    begin = box(b"ftyp", b"isom", bytes(4)) + box(b"mdat", bytes(room))
+def claiming_mp4(path: Path, room: int, rounds: int, size: int = 1) -> Path:
+    """Pictures of ``size`` bytes, whose chunks are all the same ``room`` pictures of zeros, over and over."""
+    begin = box(b"ftyp", b"isom", bytes(4)) + box(b"mdat", bytes(room * size))
     entry = struct.pack(">6xH16xHH14xH32xHh", 1, *SMALL, 1, 24, -1)
     samples = box(
         b"stbl",
         box(b"stsd", struct.pack(">II", 0, 1), box(b"jpeg", entry)),
         table(b"stts", 1, room * rounds, 1),
         table(b"stsc", 1, 1, room, 1),
-        table(b"stsz", 1, room * rounds),
+        table(b"stsz", size, room * rounds),
         table(b"stco", rounds, *[24] * rounds),
     )
     media = box(
@@ -46,15 +47,45 @@ def claiming_mp4(path: Path, room: int, rounds: int) -> Path:
     return written(path, begin + box(b"moov", box(b"trak", media)))
 
 
-@pytest.mark.parametrize(("room", "rounds"), [(1 << 14, DAY_AT_60 >> 14), (1 << 16, 40)])
-def test_a_file_that_claims_more_pictures_than_it_has_bytes_is_refused(tmp_path: Path, room: int, rounds: int) -> None:
+@pytest.mark.parametrize(
+    ("room", "rounds"),
+    [(1 << 14, DAY_AT_60 >> 14), (1 << 16, 40), (100_000, 1)],
+    ids=["a day", "40 times", "one byte each"],
+)
+def test_a_file_that_claims_more_pictures_than_it_has_room_for_is_refused(
+    tmp_path: Path, room: int, rounds: int
+) -> None:
     path = claiming_mp4(tmp_path / "claims.mp4", room, rounds)
-    with pytest.raises(VideoError, match=f"more pictures and sounds than its {path.stat().st_size} bytes can hold"):
+    most = path.stat().st_size // LEAST_BYTES
+    with pytest.raises(VideoError, match=f"more than the {most} pictures and sounds that a file of its size has room"):
         probe(path)
 
 
 def test_a_file_that_claims_what_it_has_is_read(tmp_path: Path) -> None:
-    assert probe(claiming_mp4(tmp_path / "honest.mp4", 1000, 1)).frame_count == 1000
+    assert probe(claiming_mp4(tmp_path / "honest.mp4", 1000, 1, size=LEAST_BYTES)).frame_count == 1000
+
+
+@pytest.fixture
+def little_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
+    """What a scan may take, in MiB: enough for PyAV and a usual file."""
+    server, worker, most = tmp_path / "server.py", tmp_path / "worker.py", 48
+    text = scanning._SERVER.read_text()
+    server.write_text(text.replace("MOST_MEMORY = 3 << 30", f"MOST_MEMORY = {most} << 20"))
+    worker.write_bytes(probing._WORKER.read_bytes())  # servers are kept by worker: this one is of its own
+    monkeypatch.setattr(scanning, "_SERVER", server)
+    monkeypatch.setattr(probing, "_WORKER", worker)
+    monkeypatch.setattr(probing, "MOST_MEMORY", most << 20)
+    yield most
+    for key in [key for key in scanning._servers if key[1] == str(worker)]:
+        scanning._servers.pop(key).stop()
+
+
+def test_a_file_whose_scan_takes_more_memory_than_any_may_is_refused(tmp_path: Path, little_memory: int) -> None:
+    grows = claiming_mp4(tmp_path / "grows.mp4", 600_000, 1, size=LEAST_BYTES)
+    with pytest.raises(VideoError, match=f"more than the {little_memory} MiB of memory that a file may take") as caught:
+        probe(grows)
+    assert not isinstance(caught.value, DecoderDied), "it is the file's own fault: no other night will do"
+    assert probe(make_video(tmp_path / "usual.mp4", size=SMALL)).frame_count == 50
 
 
 @pytest.fixture
