@@ -14,6 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from storage.catalog import Catalog
+from storage.manifest import is_as_written
 from storage.pending import read_pending
 from storage.records import (
     FailureRecord,
@@ -27,10 +28,11 @@ from storage.records import (
     one_per_content,
 )
 from storage.row_checks import CHECKSUM, VECTOR, with_checksums
-from storage.schemas import CATALOG, SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
+from storage.schemas import CATALOG, RETIRED, SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
 from storage.segment_states import complete_segments, read_states
-from storage.stores.base import PARTS_FOLDER, TABLES_FOLDER, Store
+from storage.stores.base import LIBRARY_FILE, PARTS_FOLDER, TABLES_FOLDER, Store
 from storage.sweep import file_last_needed, last_needed, retired_times, unreferenced_files, unreferenced_rows
+from storage.table_checks import COPY, check_answers, reported
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
@@ -89,22 +91,23 @@ def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> Libra
 
 
 def verify_library(catalog: Catalog, grace_s: float) -> list[Problem]:
-    """Every part re-hashed, every generation's rows, states and features checked, and what refers to nothing."""
-    try:
-        return _problems(catalog, grace_s)
-    except (KeyError, TypeError, ValueError) as error:  # no such column, another type, no text
-        raise LibraryError(f"{catalog.store.uri}: a table is damaged or not tempo's: {error!r}") from error
+    """Every part re-hashed, every generation's rows, states and features checked, and what refers to nothing.
 
-
-def _problems(catalog: Catalog, grace_s: float) -> list[Problem]:
-    records = catalog.records()
-    problems = _check_catalog_rows(catalog.tables)
+    LibraryError where no catalog can be read: nothing can be held against it.
+    """
+    records, problems = catalog.records(), _check_manifest(catalog.store)
+    with reported(problems, CATALOG):
+        problems += _check_catalog_rows(catalog.tables)
     parts = {part.path: (part, record) for record in records for part in (record.frames_part, record.states_part)}
     for part, record in parts.values():
         problems += _check_part(catalog.store, part, record.video_id)
     for fingerprint, videos in _by_model(records).items():
-        problems += _check_generations(catalog, segments_table(fingerprint), videos)
-    return problems + _check_copies(records) + _dangling(catalog, grace_s)
+        with reported(problems, table := segments_table(fingerprint)):
+            problems += _check_generations(catalog, table, videos)
+    problems += _check_copies(records) + check_answers(catalog, records)
+    with reported(problems, RETIRED):
+        problems += _dangling(catalog, grace_s)
+    return problems
 
 
 def _model_status(
@@ -127,6 +130,10 @@ def _model_status(
 def _way_out(video_id: str) -> str:
     """By the id: a copy that stayed would lend the same part to the file that is indexed again."""
     return f"; `tempo remove {video_id[:12]}`, then index the video again"
+
+
+def _check_manifest(store: Store) -> list[Problem]:
+    return [] if is_as_written(store) else [Problem(LIBRARY_FILE, f"it {_CHANGED}; {COPY}")]
 
 
 def _check_part(store: Store, part: Part, video_id: str) -> list[Problem]:

@@ -154,7 +154,7 @@ class Library:
                 yield from read_frames(file, indices)
         except FileNotFoundError:
             raise CorruptPart(f"{self.uri}/{path} is missing; `tempo verify` tells what else is") from None
-        except pa.ArrowException as error:
+        except (pa.ArrowException, OSError) as error:  # OSError: Arrow's too, of a file that is not Parquet any more
             raise CorruptPart(f"{self.uri}/{path}: {error}; remove the video and index it again") from error
 
     def search(

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import time
+import zlib
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 
 from storage import migrations
 from storage.migrations import schema_version
 from storage.records import ModelRecord
-from storage.row_checks import parsed_model
+from storage.row_checks import CHECKSUM, parsed_model
 from storage.stores.base import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, LibraryOutdated, SchemaError, UsageError
@@ -46,7 +48,19 @@ def read_manifest(store: Store) -> Manifest:
 
 def write_manifest(store: Store, manifest: Manifest) -> None:
     """Replace it in one step; only under the lease."""
-    store.write_bytes(LIBRARY_FILE, json.dumps(asdict(manifest), sort_keys=True).encode())
+    values = asdict(manifest)
+    store.write_bytes(LIBRARY_FILE, _text({**values, CHECKSUM: zlib.crc32(_text(values))}))
+
+
+def is_as_written(store: Store) -> bool:
+    """Whether the manifest has the checksum that it was written with; True where it was written without one."""
+    values = json.loads(store.read_bytes(LIBRARY_FILE))
+    written = values.pop(CHECKSUM, None)
+    return written is None or written == zlib.crc32(_text(values))
+
+
+def _text(values: Mapping[str, object]) -> bytes:
+    return json.dumps(values, sort_keys=True).encode()
 
 
 def check_schema(store: Store, manifest: Manifest) -> None:

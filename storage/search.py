@@ -14,7 +14,6 @@ from storage.catalog import Catalog
 from storage.filters import one_of
 from storage.records import FeatureArray, SegmentHit, TimeRange, VideoRecord
 from storage.schemas import CATALOG, SEGMENT_COLUMNS, segment_record, segments_table
-from storage.stores.space import table_errors
 from storage.tables import Tables
 
 INDEX_FROM_ROWS = 100_000  # brute force takes 0.2 s there (1,024 numbers), the index 10 ms
@@ -85,11 +84,12 @@ def _nearest(
 ) -> pa.Table:
     """Rows nearest to ``vector`` by cosine, of ``generations`` (None: of all); fewer only where no others fit."""
     table = tables.open(name)
-    with table_errors(tables.uri):
+    with tables.errors(name):
         present = 0 if table is None or generations == [] else table.count_rows()
     if table is None or not present:
         return pa.table({"generation": pa.array([], pa.string())})
-    query = table.search(np.asarray(vector, np.float32), vector_column_name="vector")
+    with tables.errors(name):  # the table's schema is read
+        query = table.search(np.asarray(vector, np.float32), vector_column_name="vector")
     query = query.distance_type("cosine").refine_factor(REFINE_FACTOR)
     if where := " AND ".join(_conditions(generations, times)):
         query = query.where(where, prefilter=True)
@@ -97,7 +97,7 @@ def _nearest(
         query = query.bypass_vector_index()
     else:
         query = query.maximum_nprobes(0)  # all: the default probes find a quarter at a million, or come back short
-    with table_errors(tables.uri):
+    with tables.errors(name):
         return query.select([*SEGMENT_COLUMNS, "_distance"]).limit(min(limit, present)).to_arrow()
 
 

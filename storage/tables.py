@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from datetime import timedelta
 from typing import Any
 
@@ -12,7 +12,7 @@ import pyarrow as pa
 from storage.filters import one_of
 from storage.schemas import KEY, KEYED, declares_key
 from storage.stores.base import Store
-from storage.stores.space import table_errors
+from storage.table_access import not_listed, query, reads_back, table_errors
 from tempo_core.errors import NoSpace
 
 _NEVER = timedelta(days=36500)
@@ -43,13 +43,17 @@ class Tables:
         with table_errors(self.uri):
             return sorted(self._connect().list_tables(limit=10_000).tables)
 
+    def errors(self, name: str) -> AbstractContextManager[None]:
+        """Makes one line of LanceDB's errors, which names the table."""
+        return table_errors(f"{self.uri}/{name}.lance")
+
     def open(self, name: str) -> Any | None:
         """The handle of a table as of now, None where there is none; it is not to be kept.
 
         There is none either where only its folder exists: its creation was cut short before its first commit.
         """
         table = self._handles.get(name)  # looked up once: another thread may clear them
-        with table_errors(self.uri):
+        with self.errors(name):
             if table is not None:
                 table.checkout_latest()
             else:
@@ -63,52 +67,60 @@ class Tables:
         A keyed table declares its key: without that, two merges of one new key can commit it twice.
         """
         table = self.open(name)
-        with table_errors(self.uri):
+        with self.errors(name):
             if table is None:
-                table = self._handles[name] = self._connect().create_table(
-                    name, schema=KEYED.get(name, schema), exist_ok=True
-                )
+                table = self._handles[name] = self._created(name, KEYED.get(name, schema))
             if name in KEYED and name not in self._with_key:
                 if not declares_key(table.schema):
                     table.set_unenforced_primary_key(KEY)
                 self._with_key.add(name)
         return table
 
+    def _created(self, name: str, schema: pa.Schema | None) -> Any:
+        """LibraryError where the store does not show it: such a one would lose each commit in turn."""
+        try:
+            self._connect().create_table(name, schema=schema, exist_ok=True)
+            return self._connect().open_table(name)
+        except ValueError as error:
+            if "was not found" not in str(error):
+                raise
+            raise not_listed(self.uri, name) from error
+
     def rows(self, name: str, where: str | None = None, columns: Sequence[str] | None = None) -> list[dict[str, Any]]:
         """Rows as dictionaries; none where there is no such table."""
         table = self.open(name)
-        with table_errors(self.uri):
-            return [] if table is None else list(_query(table, columns, where).to_arrow().to_pylist())
+        with self.errors(name):
+            return [] if table is None else list(query(table, columns, where).to_arrow().to_pylist())
 
     def batches(self, name: str, columns: Sequence[str] | None = None) -> Iterator[pa.RecordBatch]:
         """All rows, a few thousand at a time; none where there is no such table."""
         table = self.open(name)
         if table is not None:
-            with table_errors(self.uri):
-                yield from _query(table, columns).to_batches(_ROWS_AT_A_TIME)
+            with self.errors(name):
+                yield from query(table, columns).to_batches(_ROWS_AT_A_TIME)
 
     def columns(self, name: str, columns: Sequence[str] | None = None, where: str | None = None) -> pa.Table | None:
         """Rows, with ``columns`` or all of them, as Arrow columns; None where there is no such table."""
         table = self.open(name)
-        with table_errors(self.uri):
-            return None if table is None else _query(table, columns, where).to_arrow()
+        with self.errors(name):
+            return None if table is None else query(table, columns, where).to_arrow()
 
     def has(self, name: str, where: str) -> bool:
         """Whether any row fits a filter; the table is read up to the first that does."""
         table = self.open(name)
-        with table_errors(self.uri):
+        with self.errors(name):
             return table is not None and len(table.search().where(where).select([KEY]).limit(1).to_arrow()) > 0
 
     def count(self, name: str, where: str | None = None) -> int:
         """Rows of a table that fit a filter, 0 where there is none."""
         table = self.open(name)
-        with table_errors(self.uri):
+        with self.errors(name):
             return 0 if table is None else int(table.count_rows(where))
 
     def version(self, name: str) -> int | None:
         """The number of the newest commit, None where there is no table."""
         table = self.open(name)
-        with table_errors(self.uri):
+        with self.errors(name):
             return None if table is None else int(table.version)
 
     def upsert(self, name: str, rows: Iterable[Mapping[str, Any]]) -> int:
@@ -132,7 +144,7 @@ class Tables:
         distinct = sorted(set(values))
         table = self.open(name) if distinct else None
         where = one_of(column, distinct)
-        with table_errors(self.uri):  # no data file is written, and a full disk is where room must be made
+        with self.errors(name):  # no data file is written, and a full disk is where room must be made
             if table is not None and table.count_rows(where):
                 table.delete(where)
 
@@ -141,14 +153,14 @@ class Tables:
         table = self.open(name)
         present = [] if table is None else [column for column in columns if column in table.schema.names]
         if table is not None and present:
-            with self._store.commit_lock(), table_errors(self.uri):
+            with self._store.commit_lock(), self.errors(name):
                 table.drop_columns(present)
 
     def add_column(self, name: str, column: str, value: str) -> None:
         """Add a column with one value, an SQL expression, in all rows, unless it is there; nothing is rewritten."""
         table = self.open(name)
         if table is not None and column not in table.schema.names:
-            with self._store.commit_lock(), table_errors(self.uri):
+            with self._store.commit_lock(), self.errors(name):
                 table.add_columns({column: value})
 
     def replace_values(self, name: str, keys: Sequence[str], data: pa.Table) -> None:
@@ -160,14 +172,14 @@ class Tables:
         """Rename a column where the table has it; nothing is rewritten."""
         table = self.open(name)
         if table is not None and column in table.schema.names:
-            with self._store.commit_lock(), table_errors(self.uri):
+            with self._store.commit_lock(), self.errors(name):
                 table.alter_columns({"path": column, "rename": new_name})
 
     def drop(self, name: str) -> None:
         """Remove a whole table."""
         self._handles.pop(name, None)
         self._with_key.discard(name)
-        with table_errors(self.uri):
+        with self.errors(name):
             self._connect().drop_table(name, ignore_missing=True)
 
     def optimize(self, name: str, keep_s: float, delete_unverified: bool) -> None:
@@ -180,14 +192,14 @@ class Tables:
             return
         with self._commit(table, int(table.stats()["total_bytes"]), where="true"):
             table.optimize(cleanup_older_than=_NEVER)  # nothing is lost yet if the compacted files are cut short
-        with self._store.commit_lock(), table_errors(self.uri):  # a killed run's actors may live a moment longer
+        with self._store.commit_lock(), self.errors(name):  # a killed run's actors may live a moment longer
             keep = timedelta(seconds=max(keep_s, 0.001))
             table.optimize(cleanup_older_than=keep, delete_unverified=delete_unverified)
 
     def indexed_columns(self, name: str) -> set[str]:
         """The columns of the table that have an index."""
         table = self.open(name)
-        with table_errors(self.uri):
+        with self.errors(name):
             return set() if table is None else {column for index in table.list_indices() for column in index.columns}
 
     def index_pieces(self, name: str, column: str) -> int:
@@ -195,7 +207,7 @@ class Tables:
         table = self.open(name)
         if table is None:
             return 0
-        with table_errors(self.uri):
+        with self.errors(name):
             names = [index.name for index in table.list_indices() if column in index.columns]
             return sum(table.index_stats(index).num_indices or 0 for index in names)
 
@@ -219,7 +231,7 @@ class Tables:
     def fragments(self, name: str) -> int:
         """Fragments of a table: what compaction brings down."""
         table = self.open(name)
-        with table_errors(self.uri):
+        with self.errors(name):
             return 0 if table is None else int(table.stats()["fragment_stats"]["num_fragments"])
 
     def _count_commit(self) -> None:
@@ -237,12 +249,12 @@ class Tables:
         if room is not None and room < RESERVE_BYTES + 2 * size:
             raise NoSpace(f"only {room} bytes are free at {self.uri}: free some, or run `tempo prune`")
         with self._store.commit_lock():
-            with table_errors(self.uri):
+            with self.errors(table.name):
                 table.checkout_latest()  # others may have committed while the lock was waited for
                 before = table.version
                 yield table
-            if room is not None and not _reads_back(table, where):
-                with table_errors(self.uri):
+            if room is not None and not reads_back(table, where):
+                with self.errors(table.name):
                     table.restore(before)
                 raise NoSpace(f"no space left at {self.uri}: the last commit was cut short and undone; free some")
 
@@ -257,23 +269,3 @@ class Tables:
                 storage_options=dict(self._store.table_options) or None,
             )
         return self._connection
-
-
-def _query(table: Any, columns: Sequence[str] | None, where: str | None = None) -> Any:
-    query = table.search()
-    query = query.where(where) if where else query
-    query = query.select(list(columns)) if columns else query
-    return query.limit(None)
-
-
-def _reads_back(table: Any, where: str | None) -> bool:
-    """A truncated data file has no footer, so any read of it fails."""
-    column = table.schema.names[0]
-    try:
-        if where is not None:
-            table.search().where(where).select([column]).limit(None).to_arrow()
-        elif count := table.count_rows():
-            table.take_offsets([count - 1]).select([column]).to_arrow()
-    except (OSError, RuntimeError):
-        return False
-    return True

@@ -61,3 +61,19 @@ def test_a_run_with_nothing_new_takes_few_requests(proxy: Proxy, tmp_path: Path)
     proxy.requests.clear()
     assert indexed(source, library) == {"a.mp4": "unchanged", "broken.mp4": "failed-before"}
     assert len(proxy.requests) <= 25, proxy.requests
+
+
+def test_listings_that_do_not_show_what_was_written_end_the_first_run_with_one_error(
+    proxy: Proxy, tmp_path: Path
+) -> None:
+    video, library = small_video(tmp_path / "a.mp4"), f"s3://{BUCKET}/stale-library"
+    proxy.faults.append(Fault("stale", r"GET /archive\?.*list-type=2", times=10**6))
+    for _ in range(2):
+        said = tempo("index", video, "--library", library, "--json", code=1)
+        (reason,) = [line for line in said.err.splitlines() if line.startswith("tempo: ")]
+        assert reason.startswith(f"tempo: {library}/tables: the store does not list the table 'segments_")
+        assert "its listings show an earlier time" in reason
+        assert reason.endswith("switch the cache off or choose another store, then run again; nothing is lost")
+    proxy.faults.clear()
+    assert indexed(str(video), library) == {"a.mp4": "indexed"}
+    assert tempo("verify", "--library", library, "--json").json[0]["ok"]

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from storage import ALL_MODELS, Library, open_library
-from storage.schemas import CATALOG, segments_table
-from tempo_core.errors import TempoError
-from tests.support.storage_harness import PRINTS, put, tiny_video
+from storage.schemas import CATALOG, FAILURES, segments_table
+from tempo_core.errors import CorruptPart, TempoError
+from tests.support.storage_harness import PRINTS, put, source_of, tiny_video
 
 SEGMENTS = segments_table(PRINTS.features)
 FOLDERS = ["parts", f"tables/{CATALOG}.lance", f"tables/{SEGMENTS}.lance"]
@@ -114,6 +114,57 @@ def assert_segment_1_changed(library: Library) -> None:
     assert [problem.subject for problem in problems] == ["/1", "/2"]
     reason = "segment 1 is not what was written (its checksum differs); `tempo remove "
     assert all(problem.reason.startswith(reason) for problem in problems)
+
+
+def emptied(path: Path) -> None:
+    path.write_bytes(bytes(path.stat().st_size))
+
+
+@pytest.mark.parametrize(("table", "column"), [(CATALOG, "generation"), (SEGMENTS, "generation"), (SEGMENTS, "vector")])
+def test_an_index_that_is_damaged_is_found_although_the_rows_are_whole(
+    table: str, column: str, library: Library, tmp_path: Path
+) -> None:
+    copy = copied(library, tmp_path)
+    build = copy.tables.build_vector_index if column == "vector" else copy.tables.build_value_index
+    build(table, column)
+    assert copy.verify() == []
+    for path in Path(copy.uri, "tables", f"{table}.lance", "_indices").rglob("*.*"):
+        emptied(path)
+    problems = open_library(copy.uri).verify()
+    assert f"tables/{table}" in {problem.subject for problem in problems}
+    assert all(f"{table}.lance" in problem.reason for problem in problems)
+
+
+def test_a_table_of_failures_that_cannot_be_read_is_found(library: Library, tmp_path: Path) -> None:
+    copy = copied(library, tmp_path)
+    with copy.writer() as writer:
+        writer.record_failure(source_of("/bad", 1), PRINTS.features, "no video stream", "decode")
+    for path in Path(copy.uri, "tables", f"{FAILURES}.lance", "data").iterdir():
+        emptied(path)
+    (problem,) = open_library(copy.uri).verify()
+    assert problem.subject == f"tables/{FAILURES}"
+    assert problem.reason.startswith(f"it cannot be read: LanceDB failed at {copy.uri}/tables/{FAILURES}.lance: ")
+
+
+@pytest.mark.parametrize(("written", "changed"), [('"tiny"', '"tinz"'), ('"jpeg_quality": 92', '"jpeg_quality": 90')])
+def test_a_value_of_the_manifest_that_changed_is_found(
+    written: str, changed: str, library: Library, tmp_path: Path
+) -> None:
+    manifest = Path(copied(library, tmp_path).uri, "library.json")
+    assert written in manifest.read_text()
+    manifest.write_text(manifest.read_text().replace(written, changed, 1))
+    (problem,) = open_library(str(manifest.parent)).verify()
+    assert problem.subject == "library.json"
+    assert problem.reason.startswith("it is not what was written (its checksum differs); put the library back")
+
+
+def test_frames_that_are_no_parquet_any_more_are_one_error(library: Library, tmp_path: Path) -> None:
+    copy = copied(library, tmp_path)
+    video = copy.videos()[0]
+    path = Path(copy.uri, video.frames_part.path)
+    path.write_bytes(b"PAR1" + bytes(path.stat().st_size - 12) + b"\x20\0\0\0PAR1")
+    with pytest.raises(CorruptPart, match="remove the video and index it again"):
+        list(copy.read_frames(video))
 
 
 def copied(library: Library, folder: Path) -> Library:

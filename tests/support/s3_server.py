@@ -19,7 +19,7 @@ HOST = "127.0.0.1"
 HOP_BY_HOP = {"connection", "transfer-encoding", "keep-alive"}
 CREDENTIALS = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_REGION": "us-east-1"}
 
-Kind = Literal["error", "busy", "drop", "slow", "stall"]
+Kind = Literal["error", "busy", "drop", "slow", "stall", "stale"]
 SLOW_DOWN = b"<Error><Code>SlowDown</Code><Message>Please reduce your request rate.</Message></Error>"
 
 
@@ -28,7 +28,8 @@ class Fault:
     """What goes wrong with the next ``times`` requests that fit ``pattern`` (of "METHOD /path").
 
     error: answered with 500. busy: with 503 SlowDown, as S3 throttles. drop: half of the body, then the connection is
-    closed. slow: the body in ``pieces`` pieces, ``pause_s`` apart. stall: nothing at all for ``pause_s``.
+    closed. slow: the body in ``pieces`` pieces, ``pause_s`` apart. stall: nothing at all for ``pause_s``. stale: as the
+    same request was answered first, which a cache in front of S3 may do.
     """
 
     kind: Kind
@@ -45,6 +46,7 @@ class Proxy:
     url: str
     faults: list[Fault] = field(default_factory=list)
     requests: list[str] = field(default_factory=list)
+    first_answers: dict[str, tuple[int, list[tuple[str, str]], bytes]] = field(default_factory=dict)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def next_fault(self, request: str) -> Fault | None:
@@ -131,7 +133,10 @@ class _Handler(BaseHTTPRequestHandler):
         upstream.close()
         if self.command != "HEAD" and not any(name.lower() == "content-length" for name, _ in headers):
             headers.append(("Content-Length", str(len(data))))
-        self._answer(response.status, headers, data, fault)
+        answer = response.status, headers, data
+        if fault and fault.kind == "stale":
+            answer = self.proxy.first_answers.setdefault(request, answer)
+        self._answer(*answer, fault)
 
     do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = _forward  # noqa: N815 - the names http.server asks for
 
@@ -151,7 +156,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.close_connection = True
 
     def _send(self, data: bytes, fault: Fault | None) -> None:
-        if fault is None or fault.kind in {"error", "stall"}:
+        if fault is None or fault.kind in {"error", "stall", "stale"}:
             self.wfile.write(data)
         elif fault.kind == "drop":
             self.wfile.write(data[: len(data) // 2])
