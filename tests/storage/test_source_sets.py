@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from storage.sources.source_sets import FoundVideo, SourceSet, comparison_key, expand
+from tempo_core.errors import SourceError
 from tests.support.videos import make_video, run_ffmpeg
 
 
@@ -47,6 +48,12 @@ def test_a_name_that_fits_nothing_says_so(folder: Path, name: str, reason: str) 
     source_set = expand(str(folder / name))
     assert source_set.videos == ()
     assert source_set.empty_reason is not None and source_set.empty_reason.startswith(f"{folder}/{name}: {reason}")
+
+
+@pytest.mark.parametrize("name", ["", "  ", "file://"])
+def test_an_empty_name_is_a_slip_and_not_the_current_folder(name: str) -> None:
+    with pytest.raises(SourceError, match=r"names no file and no folder; write \. for the current folder"):
+        expand(name)
 
 
 def test_an_empty_folder_is_no_slip(folder: Path) -> None:
