@@ -29,10 +29,10 @@ from benchmarks.tables import table
 from flows.embedded import EMBEDDED_ID
 from flows.models import ModelChoice, identify_model
 from flows.run.discovery import find_sources
-from storage import Library, Part, Source, StagedContent, VideoFacts, VideoRecord, Writer, open_library
+from storage import Library, Part, Source, StagedContent, StagedVideo, VideoFacts, VideoRecord, Writer, open_library
 from storage.generations import new_generation, part_path
 from storage.manifest import read_manifest, write_manifest
-from storage.records import ModelRecord, SegmentRecord, StateSlice
+from storage.records import FeatureArray, ModelRecord, SegmentRecord, StateSlice
 from storage.schemas import CATALOG, CATALOG_SCHEMA, segment_rows, segments_table, video_row
 from tempo_core.fingerprints import Fingerprints, fingerprints
 from tempo_core.sampling import sample_frames, segment_spans
@@ -100,23 +100,21 @@ def segments_of(video_id: str, generation: str) -> list[SegmentRecord]:
 
 
 def commit_videos(library: Library, count: int, block: int) -> Iterator[list[str]]:
-    """Look a content up, append its segments, commit it: what a run does for each new video, less its pictures."""
+    """Look a content up, commit it with its segments: what a run does for each new video, less its pictures."""
     vectors = np.random.default_rng(1).normal(size=(SEGMENTS, FEATURES)).astype(np.float32)
     with library.writer() as writer:
 
         def commit(number: int) -> None:
             record = record_of(Source(f"/new/{number}.mp4", number, "1"), new_generation(), MODEL)
             writer.find_content(record.video_id, MODEL)
-            rows = segment_rows(segments_of(record.video_id, record.generation), vectors, FACTS.start_s)
-            library.tables.add(segments_table(MODEL.features), rows)
-            writer.commit(staged(record), record.source, FACTS)
+            writer.commit(StagedVideo(staged(record, vectors), record.source, FACTS))
             writer.find_content(record.video_id, MODEL)
 
         yield from _blocks(library, commit, count, block)
         yield _end(library, writer)
 
 
-def staged(record: VideoRecord) -> StagedContent:
+def staged(record: VideoRecord, vectors: FeatureArray) -> StagedContent:
     """The same video as its worker hands it over."""
     parts = record.frames_part, record.states_part
     return StagedContent(
@@ -124,9 +122,9 @@ def staged(record: VideoRecord) -> StagedContent:
         record.generation,
         record.fingerprints,
         *parts,
-        record.segment_count,
+        segments_of(record.video_id, record.generation),
+        vectors,
         record.frame_count,
-        FACTS.start_s,
     )
 
 

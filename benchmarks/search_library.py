@@ -14,7 +14,7 @@ import pyarrow as pa
 
 from storage import Library, SegmentRecord, Source, VideoFacts, VideoRecord, open_library
 from storage.generations import new_generation, part_path
-from storage.records import StagedContent
+from storage.records import StagedContent, StagedVideo
 from storage.schemas import CATALOG, CATALOG_SCHEMA, segment_rows, segments_table, video_row
 from tempo_core.fingerprints import fingerprints
 from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
@@ -75,7 +75,7 @@ def _stage_sample(library: Library, number: int, size: int, spans: Sequence[Segm
             rows = np.zeros((1, pairs, 16), np.uint8)
             video.add_state(SegmentState(rows, "bfloat16", (pairs, 2, 2), span.pair_times_s))
         video.add_features(_vectors(number, size), spans)
-        return video.finish(_start_s(number))
+        return video.finish()
 
 
 def _write_samples(library: Library, size: int) -> list[tuple[VideoRecord, list[SegmentRecord]]]:
@@ -85,7 +85,7 @@ def _write_samples(library: Library, size: int) -> list[tuple[VideoRecord, list[
         for number in range(SAMPLE):
             staged = _stage_sample(library, number, size, spans)
             facts = VideoFacts(SECONDS, 640, 360, "made", PAPER, _start_s(number))
-            record = writer.commit(staged, Source(uri(number), 1000, "1"), facts)
+            (record,) = writer.commit(StagedVideo(staged, Source(uri(number), 1000, "1"), facts))
             samples.append((record, library.segments(record)))
     return samples
 

@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from storage import Library, Source, VideoFacts, VideoRecord, open_library
+from storage import Library, Source, StagedVideo, VideoFacts, VideoRecord, open_library
 from tempo_core.fingerprints import fingerprints
 from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
@@ -61,7 +61,8 @@ def write(library: Library, segments: int) -> VideoRecord:
             video.add_state(SegmentState(rows, "bfloat16", (4, 16, 32), span.pair_times_s))
         video.add_features(features(spans), spans)
         facts = VideoFacts(duration_s=segments * 4.0, width=1920, height=1080, model_id="none", spec=PAPER)
-        return writer.commit(video.finish(), Source("/video.mp4", 1, "1"), facts)
+        (record,) = writer.commit(StagedVideo(video.finish(), Source("/video.mp4", 1, "1"), facts))
+        return record
 
 
 def features(spans: list[SegmentSpan]) -> np.ndarray[Any, np.dtype[np.float32]]:

@@ -22,7 +22,7 @@ class Spent:
     """Seconds of work by step, summed over videos and processes: they may overlap, so they can exceed the run's time.
 
     ``fetch_s``: bringing and hashing a source; ``decode_s``: ffmpeg and JPEG; ``encode_s``: the model; ``write_s``:
-    parts and segment rows.
+    parts.
     """
 
     fetch_s: float = 0.0

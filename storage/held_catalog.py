@@ -6,8 +6,8 @@ grows with the catalog and with nothing else: its rows as one Arrow table, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence, Set
+from dataclasses import dataclass, field, replace
 from sys import intern
 
 import pyarrow as pa
@@ -71,19 +71,28 @@ class HeldCatalog:
         records = (held.record(copies[0]) for copies in keys if copies)
         return [record for record in records if record is not None]
 
-    def replaced_by(self, record: VideoRecord) -> tuple[list[VideoRecord], list[VideoRecord]]:
-        """What a commit of ``record`` gives up, and (some of it) the copies of its content that have to move to it.
+    def replaced_by(self, records: Sequence[VideoRecord]) -> tuple[list[VideoRecord], list[VideoRecord]]:
+        """What one commit of ``records`` gives up, and the rows of the copies of their contents that move with it."""
+        given_up, moved = [], []
+        replaced = {_key(record) for record in records}
+        for record in records:
+            before, copies = self._read().record(_key(record)), self._stale_copies(record, replaced)
+            given_up += [old for old in (before, *copies) if old is not None and old.generation != record.generation]
+            moved += [_moved(copy, record) for copy in copies]
+        return given_up, moved
 
-        All copies of a content stand on one generation, so none has to where one of them is on the record's.
+    def _stale_copies(self, record: VideoRecord, replaced: Set[str]) -> list[VideoRecord]:
+        """The rows, but for those of the keys ``replaced``, of a content of which ``record`` is a new generation.
+
+        All copies of a content stand on one generation, so none is stale where one of them is on the record's.
         """
         held, features = self._read(), record.fingerprints.features
-        before = held.record(key := _key(record))
-        others = (held.record(copy) for copy in held.copies.get((record.video_id, features), ()) if copy != key)
+        keys = (key for key in held.copies.get((record.video_id, features), ()) if key not in replaced)
+        others = (held.record(key) for key in keys)
         first = next(others, None)
-        stale = first is not None and first.generation != record.generation
-        moved = [copy for copy in (first, *others) if copy is not None] if stale else []
-        given_up = [old for old in (before, *moved) if old is not None and old.generation != record.generation]
-        return given_up, moved
+        if first is None or first.generation == record.generation:
+            return []
+        return [copy for copy in (first, *others) if copy is not None]
 
     def attempts(self, uri: str, fingerprint: str) -> int:
         """How often a source failed under a features fingerprint; 0 where no failure is recorded."""
@@ -139,6 +148,11 @@ def _index(version: int | None, rows: pa.Table) -> _Held:
         first[features] = min(indexed_at, first.get(features, indexed_at))
     held.models.extend(sorted(first, key=lambda features: first[features]))
     return held
+
+
+def _moved(copy: VideoRecord, record: VideoRecord) -> VideoRecord:
+    """The row of a copy, now on the content's new generation; its source and time stay its own."""
+    return replace(record, source=copy.source, indexed_at=copy.indexed_at)
 
 
 def _key(record: VideoRecord) -> str:

@@ -169,12 +169,11 @@ class Content:
     frames: VideoRecord | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class StagedContent:
-    """Parts published and segment rows added, but not visible: only a commit of it makes them so.
+    """Parts that are published, and what the segments' rows will say: only a commit makes a video of them.
 
-    Small and picklable, so that an actor can hand it to the process that holds the lease. ``start_s``: what the segment
-    rows have as the video's.
+    Picklable, so that an actor can hand it to the process that holds the lease. ``features``: float32 [segments, D].
     """
 
     video_id: str
@@ -182,9 +181,22 @@ class StagedContent:
     fingerprints: Fingerprints
     frames_part: Part
     states_part: Part
-    segment_count: int
+    segments: Sequence[SegmentRecord]
+    features: FeatureArray
     frame_count: int
-    start_s: float
+
+
+@dataclass(frozen=True, eq=False)
+class StagedVideo:
+    """A staged content with the source and the facts that it is to be committed with.
+
+    ``features_model``: the embedding model that made its features, None: the facts' own model.
+    """
+
+    content: StagedContent
+    source: Source
+    facts: VideoFacts
+    features_model: str | None = None
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""One video on its way into the library: parts, then segment rows. The ``Writer`` commits what is staged so."""
+"""One video on its way into the library: its parts. The ``Writer`` commits what is staged so, and adds the rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy as np
 from storage.frame_part import FramesPartWriter
 from storage.generations import new_generation, part_path
 from storage.records import FeatureArray, Part, SegmentRecord, StagedContent, StateSlice, VideoRecord
-from storage.schemas import segment_rows, segments_table
 from storage.segment_states import segment_records
 from storage.state_part import StatesPartWriter
 from storage.stores.base import Store
@@ -71,10 +70,8 @@ class VideoWriter:
         self._expect(record.fingerprints.states, self.fingerprints.states, record)
         self._reused_states = record
 
-    def finish(self, start_s: float = 0.0) -> StagedContent:
-        """Publish the parts, then add the segment rows. ValueError if counts or times do not agree.
-
-        ``start_s``: that of the facts the video will be committed with.
+    def finish(self) -> StagedContent:
+        """Publish the parts. ValueError if counts or times do not agree.
 
         From then on they wait for a commit: nothing is aborted any more, and what is never committed ``prune`` sweeps.
         """
@@ -86,7 +83,6 @@ class VideoWriter:
                 self._published.append(part.path)
                 self._store.publish(self._store.staging(part.path), part.path)
         assert self._features is not None
-        self._tables.add(segments_table(self.fingerprints.features), segment_rows(segments, self._features, start_s))
         self._is_open = False
         return StagedContent(
             video_id=self.video_id,
@@ -94,9 +90,9 @@ class VideoWriter:
             fingerprints=self.fingerprints,
             frames_part=frames_part,
             states_part=states_part,
-            segment_count=len(segments),
+            segments=segments,
+            features=self._features,
             frame_count=frame_count,
-            start_s=start_s,
         )
 
     def abort(self) -> None:
@@ -106,7 +102,6 @@ class VideoWriter:
         for writer in (self._frames, self._states):
             if writer is not None:
                 writer.abort()
-        self._tables.delete(segments_table(self.fingerprints.features), "generation", [self.generation])
         for path in self._published:
             self._store.delete(path)
         self._is_open = False

@@ -7,29 +7,31 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from types import TracebackType
 
+import pyarrow as pa
+
 from storage.catalog import LOST_CATALOG, Catalog
 from storage.filters import one_of
 from storage.generations import part_generation
 from storage.held_catalog import HeldCatalog
 from storage.manifest import write_manifest
 from storage.pending import write_pending
-from storage.records import Content, FailureRecord, ModelRecord, Source, StagedContent, VideoFacts, VideoRecord
+from storage.records import Content, FailureRecord, ModelRecord, Source, StagedVideo, VideoRecord
 from storage.schemas import (
     CATALOG,
     FAILURES,
     RETIRED,
     failure_row,
-    segments_schema,
+    segment_rows,
     segments_table,
     source_key,
     video_row,
 )
 from storage.stores.lease import Lease
 from storage.sweep import DEFAULT_GRACE_S, compact_tables, optimize_tables, sweep
-from tempo_core.errors import LibraryError, UsageError
+from tempo_core.errors import LibraryError, NoSpace, UsageError
 from tempo_core.fingerprints import Fingerprints
 
-COMPACT_AFTER = 200  # commits of one run
+COMPACT_AFTER = 50  # commits of one run: each costs half a millisecond more for each commit since
 
 
 class Writer:
@@ -51,46 +53,28 @@ class Writer:
         first = [next(matching, None) for matching in (committed, states, frames)]
         return Content(video_id, *first) if any(first) else None
 
-    def make_ready(self, fingerprint: str, feature_size: int) -> None:
-        """Make the table for segments with vectors of ``feature_size`` numbers, before several stage videos at once.
+    def commit(self, *videos: StagedVideo) -> list[VideoRecord]:
+        """Make staged contents visible under their sources, and move all copies of each to it, in one commit.
 
-        Made by two at the same time, LanceDB lets one overwrite the other's, and the append in between fails.
+        ValueError, and nothing done, where two of ``videos`` are one content or have one source. NoSpace where there is
+        no room for the rows of their segments; then nothing of them stays.
         """
+        for what in ({video.content.video_id for video in videos}, {video.source.uri for video in videos}):
+            if len(what) < len(videos):
+                raise ValueError(f"of {len(videos)} videos of one commit only {len(what)} are different")
+        records = [_committed(video) for video in videos]
+        for video in videos:
+            fingerprints, facts = video.content.fingerprints, video.facts
+            self._keep_model(ModelRecord(fingerprints, facts.model_id, facts.spec, video.features_model))
         self._lease.check()
-        self._tables.ensure(segments_table(fingerprint), segments_schema(feature_size))
-
-    def commit(
-        self, staged: StagedContent, source: Source, facts: VideoFacts, features_model: str | None = None
-    ) -> VideoRecord:
-        """Make a staged content visible under its source, and move all copies of the content to it, in one commit.
-
-        ``features_model``: the embedding model that made its features, None: the facts' own model.
-        """
-        if staged.start_s != facts.start_s:
-            raise ValueError(f"{source.uri} starts at {facts.start_s} s, its segments were staged for {staged.start_s}")
-        record = VideoRecord(
-            source=source,
-            video_id=staged.video_id,
-            generation=staged.generation,
-            fingerprints=staged.fingerprints,
-            facts=facts,
-            frames_part=staged.frames_part,
-            states_part=staged.states_part,
-            segment_count=staged.segment_count,
-            frame_count=staged.frame_count,
-            indexed_at=time.time(),
-        )
-        self._keep_model(ModelRecord(record.fingerprints, facts.model_id, facts.spec, features_model))
-        self._upsert(record)
-        return record
-
-    def discard(self, staged: StagedContent) -> None:
-        """Remove a staged content that will not be committed: its rows, and the parts that are its own."""
-        self._lease.check()
-        self._tables.delete(segments_table(staged.fingerprints.features), "generation", [staged.generation])
-        for part in (staged.frames_part, staged.states_part):
-            if part_generation(part.path) == staged.generation:
-                self._store.delete(part.path)
+        try:
+            for name, rows in _segment_rows(videos).items():
+                self._tables.add(name, rows)
+        except NoSpace:
+            self._remove_parts(records)
+            raise
+        self._upsert(*records)
+        return records
 
     def commit_copy(self, source: Source, content: Content) -> VideoRecord:
         """Another source of a committed content: a row of the catalog, nothing else."""
@@ -178,17 +162,24 @@ class Writer:
     ) -> None:
         self.close()
 
-    def _upsert(self, record: VideoRecord) -> None:
+    def _upsert(self, *new: VideoRecord) -> None:
         """THE commit. All before it is invisible, all after it is cleaning up."""
-        features = record.fingerprints.features
-        given_up, copies = self._held.replaced_by(record)
+        given_up, moved = self._held.replaced_by(new)
         self._retire(given_up)
-        self.forget_failure(record.uri, features)  # before, so that a kill in between only has it tried again
+        for record in new:  # before, so that a kill in between only has it tried again
+            self.forget_failure(record.uri, record.fingerprints.features)
         self._lease.check()
-        records = [record, *(_moved(copy, record) for copy in copies)]
+        records = [*new, *moved]
         version = self._tables.upsert(CATALOG, map(video_row, records))
         self._held.committed(records, version)
         self._count_commit()
+
+    def _remove_parts(self, records: Iterable[VideoRecord]) -> None:
+        """Of records that are not to be committed: the parts that are their own."""
+        for record in records:
+            for part in (record.frames_part, record.states_part):
+                if part_generation(part.path) == record.generation:
+                    self._store.delete(part.path)
 
     def _count_commit(self) -> None:
         """Compact every so many commits: each costs more the more fragments and versions the tables have."""
@@ -221,6 +212,28 @@ class Writer:
         self._listed.add(model)
 
 
-def _moved(copy: VideoRecord, record: VideoRecord) -> VideoRecord:
-    """The row of a copy, now on the content's new generation; its source and time stay its own."""
-    return replace(record, source=copy.source, indexed_at=copy.indexed_at)
+def _committed(video: StagedVideo) -> VideoRecord:
+    """The row of the catalog that makes a staged video visible."""
+    staged = video.content
+    return VideoRecord(
+        source=video.source,
+        video_id=staged.video_id,
+        generation=staged.generation,
+        fingerprints=staged.fingerprints,
+        facts=video.facts,
+        frames_part=staged.frames_part,
+        states_part=staged.states_part,
+        segment_count=len(staged.segments),
+        frame_count=staged.frame_count,
+        indexed_at=time.time(),
+    )
+
+
+def _segment_rows(videos: Sequence[StagedVideo]) -> dict[str, pa.Table]:
+    """The rows of all their segments, by table."""
+    rows: dict[str, list[pa.Table]] = {}
+    for video in videos:
+        staged = video.content
+        own = segment_rows(staged.segments, staged.features, video.facts.start_s)
+        rows.setdefault(segments_table(staged.fingerprints.features), []).append(own)
+    return {name: pa.concat_tables(tables) for name, tables in rows.items()}

@@ -1,1 +1,1 @@
-"""One run: which videos there are, what to do about each, and the loop that commits them one by one."""
+"""One run: which videos there are, what to do about each, and the loop that commits them."""

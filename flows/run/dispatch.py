@@ -1,12 +1,14 @@
-"""One run over many videos: workers are kept busy, and each video is committed as soon as it is staged.
+"""One run over many videos: workers are kept busy, and what they staged is committed.
 
 One loop over futures, wherever the workers are; only this process commits. Each task is an ``Attempt``:
 
     queued --> opening --> decided --+--> copied                 the library has its video
-                                     +--> staging --> indexed
+                                     +--> staging --> in the group of the next commit --> indexed
                                      +--> waiting --> copied     once the attempt that stages its video is committed
     opening, staging --> failed      or queued again: a process died, or what the library had is damaged
     waiting          --> queued      the attempt that staged its video failed
+
+Short videos wait a moment in the group (``Group``), which one upsert commits; a video is done when that is through.
 
 When a worker dies with several videos, it is not known which one caused it: each is tried again alone on an idle
 worker. A video that was alone when its process died is tried once more, and then recorded as the cause.
@@ -15,7 +17,6 @@ worker. A video that was alone when its process died is tried once more, and the
 from __future__ import annotations
 
 import logging
-import time
 from collections import defaultdict, deque
 from collections.abc import Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -27,14 +28,16 @@ from typing import Any, cast
 
 from flows.failure import CRASH, KEPT, Failure
 from flows.result import IndexResult
+from flows.run.attempt import Attempt
+from flows.run.group import Group, is_short
 from flows.run.monitor import Monitor
-from flows.run.plan import Plan, Task
+from flows.run.plan import Plan
 from flows.run.settle import Settler
 from flows.snapshot import Spent
 from flows.video.pool import Outcome, Pool
 from flows.video.source_frames import Opened
-from flows.video.worker import Job, Staged
-from storage import Content, Source
+from flows.video.worker import Staged
+from storage import Content
 from tempo_core.errors import LibraryError, WorkerDied
 
 log = logging.getLogger(__name__)
@@ -42,32 +45,6 @@ log = logging.getLogger(__name__)
 BEAT_S = 1.0
 MOST_CRASHES = 2
 STOP_WAIT_S = 20.0  # for the chunk under way and the removal of what was staged
-
-
-@dataclass(eq=False)
-class Attempt:
-    """A task, what its earlier tries showed, and where its present one is.
-
-    ``crashes``: processes that died with nothing else under way. ``alone``: it needs an idle worker, and shares it with
-    nothing. ``from_source``: what the library has of the video is damaged. ``source`` is as it was last opened.
-    """
-
-    task: Task
-    crashes: int = 0
-    alone: bool = False
-    from_source: bool = False
-    worker: int = field(init=False)
-    job: Job = field(init=False)
-    source: Source = field(init=False)
-    began: float = field(init=False)
-
-    def begin(self, worker: int, key: int) -> None:
-        self.worker, self.began = worker, time.monotonic()
-        self.source, self.job = self.task.source, Job(key, self.task.source.uri)
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self.began
 
 
 @dataclass
@@ -80,7 +57,8 @@ class Dispatch:
     until: datetime | None = None
     _queue: deque[Attempt] = field(default_factory=deque)
     _running: dict[Future[Outcome], Attempt] = field(default_factory=dict)
-    _staging: set[str] = field(default_factory=set)  # video ids
+    _staging: set[str] = field(default_factory=set)  # video ids, until they are committed
+    _group: Group = field(default_factory=Group)
     _waiting: defaultdict[str, list[Attempt]] = field(default_factory=lambda: defaultdict(list))  # by video id
     _starting: set[Future[None]] = field(default_factory=set)  # successors of dead workers
     _begun: dict[str, int] = field(default_factory=dict)  # bytes by URI, also while a call blocks this process
@@ -112,6 +90,7 @@ class Dispatch:
         while True:
             yield from self._launch()
             if not self._running and not self._queue:
+                yield from self._commit()
                 return
             futures: list[Future[Any]] = [*self._running, *self._starting]
             done, _ = wait(futures, timeout=BEAT_S, return_when=FIRST_COMPLETED)
@@ -121,6 +100,8 @@ class Dispatch:
                     self.pool.result(future)
                 elif future in self._running:  # not given up meanwhile, with its worker
                     yield from self._advance(future)
+            if self._group.is_due:
+                yield from self._commit()
             self.beat()
 
     def beat(self, last: bool = False) -> None:
@@ -153,6 +134,8 @@ class Dispatch:
     def _begin(self, attempt: Attempt, worker: int) -> Iterator[IndexResult]:
         """Open the source, unless the library has something of its video that can be used."""
         source, known = attempt.task.source, attempt.task.known
+        if not is_short(source):  # in one process, nothing else is done until it is staged
+            yield from self._commit()
         self._begun[source.uri] = source.size
         attempt.begin(worker, next(self._keys))
         if known is not None and not attempt.from_source and self.settler.content(known.video_id):
@@ -174,7 +157,7 @@ class Dispatch:
             yield from self._decide(attempt, outcome.sha256, opened=True)
         elif isinstance(outcome, Staged):
             self.monitor.spent(outcome.spent)
-            yield from self._indexed(attempt, outcome)
+            self._group.add(attempt, outcome)
         else:
             yield from self._failed(attempt, outcome)
 
@@ -194,12 +177,16 @@ class Dispatch:
             self._staging.add(video_id)
             self._running[self.pool.index(attempt.worker, attempt.job)] = attempt
 
-    def _indexed(self, attempt: Attempt, staged: Staged) -> Iterator[IndexResult]:
-        yield self._report(attempt, self.settler.indexed(attempt.source, staged, attempt.seconds))
-        content = self.settler.content(attempt.job.video_id)
-        assert content is not None
-        for copy in self._staged_no_more(attempt):
-            yield self._copied(copy, content)
+    def _commit(self) -> Iterator[IndexResult]:
+        """Commit the group, then the copies that waited for its videos."""
+        group = self._group.take()
+        results = self.settler.indexed(group) if group else []
+        for waiting, result in zip(group, results, strict=True):
+            yield self._report(waiting.attempt, result)
+            content = self.settler.content(waiting.attempt.job.video_id)
+            assert content is not None
+            for copy in self._staged_no_more(waiting.attempt):
+                yield self._copied(copy, content)
 
     def _copied(self, attempt: Attempt, content: Content) -> IndexResult:
         return self._report(attempt, self.settler.copied(attempt.task, attempt.source, content, attempt.seconds))
@@ -246,12 +233,14 @@ class Dispatch:
         return result
 
     def _abandon(self) -> None:
-        """The run ends early: what was staged and not committed is removed."""
+        """The run ends early: what is staged is committed, unless a commit is what failed."""
         self.pool.stop()
         done, _ = wait(self._running, timeout=STOP_WAIT_S)
+        for future in filter(_has_staged, done):
+            self._group.add(self._running[future], cast(Staged, future.result()))
         with suppress(OSError, LibraryError):  # the user is to see what ended the run; prune sweeps the rest
-            for future in filter(_has_staged, done):
-                self.settler.discard(cast(Staged, future.result()))
+            if group := self._group.take():
+                self.settler.indexed(group)
 
 
 def _has_staged(future: Future[Outcome]) -> bool:

@@ -5,7 +5,7 @@ identify  the model and the index spec: those asked for, else the library's
 room      whether the library's disk can hold what is new: a few files are scanned to estimate it
 lease     the right to write, which one run has at a time; after a wait for it, discover and identify again
 plan      what is new, changed, gone or left out, by the catalog alone: no file is opened
-dispatch  workers stage videos, and this process commits each as soon as it is whole
+dispatch  workers stage videos, and this process commits them as they become whole, short ones together
 promote   the model becomes the library's default once it has every video that the old one has
 """
 
@@ -207,8 +207,6 @@ class IndexRun:
         return Monitor(len(plan.tasks), source_bytes, [self._reporter.snapshot])
 
     def _dispatch(self, plan: Plan, target: _Target, writer: Writer, monitor: Monitor) -> Iterator[IndexResult]:
-        if plan.tasks:
-            writer.make_ready(target.fingerprints.features, target.model.state_hidden)
         with self._open_pool(plan, target) as pool:
             settler = Settler(writer, target.fingerprints, self._choice(target.model).features)
             for result in Dispatch(pool, settler, monitor, self._ends_at).results(plan):

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from flows.failure import CHANGED, Failure, is_passing
 from flows.result import IndexResult, committed
+from flows.run.group import Waiting
 from flows.run.plan import Task
-from flows.video.worker import Staged
-from storage import Content, Source, Writer
+from storage import Content, Source, StagedVideo, Writer
 from tempo_core.fingerprints import Fingerprints
 
 log = logging.getLogger(__name__)
@@ -31,10 +31,12 @@ class Settler:
         """What the library has of a video that this run can use; None for nothing."""
         return self.writer.find_content(video_id, self.fingerprints)
 
-    def indexed(self, source: Source, staged: Staged, seconds: float) -> IndexResult:
-        """Make a staged video visible."""
-        record = self.writer.commit(staged.content, source, staged.facts, self.features_model)
-        return committed("indexed", record, seconds)
+    def indexed(self, group: Sequence[Waiting]) -> list[IndexResult]:
+        """Make staged videos visible, in one commit."""
+        model = self.features_model
+        videos = [StagedVideo(one.staged.content, one.attempt.source, one.staged.facts, model) for one in group]
+        records = self.writer.commit(*videos)
+        return [committed("indexed", record, one.seconds) for one, record in zip(group, records, strict=True)]
 
     def copied(self, task: Task, source: Source, content: Content, seconds: float) -> IndexResult:
         """Commit another source of a video that the library has; or the same source, of which only the time is new."""
@@ -48,10 +50,6 @@ class Settler:
         self.writer.record_failure(source, self.fingerprints.features, failure.reason, failure.step)
         again = is_passing(failure.step)
         return IndexResult(source.uri, "failed", reason=failure.reason, seconds=seconds, tried_again=again)
-
-    def discard(self, staged: Staged) -> None:
-        """Remove what was staged and will not be committed."""
-        self.writer.discard(staged.content)
 
     def leave(self, pending: Sequence[str]) -> None:
         """Record the ``pending`` URIs, which go first in the next run."""

@@ -1,6 +1,6 @@
 """Staging one video: decode -> encode -> store, in memory bounded by a few chunks of segments.
 
-It is the same in one process and inside an actor: it writes parts and segment rows through a ``VideoWriter`` and hands
+It is the same in one process and inside an actor: it writes parts through a ``VideoWriter`` and hands
 back small facts; the caller makes the video visible. While a chunk is encoded, the next one is read and the one
 before is written: the model waits for neither.
 

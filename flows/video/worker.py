@@ -132,4 +132,4 @@ class Worker:
         origin = self._readings[job.key] if job.kept is None else job.kept
         with self.library.stage(job.video_id, self._fingerprints) as video:
             facts, spent = self._indexer.index_video(video, origin, progress)
-            return Staged(video.finish(facts.start_s), facts, spent)
+            return Staged(video.finish(), facts, spent)

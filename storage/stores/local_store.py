@@ -130,7 +130,7 @@ class LocalStore:
 
     @contextmanager
     def commit_lock(self) -> Iterator[None]:
-        """A lock on a file of its own: the processes of one run commit segment rows at the same time."""
+        """A lock on a file of its own, as the lease is not asked for by what only commits."""
         lock = LocalLease(self.root, COMMIT_LOCK, self.uri, poll_s=0.005)
         lock.acquire(COMMIT_WAIT_S)
         try:

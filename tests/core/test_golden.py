@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from storage import Source, VideoFacts, open_library
+from storage import Source, StagedVideo, VideoFacts, open_library
 from tempo_core import allocate
 from tempo_core.decoding import find_ffmpeg, probe, read_segments
 from tempo_core.pixels import decode_jpeg, encode_jpeg, patchify
@@ -45,7 +45,7 @@ def through_library(case: GoldenCase, states: tuple[SegmentState, ...], folder: 
             video.add_frames(span.index, encode_jpeg(frames, case.spec.jpeg_quality), times_s)
             video.add_state(state)
         video.add_features(np.zeros((len(states), 64), np.float32), case.spans)
-        writer.commit(video.finish(), Source(f"file:///{case.name}.mkv", 1, "1"), facts)
+        writer.commit(StagedVideo(video.finish(), Source(f"file:///{case.name}.mkv", 1, "1"), facts))
     (record,) = open_library(str(folder)).videos()
     return open_library(str(folder)).read_states(record, verify=True)
 

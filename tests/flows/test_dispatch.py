@@ -1,13 +1,9 @@
-"""The loop that decides, over a real library: what is staged is committed once, whatever becomes of its worker.
-
-The workers are scripted: their ends must fall between two given steps, which real processes do not let us choose.
-"""
+"""The loop that decides, over a real library: what is staged is committed once, whatever becomes of its worker."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -15,86 +11,14 @@ from typing import Any
 import pytest
 
 from flows.failure import DECODE, KEPT, Failure
-from flows.result import IndexResult
-from flows.run.dispatch import Dispatch
 from flows.run.monitor import Monitor
-from flows.run.plan import Plan, Task
-from flows.run.settle import Settler
-from flows.snapshot import Snapshot, Spent, VideoProgress
-from flows.video.pool import Metrics, Outcome
-from flows.video.source_frames import Opened
-from flows.video.worker import Job, Staged, WorkerLoad
+from flows.snapshot import Snapshot, VideoProgress
+from flows.video.pool import Outcome
+from flows.video.worker import Job, WorkerLoad
 from storage import Library, Writer, open_library
 from tempo_core.errors import CheckpointError, WorkerDied
-from tests.support.storage_harness import PRINTS, facts_of, fill, put, source_of, tiny_video
-
-SEEDS = {"/a.mp4": 1, "/b.mp4": 2, "/c.mp4": 3, "/a-copy.mp4": 1}
-
-
-def done(value: Any) -> Future[Any]:
-    future: Future[Any] = Future()
-    future.set_result(value)
-    return future
-
-
-@dataclass
-class Scripted:
-    """Workers that do as they are told: ``on_open`` and ``on_index`` fill the future of a call, or do not."""
-
-    library: Library
-    on_open: Callable[[Job, Future[Outcome]], None]
-    on_index: Callable[[Job, Future[Outcome]], None]
-    on_replace: Callable[[int], Future[None]] = lambda _: done(None)
-    slots: int = 2
-    workers: Sequence[int] = (0,)
-    metrics: Metrics | None = None
-    calls: list[str] = field(default_factory=list)
-    beat: Callable[[], None] = lambda: None
-
-    def watch(self, beat: Callable[[], None]) -> None:
-        self.beat = beat
-
-    def open(self, worker: int, job: Job) -> Future[Outcome]:
-        return self._call("open", job, self.on_open)
-
-    def index(self, worker: int, job: Job) -> Future[Outcome]:
-        return self._call("index", job, self.on_index)
-
-    def drop(self, worker: int, key: int) -> None:
-        self.calls.append(f"drop {key}")
-
-    def result(self, future: Future[Any]) -> Any:
-        return future.result()
-
-    def loads(self) -> Sequence[WorkerLoad]:
-        return ()
-
-    def replace(self, worker: int) -> Future[None]:
-        self.calls.append(f"replace {worker}")
-        return self.on_replace(worker)
-
-    def stop(self) -> None:
-        """Nothing is under way in a script."""
-
-    def close(self) -> None:
-        """As above."""
-
-    def staged(self, job: Job) -> Staged:
-        video = tiny_video(SEEDS[job.uri])
-        with self.library.stage(video.video_id, PRINTS) as writing:
-            fill(writing, video)
-            return Staged(writing.finish(), facts_of(video), Spent())
-
-    def _call(self, verb: str, job: Job, script: Callable[[Job, Future[Outcome]], None]) -> Future[Outcome]:
-        self.calls.append(f"{verb} {job.uri}")
-        future: Future[Outcome] = Future()
-        script(job, future)
-        return future
-
-
-def opened(job: Job, future: Future[Outcome]) -> None:
-    seed = SEEDS[job.uri]
-    future.set_result(Opened(source_of(job.uri, seed), tiny_video(seed).video_id, 0.0))
+from tests.support.scripted_pool import SEEDS, Scripted, opened, run
+from tests.support.storage_harness import put
 
 
 @pytest.fixture
@@ -106,12 +30,6 @@ def library(tmp_path: Path) -> Library:
 def writer(library: Library) -> Iterator[Writer]:
     with library.writer() as opened_writer:
         yield opened_writer
-
-
-def run(pool: Scripted, writer: Writer, uris: Sequence[str], monitor: Monitor | None = None) -> dict[str, IndexResult]:
-    plan = Plan((), tuple(Task(source_of(uri, SEEDS[uri])) for uri in uris))
-    dispatch = Dispatch(pool, Settler(writer, PRINTS), monitor or Monitor(len(uris), 2003))
-    return {result.uri: result for result in dispatch.results(plan)}
 
 
 def test_what_was_staged_before_its_worker_died_is_committed_and_not_done_again(

@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from storage import Library, Writer, open_library, sweep, writer
+from storage import Library, StagedVideo, Writer, open_library, sweep, writer
 from storage.catalog import Catalog
 from storage.schemas import CATALOG, FAILURES, segments_table
 from storage.tables import Tables
-from tests.support.storage_harness import PRINTS, index, put, source_of, video_id
+from tests.support.storage_harness import PRINTS, facts_of, index, put, source_of, stage, tiny_video, uris, video_id
 
 SEGMENTS = segments_table(PRINTS.features)
 
@@ -34,6 +34,11 @@ def operations(monkeypatch: pytest.MonkeyPatch) -> Counter[str]:
     return counts
 
 
+def staged(library: Library, uri: str, seed: int) -> StagedVideo:
+    video = tiny_video(seed)
+    return StagedVideo(stage(library, video), source_of(uri, seed), facts_of(video))
+
+
 def during(operations: Counter[str], work: Callable[[], object]) -> Counter[str]:
     before = operations.copy()
     work()
@@ -52,6 +57,41 @@ def test_a_commit_is_one_operation_on_the_catalog_whatever_was_committed(
         for seed in range(10):
             commit(seed)
         assert during(operations, lambda: commit(10)) == {f"add {SEGMENTS}": 1, f"upsert {CATALOG}": 1}
+
+
+def test_several_videos_are_one_commit(library: Library, operations: Counter[str]) -> None:
+    def commit(*seeds: int) -> None:
+        writing.commit(*(staged(library, f"/{seed}", seed) for seed in seeds))
+
+    with library.writer() as writing:
+        for seed in range(2):
+            commit(seed)
+        assert during(operations, lambda: commit(2, 3, 4)) == {f"add {SEGMENTS}": 1, f"upsert {CATALOG}": 1}
+        assert all(writing.find_content(video_id(seed), PRINTS) is not None for seed in range(5))
+    assert uris(library) == ["/0", "/1", "/2", "/3", "/4"]
+    assert library.verify(grace_s=0) == []
+
+
+def test_copies_of_several_new_versions_move_but_for_those_that_the_same_commit_replaces(library: Library) -> None:
+    index(library, {"/a": 1, "/b": 1, "/c": 1, "/d": 2, "/e": 2})
+    with library.writer() as writing:
+        one, two, three = writing.commit(staged(library, "/a", 1), staged(library, "/b", 3), staged(library, "/d", 2))
+    generations = {record.uri: record.generation for record in library.videos()}
+    assert generations == {
+        "/a": one.generation,
+        "/b": two.generation,
+        "/c": one.generation,
+        "/d": three.generation,
+        "/e": three.generation,
+    }
+    assert library.verify() == []
+
+
+@pytest.mark.parametrize("second", [("/b", 1), ("/a", 2)], ids=["one content", "one source"])
+def test_what_cannot_be_one_commit_is_none(library: Library, second: tuple[str, int]) -> None:
+    with library.writer() as writing, pytest.raises(ValueError, match="only 1 are different"):
+        writing.commit(staged(library, "/a", 1), staged(library, *second))
+    assert library.videos() == []
 
 
 def test_a_copy_and_a_changed_source_cost_no_look_up_either(library: Library, operations: Counter[str]) -> None:

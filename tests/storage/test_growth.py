@@ -12,7 +12,7 @@ import pytest
 from storage import Library, search, sweep
 from storage.schemas import CATALOG, FAILURES, SEGMENTS_PREFIX, segment_rows, segments_table
 from storage.tables import Tables
-from tests.support.storage_harness import FEATURES, PRINTS, facts_of, index, put, source_of, stage, tiny_video
+from tests.support.storage_harness import FEATURES, PRINTS, commit, facts_of, index, put, source_of, stage, tiny_video
 
 SEGMENTS = segments_table(PRINTS.features)
 
@@ -60,7 +60,7 @@ def test_verify_names_a_segment_without_a_usable_feature_and_one_that_is_missing
     video = tiny_video(50)
     video.features[1] = 0
     with library.writer() as writer:
-        writer.commit(stage(library, video), source_of("/zero", 50), facts_of(video))
+        commit(writer, stage(library, video), source_of("/zero", 50), facts_of(video))
         lost = put(library, writer, "/lost", 51)
     table = library.tables.open(SEGMENTS)
     assert table is not None

@@ -25,8 +25,8 @@ SEED_OF = {tiny_video(seed).video_id: seed for seed in range(SEEDS)}
 @pytest.mark.parametrize(
     ("before", "wanted", "removed"),
     [
-        ({}, {"/a": 1}, []),
-        ({"/a": 1, "/b": 1, "/c": 2, "/d": -1}, {"/a": 3, "/b": 2, "/d": 2, "/e": -1}, ["/c"]),
+        ({}, {"/a": 1, "/b": 2}, []),
+        ({"/a": 1, "/b": 1, "/c": 2, "/d": -1}, {"/a": 3, "/b": 2, "/d": 2, "/e": -1, "/f": 4}, ["/c"]),
     ],
     ids=["first", "changed, copied, recovered, failed, removed"],
 )

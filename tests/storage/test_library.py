@@ -17,7 +17,9 @@ from tests.support.storage_harness import (
     FEATURES,
     PRINTS,
     SPEC,
+    commit,
     contents,
+    cut_short,
     facts_of,
     fill,
     index,
@@ -65,7 +67,7 @@ def test_a_broken_manifest_is_one_clear_error(library: Library) -> None:
 def test_what_is_committed_reads_back_equal(library: Library) -> None:
     video = tiny_video(5)
     with library.writer() as writer:
-        record = writer.commit(stage(library, video), source_of("/it's; a -- 'name'.mp4", 5), facts_of(video))
+        record = commit(writer, stage(library, video), source_of("/it's; a -- 'name'.mp4", 5), facts_of(video))
     assert library.videos() == [record]
     assert [segment.span for segment in library.segments(record)] == list(video.spans)
     assert record.title == "it's; a -- 'name'.mp4"
@@ -77,7 +79,7 @@ def test_a_video_is_invisible_until_its_commit(library: Library) -> None:
     assert library.videos() == []
     assert library.search(video.features[0], PRINTS.features) == []
     with library.writer() as writer:
-        writer.commit(content, source_of("/a.mp4", 1), facts_of(video))
+        commit(writer, content, source_of("/a.mp4", 1), facts_of(video))
     assert uris(library) == ["/a.mp4"]
 
 
@@ -165,7 +167,7 @@ def test_an_old_generation_given_up_just_now_is_not_old(library: Library, monkey
 
 def test_an_uncommitted_generation_is_swept_once_it_is_old(library: Library) -> None:
     index(library, {"/a.mp4": 1})
-    stage(library, tiny_video(2))
+    cut_short(library, stage(library, tiny_video(2)))
     assert library.verify() == []
     assert {problem.subject.split("/")[0] for problem in library.verify(grace_s=0)} == {
         "parts",
@@ -185,7 +187,7 @@ def test_a_video_being_written_outlives_a_sweep_within_the_grace_period(library:
         writer.prune(grace_s=60)
         staged = writing.finish()
         writer.prune(grace_s=60)
-        writer.commit(staged, source_of("/a.mp4", 1), facts_of(video))
+        commit(writer, staged, source_of("/a.mp4", 1), facts_of(video))
     assert library.verify(grace_s=0) == []
     assert len(library.read_states(library.videos()[0], verify=True)) == len(video.spans)
 
@@ -230,7 +232,7 @@ def test_verify_finds_a_missing_feature(library: Library) -> None:
     video = tiny_video(1)
     video.features[1] = 0
     with library.writer() as writer:
-        writer.commit(stage(library, video), source_of("/a.mp4", 1), facts_of(video))
+        commit(writer, stage(library, video), source_of("/a.mp4", 1), facts_of(video))
     (problem,) = library.verify()
     assert "segment 1 has no usable feature" in problem.reason
 

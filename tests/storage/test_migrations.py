@@ -16,7 +16,7 @@ from storage.schemas import CATALOG, FAILURES, segments_table
 from storage.stores.base import Store
 from storage.tables import Tables
 from tempo_core.errors import SchemaError
-from tests.support.storage_harness import PRINTS, contents, facts_of, index, source_of, stage, tiny_video
+from tests.support.storage_harness import PRINTS, commit, contents, facts_of, index, source_of, stage, tiny_video
 from tests.support.storage_killer import survives
 
 VIDEOS = {"/a.mp4": 1, "/b.mp4": 1, "/c.mp4": 2, "/d.mp4": -1}
@@ -109,8 +109,8 @@ def test_an_upgraded_library_lists_its_models_and_its_segments_know_the_start_of
     """By a range of time as a player shows it, which the table of segments could not be asked for before."""
     late, table = tiny_video(9), segments_table(PRINTS.features)
     with fresh.writer() as writer:
-        staged = stage(fresh, late, start_s=0.1 + 0.2)
-        writer.commit(staged, source_of("/late.mp4", 9), replace(facts_of(late), start_s=0.1 + 0.2))
+        staged = stage(fresh, late)
+        commit(writer, staged, source_of("/late.mp4", 9), replace(facts_of(late), start_s=0.1 + 0.2))
     shutil.copytree(fresh.uri, tmp_path / "old")
     write_as_schema_2(open_library(str(tmp_path / "old")))
     upgraded = open_library(str(tmp_path / "old"), create=True)

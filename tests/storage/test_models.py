@@ -8,6 +8,7 @@ from storage import ALL_MODELS, Library
 from tempo_core.errors import UsageError
 from tests.support.storage_harness import (
     PRINTS,
+    commit,
     facts_of,
     index,
     part_files,
@@ -37,7 +38,7 @@ def test_another_text_model_reuses_frames_and_states(library: Library) -> None:
             writing.reuse_frames(content.frames)
             writing.reuse_states(content.states)
             writing.add_features(video.features * 2, video.spans)
-            record = writer.commit(writing.finish(), source_of("/a.mp4", 1), facts_of(video))
+            record = commit(writer, writing.finish(), source_of("/a.mp4", 1), facts_of(video))
     assert part_files(library) == before
     assert [state.rows.tobytes() for state in library.read_states(record, verify=True)] == [
         state.rows.tobytes() for state in video.states
@@ -56,7 +57,7 @@ def add_vision_model(library: Library) -> None:
             for state in video.states:
                 writing.add_state(state)
             writing.add_features(video.features, video.spans)
-            writer.commit(writing.finish(), source_of("/a.mp4", 1), facts_of(video))
+            commit(writer, writing.finish(), source_of("/a.mp4", 1), facts_of(video))
 
 
 def test_another_vision_model_reuses_the_frames_only(library: Library) -> None:
@@ -82,7 +83,7 @@ def test_another_model_is_served_once_the_default_has_no_video_left(library: Lib
     index(library, {"/a.mp4": 1, "/b.mp4": 2})
     video = tiny_video(3)
     with library.writer() as writer:
-        writer.commit(stage(library, video, OTHER_VISION), source_of("/c.mp4", 3), facts_of(video))
+        commit(writer, stage(library, video, OTHER_VISION), source_of("/c.mp4", 3), facts_of(video))
         writer.remove(["/a.mp4", "/b.mp4"])
         writer.prune(grace_s=0)
     assert library.default_fingerprint() == OTHER_VISION.features
@@ -146,6 +147,6 @@ def test_a_source_that_changed_between_two_models_is_still_named_by_its_uri(libr
     index(library, {"/a.mp4": 1})
     video = tiny_video(2)
     with library.writer() as writer:
-        writer.commit(stage(library, video, OTHER_VISION), source_of("/a.mp4", 2), facts_of(video))
+        commit(writer, stage(library, video, OTHER_VISION), source_of("/a.mp4", 2), facts_of(video))
     assert library.sources(["/a.mp4"]) == ["/a.mp4"]
     assert len(library.videos(ALL_MODELS, select=["/a.mp4"])) == 2

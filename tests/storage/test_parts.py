@@ -22,7 +22,7 @@ from tempo_core.errors import CorruptPart, NoSpace, UsageError
 from tempo_core.spec import StateDtype
 from tempo_core.values import SegmentState, row_bytes
 from tests.support import ROOT
-from tests.support.storage_harness import PRINTS, SPEC, facts_of, fill, put, source_of, stage, tiny_video
+from tests.support.storage_harness import PRINTS, SPEC, commit, facts_of, fill, put, source_of, stage, tiny_video
 
 DTYPES: tuple[StateDtype, ...] = ("float32", "bfloat16", "int8")
 
@@ -119,7 +119,7 @@ def test_what_is_read_is_what_was_written(library: Library, dtype: StateDtype) -
     video = tiny_video(3, dtype=dtype)
     facts = facts_of(video, replace(SPEC, state_dtype=dtype))
     with library.writer() as writer:
-        record = writer.commit(stage(library, video), source_of("/talk.mp4", 3), facts)
+        record = commit(writer, stage(library, video), source_of("/talk.mp4", 3), facts)
     for got, made in zip(library.read_states(record, verify=True), video.states, strict=True):
         assert (got.dtype, got.grid_thw, got.pair_times_s) == (made.dtype, made.grid_thw, made.pair_times_s)
         np.testing.assert_array_equal(got.rows, made.rows)

@@ -19,6 +19,8 @@ from storage.schemas import CATALOG
 from tests.support.storage_harness import (
     FEATURES,
     PRINTS,
+    commit,
+    cut_short,
     facts_of,
     index,
     note_catalog_rows,
@@ -38,7 +40,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
         for seed in range(VIDEOS):
             video = tiny_video(seed, duration_s=2 * SEGMENTS, tokens=1)
             facts = replace(facts_of(video), start_s=start_s(seed))
-            writer.commit(stage(library, video, start_s=start_s(seed)), source_of(f"/{seed:02}.mp4", seed), facts)
+            commit(writer, stage(library, video), source_of(f"/{seed:02}.mp4", seed), facts)
     return library
 
 
@@ -139,13 +141,11 @@ def test_a_search_reads_the_catalog_rows_of_its_hits_only(library: Library, monk
     assert read == ["/04.mp4", "/05.mp4"]
 
 
-def test_what_is_staged_and_not_committed_is_left_out_without_falling_short(tmp_path: Path) -> None:
+def test_rows_of_a_commit_that_was_cut_short_are_left_out_without_falling_short(tmp_path: Path) -> None:
     library = open_library(str(tmp_path / "library"), create=True)
-    with library.writer() as writer:
-        for seed in (1, 2):
-            writer.commit(stage(library, tiny_video(seed)), source_of(f"/{seed}.mp4", seed), facts_of(tiny_video(seed)))
+    index(library, {"/1.mp4": 1, "/2.mp4": 2})
     near = tiny_video(3)
-    stage(library, near)
+    cut_short(library, stage(library, near))
     hits = library.search(near.features[0], limit=4)
     assert len(hits) == 4 and {hit.video.uri for hit in hits} == {"/1.mp4", "/2.mp4"}
 
@@ -160,12 +160,12 @@ def test_a_video_that_is_replaced_between_the_query_and_the_look_up_is_still_fou
     def replacing(catalog: Catalog, generations: Any, *given: Any) -> Any:
         monkeypatch.setattr(Catalog, "committed", look_up)
         generations = list(generations)
-        writer.commit(stage(library, videos[0]), source_of("/1.mp4", 9), facts_of(videos[0]))
+        commit(writer, stage(library, videos[0]), source_of("/1.mp4", 9), facts_of(videos[0]))
         return look_up(catalog, generations, *given)
 
     with library.writer() as writer:
         for video in videos:
-            writer.commit(stage(library, video), source_of(f"/{video.seed}.mp4", video.seed), facts_of(video))
+            commit(writer, stage(library, video), source_of(f"/{video.seed}.mp4", video.seed), facts_of(video))
         monkeypatch.setattr(Catalog, "committed", replacing)
         hits = library.search(videos[0].features[0], limit=3)
     assert len(hits) == 3
@@ -178,7 +178,7 @@ def test_rows_of_replaced_generations_are_left_out_without_falling_short(tmp_pat
     video = tiny_video(1, duration_s=20)
     with library.writer() as writer:
         for _ in range(3):
-            record = writer.commit(stage(library, video), source_of("/a.mp4", 1), facts_of(video))
+            record = commit(writer, stage(library, video), source_of("/a.mp4", 1), facts_of(video))
     assert library.tables.count(f"segments_{PRINTS.features}") == 3 * record.segment_count
     assert sorted(index for _, index in found(library, question(2), record.segment_count)) == list(
         range(record.segment_count)

@@ -15,7 +15,7 @@ import pytest
 from storage import Library, open_library
 from storage.schemas import CATALOG, FAILURES, RETIRED, segments_table
 from tempo_core.errors import LibraryError
-from tests.support.storage_harness import FEATURES, PRINTS, index
+from tests.support.storage_harness import PRINTS, index
 
 
 @pytest.mark.parametrize("left", ["", "_versions", "_transactions"])
@@ -58,28 +58,6 @@ def test_a_library_whose_videos_were_all_removed_has_lost_nothing(tmp_path: Path
         writer.remove(["/a.mp4"])
         assert writer.prune(grace_s=0) > 0
     assert library.verify(grace_s=0) == []
-
-
-def test_the_first_rows_of_several_that_begin_together_are_all_kept(tmp_path: Path) -> None:
-    """Without a table that is there before, LanceDB refuses one of them in every tenth library."""
-    index(first := open_library(str(tmp_path / "first"), create=True), {"/a.mp4": 1})
-    name = segments_table(PRINTS.features)
-    table = first.tables.open(name)
-    assert table is not None
-    rows = table.to_arrow()
-    for number in range(30):
-        opened = [open_library(str(tmp_path / str(number)), create=True) for _ in range(4)]
-        with opened[0].writer() as writer:
-            writer.make_ready(PRINTS.features, FEATURES)
-        together = threading.Barrier(4)
-
-        def add(library: Library, together: threading.Barrier = together) -> None:
-            together.wait(timeout=60)
-            library.tables.add(name, rows)
-
-        with ThreadPoolExecutor(4) as threads:
-            list(threads.map(add, opened))
-        assert opened[0].tables.count(name) == 4 * len(rows)
 
 
 def test_a_commit_waits_until_the_one_before_it_is_sure(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from storage import Library, Source, VideoFacts, VideoRecord
+from storage import Library, Source, StagedVideo, VideoFacts, VideoRecord
 from tempo_core.pixels import encode_jpeg, patchify
 from tempo_core.sampling import Sampling, SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import PAPER, IndexSpec
@@ -54,7 +54,9 @@ def add_video(
                 start_s=start_s,
                 warnings=warnings,
             )
-            return writer.commit(video.finish(start_s), Source(f"/archive/{name}.mp4", 1000, "1"), facts)
+            source = Source(f"/archive/{name}.mp4", 1000, "1")
+            (record,) = writer.commit(StagedVideo(video.finish(), source, facts))
+            return record
 
 
 def _times_s(sampling: Sampling, span: SegmentSpan) -> list[float]:

@@ -10,7 +10,18 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from storage import ALL_MODELS, Library, Source, StagedContent, VideoFacts, VideoRecord, VideoWriter, Writer
+from storage import (
+    ALL_MODELS,
+    Library,
+    Source,
+    StagedContent,
+    StagedVideo,
+    VideoFacts,
+    VideoRecord,
+    VideoWriter,
+    Writer,
+    schemas,
+)
 from storage.filters import quoted
 from storage.schemas import CATALOG, FAILURES, segments_table
 from tempo_core.errors import LibraryError
@@ -92,35 +103,54 @@ def fill(writing: VideoWriter, video: TinyVideo) -> None:
     writing.add_features(video.features, video.spans)
 
 
-def stage(library: Library, video: TinyVideo, prints: Fingerprints = PRINTS, start_s: float = 0.0) -> StagedContent:
+def stage(library: Library, video: TinyVideo, prints: Fingerprints = PRINTS) -> StagedContent:
     """A video that only waits for its commit."""
     with library.stage(video.video_id, prints) as writing:
         fill(writing, video)
-        return writing.finish(start_s)
+        return writing.finish()
+
+
+def commit(writer: Writer, content: StagedContent, source: Source, facts: VideoFacts) -> VideoRecord:
+    """Commit one video by itself."""
+    (record,) = writer.commit(StagedVideo(content, source, facts))
+    return record
+
+
+def cut_short(library: Library, content: StagedContent) -> None:
+    """Leave what a commit leaves that is killed before its upsert: the rows of the segments."""
+    rows = schemas.segment_rows(content.segments, content.features, start_s=0.0)
+    library.tables.add(segments_table(content.fingerprints.features), rows)
 
 
 def put(library: Library, writer: Writer, uri: str, seed: int) -> VideoRecord:
     """Index one video as a run does, whatever is there already: stage it, then commit it."""
     video = tiny_video(seed)
-    return writer.commit(stage(library, video), source_of(uri, seed), facts_of(video))
+    return commit(writer, stage(library, video), source_of(uri, seed), facts_of(video))
 
 
 def index(library: Library, wanted: Mapping[str, int], wait_s: float = 0.0) -> dict[str, str]:
-    """Bring the library to ``wanted`` (URI to seed; below 0: a file that cannot be decoded). URI to what was done."""
+    """Bring the library to ``wanted`` (URI to seed; below 0: a file that cannot be decoded). URI to what was done.
+
+    New contents share a commit."""
     with library.writer(wait_s) as writer:
         known = {record.uri: record.source for record in library.videos(PRINTS.features)}
         failed = {failure.source.uri: failure.source for failure in library.failures()}
-        done = {}
+        done, group = {}, dict[int, StagedVideo]()
         for uri, seed in wanted.items():
             source = source_of(uri, seed)
+            if seed in group:
+                writer.commit(*group.values())
+                group.clear()
             if known.get(uri) == source or failed.get(uri) == source:
                 done[uri] = "unchanged"
             else:
-                done[uri] = _index_one(library, writer, source, seed)
+                done[uri] = _index_one(library, writer, source, seed, group)
+        if group:
+            writer.commit(*group.values())
     return done
 
 
-def _index_one(library: Library, writer: Writer, source: Source, seed: int) -> str:
+def _index_one(library: Library, writer: Writer, source: Source, seed: int, group: dict[int, StagedVideo]) -> str:
     if seed < 0:
         writer.record_failure(source, PRINTS.features, "no video stream", "decode")
         return "failed"
@@ -128,7 +158,8 @@ def _index_one(library: Library, writer: Writer, source: Source, seed: int) -> s
     if content and content.committed:
         writer.commit_copy(source, content)
         return "duplicate"
-    put(library, writer, source.uri, seed)
+    video = tiny_video(seed)
+    group[seed] = StagedVideo(stage(library, video), source, facts_of(video))
     return "indexed"
 
 
