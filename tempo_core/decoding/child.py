@@ -136,6 +136,13 @@ class Child:
                 os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
         self._messages.join()
+        if isinstance(self._process, Scan):
+            self._process.close()
+
+    def spare(self) -> None:
+        """Let the process of a scan that went well scan another file."""
+        if isinstance(self._process, Scan) and not self.messages():
+            self._process.spare()
 
     def __enter__(self) -> Child:
         return self

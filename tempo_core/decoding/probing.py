@@ -59,15 +59,17 @@ def probe(path: str | os.PathLike[str]) -> VideoInfo:
         while chunk := child.read():
             output += chunk
         status = child.finish()
-    end = output.find(b"\n") + 1
-    header = bytes(output[:end])
+        end = output.find(b"\n") + 1
+        header = bytes(output[:end])
+        facts = json.loads(header) if header and not status else {}
+        if facts and not facts.get("error") and not facts["cut"]:
+            child.spare()
     if status == OVER_MEMORY:
         raise VideoError(memory_reason(MOST_MEMORY))
     if status and _LACKS.match(child.complaint()):
         raise DecoderDied(f"the file's packets cannot be read: {child.complaint()}")
     if status or not header:
         raise VideoError(f"the file's packets cannot be read: {child.complaint()}")
-    facts = json.loads(header)
     refuse_circumstances(name, [facts.get("error") or facts.get("cut") or ""], nothing_came="error" in facts)
     if "most" in facts:
         raise VideoError(too_many_reason(facts["most"]))

@@ -1,4 +1,7 @@
-"""Scans as processes that one server forks (``scan_server.py``): started with the first file, replaced if it dies."""
+"""Scans as processes that one server forks (``scan_server.py``): started with the first file, replaced if it dies.
+
+A process that scanned a sound file is spared: it takes the next one. All others have scanned their last.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ import sys
 import threading
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
@@ -24,12 +28,26 @@ _START_DEADLINE_S = 120.0  # a machine under load, whose disk PyAV comes from fo
 
 
 class Scan:
-    """A running scan, as a ``subprocess.Popen`` of it would be."""
+    """A running scan, as a ``subprocess.Popen`` of it would be; to be closed or spared when it is over."""
 
-    def __init__(self, pid: int, status: socket.socket, stdout: IO[bytes], stderr: IO[bytes]) -> None:
-        self.pid, self.stdout, self.stderr = pid, stdout, stderr
-        self._status = status
+    def __init__(self, process: _Process, stdout: IO[bytes], stderr: IO[bytes], spared: list[_Process]) -> None:
+        self.pid, self.stdout, self.stderr = process.pid, stdout, stderr
+        self._process, self._status, self._spared = process, process.status, spared
+        self._is_spared = False
         self._code: int | None = None
+
+    def spare(self) -> None:
+        """Let its process scan another file: it ended well, and nothing of its file was amiss."""
+        if self._code == 0:
+            self._is_spared = True
+            self._spared.append(self._process)
+
+    def close(self) -> None:
+        """Let its process end, unless it was spared."""
+        if not self._is_spared:
+            with suppress(OSError):  # it is closed already, or the server is dead
+                self._status.shutdown(socket.SHUT_RDWR)  # a fork of this process may hold the socket too
+            self._status.close()
 
     def poll(self) -> int | None:
         """The exit status, negative for a signal; None while it runs."""
@@ -45,17 +63,25 @@ class Scan:
 
     def _take(self) -> int:
         if self._code is None:
-            with self._status:
-                code = _received(self._status, 0.0)
+            code = _received(self._status, 0.0)
             self._code = -signal.SIGKILL if code is None else code  # None: the server is dead, and its scans with it
         return self._code
 
 
+@dataclass(frozen=True)
+class _Process:
+    """One that scans: its id, and the socket to it."""
+
+    pid: int
+    status: socket.socket
+
+
 class _Server:
-    """The process that forks, and the way to it."""
+    """The process that forks, and the way to it. ``_spared``: what it forked and has no file now."""
 
     def __init__(self, worker: str, formats: str) -> None:
         self._lock = threading.Lock()
+        self._spared: list[_Process] = []
         self._control, theirs = socket.socketpair()
         with theirs:
             self._process = spawn([sys.executable, "-P", str(_SERVER), worker, formats], stdin=theirs.fileno())
@@ -63,13 +89,33 @@ class _Server:
 
     def start(self, path: str) -> Scan | None:
         """A scan of ``path``; None where the server is dead."""
+        with suppress(IndexError):
+            while True:
+                if (scan := self._again(self._spared.pop(), path)) is not None:
+                    return scan
+        return self._forked(path)
+
+    def _again(self, process: _Process, path: str) -> Scan | None:
+        """A scan by a process that was spared; None where it is dead."""
+        streams, theirs = _pipes()
+        try:
+            if _send(process.status, path, theirs):
+                return Scan(process, *streams, self._spared)
+        except BaseException:  # an interrupt while sending: nobody would end the scan
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            raise
+        for each in (process.status, *streams):
+            each.close()
+        return None
+
+    def _forked(self, path: str) -> Scan | None:
         status, theirs = socket.socketpair()
-        (output, to_output), (messages, to_messages) = os.pipe(), os.pipe()
-        streams = os.fdopen(output, "rb", buffering=0), os.fdopen(messages, "rb")
+        streams, to_streams = _pipes()
         pid: int | None = None
         try:
             with self._lock:
-                self._send(path, [theirs.detach(), to_output, to_messages])
+                _send(self._control, path, [theirs.detach(), *to_streams])
                 pid = _received(status, _START_DEADLINE_S)
         except BaseException:  # an interrupt while waiting: nobody would end the scan
             self.stop()
@@ -78,25 +124,37 @@ class _Server:
             if pid is None:
                 for stream in (status, *streams):
                     stream.close()
-        return None if pid is None else Scan(pid, status, *streams)
-
-    def _send(self, path: str, descriptors: Sequence[int]) -> None:
-        """Hands the descriptors over, which are closed here, so that their ends are seen at the other side."""
-        try:
-            with suppress(OSError):  # it is dead, which reading from the socket shows
-                socket.send_fds(self._control, [os.fsencode(path)], descriptors)
-        finally:
-            for descriptor in descriptors:
-                os.close(descriptor)
+        return None if pid is None else Scan(_Process(pid, status), *streams, self._spared)
 
     def stop(self) -> str:
         """Kill it, and its scans with it. The last line that it left; harmless at any time."""
         atexit.unregister(self.stop)
+        while self._spared:
+            self._spared.pop().status.close()
         with self._control, self._process as process:
             process.kill()
             assert process.stderr is not None
             messages = process.stderr.read() if not process.stderr.closed else b""
         return messages.decode("utf-8", "replace").strip().rpartition("\n")[2]
+
+
+def _pipes() -> tuple[tuple[IO[bytes], IO[bytes]], tuple[int, int]]:
+    """The ends of two pipes to read from, and those to write to."""
+    (output, to_output), (messages, to_messages) = os.pipe(), os.pipe()
+    return (os.fdopen(output, "rb", buffering=0), os.fdopen(messages, "rb")), (to_output, to_messages)
+
+
+def _send(to: socket.socket, path: str, descriptors: Sequence[int]) -> bool:
+    """Hands the descriptors over, which are closed here, so that their ends are seen at the other side. False where
+    that is dead."""
+    try:
+        socket.send_fds(to, [os.fsencode(path)], descriptors)
+    except OSError:
+        return False
+    finally:
+        for descriptor in descriptors:
+            os.close(descriptor)
+    return True
 
 
 _servers: dict[tuple[int, str, str], _Server] = {}

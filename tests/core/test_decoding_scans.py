@@ -1,4 +1,4 @@
-"""One server forks the packet scans of a process: each file has a process of its own, and costs nobody else."""
+"""One server forks the packet scans of a process: no file costs another, and only a sound one leaves it its process."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 
 from tempo_core.decoding import probe, scanning
+from tempo_core.decoding.scan_server import MOST_FILES
 from tempo_core.decoding.scanning import Scan, start_scan
 from tempo_core.errors import VideoError
 from tests.support.videos import make_video
+from tests.support.waiting import wait_until
 
 PATIENCE_S = 60.0
 
@@ -31,11 +34,14 @@ def worker(tmp_path: Path) -> Iterator[str]:
         scanning._servers.pop(key).stop()
 
 
-def scanned(worker: str, code: str) -> tuple[int, bytes, bytes]:
+def scanned(worker: str, code: str, spare: bool = False) -> tuple[int, bytes, bytes]:
     """(exit status, output, messages) of a scan that runs ``code``."""
     scan = start_scan([worker, "formats", code])
-    with scan.stdout as stdout, scan.stderr as stderr:
-        return scan.wait(PATIENCE_S), stdout.read(), stderr.read()
+    with closing(scan), scan.stdout as stdout, scan.stderr as stderr:
+        ended = scan.wait(PATIENCE_S), stdout.read(), stderr.read()
+        if spare:
+            scan.spare()
+        return ended
 
 
 def server(worker: str) -> int:
@@ -62,9 +68,58 @@ def test_files_are_scanned_by_forks_of_one_server_that_share_nothing(worker: str
     assert (server(worker), scanned(worker, "pass")[0]) == (first, 0)
 
 
+def test_a_process_that_is_spared_takes_the_next_file_and_its_own_output(worker: str) -> None:
+    code = "print(os.getpid(), sys.argv[2][-1]); print('why', file=sys.stderr)"
+    first, second = scanned(worker, f"{code} #1", spare=True), scanned(worker, f"{code} #2")
+    assert first[1].split()[0] == second[1].split()[0]
+    assert [(status, output.split()[1], messages) for status, output, messages in (first, second)] == [
+        (0, b"1", b"why\n"),
+        (0, b"2", b"why\n"),
+    ]
+    assert scanned(worker, f"{code} #3")[1].split()[0] != first[1].split()[0], "it was not spared again"
+
+
+@pytest.mark.parametrize("end", ["sys.exit(3)", "os.abort()", "held = b'1' * (200 << 20)"])
+def test_a_process_that_failed_or_grew_takes_no_other_file(end: str, worker: str) -> None:
+    first = scanned(worker, f"print(os.getpid(), flush=True); {end}", spare=True)
+    assert int(scanned(worker, "print(os.getpid())")[1]) != int(first[1])
+
+
+def test_a_spared_process_that_was_killed_or_took_many_files_is_replaced(worker: str) -> None:
+    pid = int(scanned(worker, "print(os.getpid())", spare=True)[1])
+    os.kill(pid, signal.SIGKILL)
+    assert wait_until(lambda: not Path(f"/proc/{pid}").exists(), PATIENCE_S)
+    pids = [int(scanned(worker, "print(os.getpid())", spare=True)[1]) for _ in range(MOST_FILES + 1)]
+    assert len(set(pids)) == 2 and len(set(pids[:MOST_FILES])) == 1
+
+
+def test_a_file_that_crashes_a_spared_process_is_blamed_alone(worker: str) -> None:
+    scanned(worker, "pass", spare=True)
+    assert scanned(worker, "os.kill(os.getpid(), signal.SIGSEGV)", spare=True)[0] == -signal.SIGSEGV
+    assert scanned(worker, "print(1)") == (0, b"1\n", b"")
+
+
+def test_a_probe_spares_the_process_of_a_sound_file_only(tmp_path: Path) -> None:
+    sound = make_video(tmp_path / "sound.mp4", size=(64, 64))
+    (damaged := tmp_path / "damaged.mp4").write_bytes(sound.read_bytes()[:-2000])
+    probe(sound)
+    (spared,) = spared_pids("probe_worker.py")
+    probe(sound)
+    assert spared_pids("probe_worker.py") == [spared]
+    with pytest.raises(VideoError):
+        probe(damaged)
+    assert spared_pids("probe_worker.py") == []
+
+
+def spared_pids(worker: str) -> list[int]:
+    """The processes that wait for a file."""
+    (found,) = (each for key, each in scanning._servers.items() if key[0] == os.getpid() and key[1].endswith(worker))
+    return [process.pid for process in found._spared]
+
+
 def test_a_scan_that_hangs_holds_up_no_other_and_can_be_killed_with_its_children(worker: str) -> None:
     hanging = start_scan([worker, "formats", "os.system('echo begun; sleep 1000')"])
-    with hanging.stdout as stdout, hanging.stderr:
+    with closing(hanging), hanging.stdout as stdout, hanging.stderr:
         assert stdout.read(6) == b"begun\n"
         assert scanned(worker, "print(1)") == (0, b"1\n", b"")
         assert hanging.poll() is None
@@ -85,14 +140,14 @@ def test_many_threads_scan_at_a_time(worker: str) -> None:
 
 
 def outputs_first(scan: Scan) -> tuple[int, bytes]:
-    with scan.stdout as stdout, scan.stderr:
+    with closing(scan), scan.stdout as stdout, scan.stderr:
         output = stdout.read()
         return scan.wait(PATIENCE_S), output
 
 
 def test_a_server_that_was_killed_is_replaced_and_its_scans_are_over(worker: str) -> None:
     running = start_scan([worker, "formats", "time.sleep(1000)"])
-    with running.stdout as stdout, running.stderr:
+    with closing(running), running.stdout as stdout, running.stderr:
         os.kill(server(worker), signal.SIGKILL)
         assert running.wait(PATIENCE_S) == -signal.SIGKILL
         assert stdout.read() == b"", "the kernel killed it too"

@@ -17,7 +17,7 @@ from storage.stores.s3_client import file_system
 from tests.support import ROOT
 from tests.support.alike import assert_alike
 from tests.support.s3_server import CREDENTIALS, Fault, Proxy, fault_proxy
-from tests.support.tempo_cli import ended, index, small_video, start_tempo, statuses
+from tests.support.tempo_cli import ended, index, lengthen, small_video, start_tempo, statuses
 
 pytestmark = [pytest.mark.ray, pytest.mark.s3, pytest.mark.slow]
 BUCKET = "archive"
@@ -64,6 +64,7 @@ def videos(network: Proxy, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("videos")
     for number, name in enumerate("abcd"):
         video = small_video(folder / f"{name}.mp4", seconds=2 + number)
+        video = lengthen(video) if name == "a" else video
         file_system({}).call_s3("put_object", Bucket=BUCKET, Key=f"videos/{video.name}", Body=video.read_bytes())
     network.requests.clear()
     return folder

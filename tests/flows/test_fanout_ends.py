@@ -18,7 +18,7 @@ from tests.support import ROOT
 from tests.support.alike import assert_alike
 from tests.support.faulty_ffmpeg import HELD, SLOW, VERY_SLOW, faulty_ffmpeg
 from tests.support.ray_processes import alive, descendants, titles
-from tests.support.tempo_cli import Said, ended, index, small_video, statuses
+from tests.support.tempo_cli import Said, ended, index, lengthen, small_video, statuses
 from tests.support.waiting import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
@@ -28,9 +28,9 @@ MINUTE_LONG = frozenset({"ray::DashboardAgent", "ray::RuntimeEnvAgent"})  # they
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One video that is over soon, and one that takes its time."""
+    """One video that is over soon and committed at once, and one that takes its time."""
     folder = tmp_path_factory.mktemp("archive")
-    small_video(folder / "a.mp4", seconds=2)
+    lengthen(small_video(folder / "a.mp4", seconds=2))
     small_video(folder / "slow.mp4", seconds=4)
     return folder
 

@@ -14,7 +14,17 @@ import pytest
 from storage import open_library
 from tests.support import storage_killer
 from tests.support.killed_tempo import killed_tempo
-from tests.support.tempo_cli import DEADLINE_S, contents, ended, index, small_video, start_tempo, statuses, swept
+from tests.support.tempo_cli import (
+    DEADLINE_S,
+    contents,
+    ended,
+    index,
+    lengthen,
+    small_video,
+    start_tempo,
+    statuses,
+    swept,
+)
 
 pytestmark = pytest.mark.slow
 STEPS = [
@@ -29,9 +39,9 @@ STEPS = [
 
 @pytest.fixture(scope="module")
 def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two contents, one with a copy, and a file that fails."""
+    """Two contents, the first a large file and with a copy, and a file that fails."""
     folder = tmp_path_factory.mktemp("archive")
-    small_video(folder / "a.mp4", seconds=9)
+    lengthen(small_video(folder / "a.mp4", seconds=9))
     small_video(folder / "b.mp4", seconds=5)
     shutil.copy(folder / "a.mp4", folder / "c.mp4")
     (folder / "d.mp4").write_text("no video")

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.embedded import embedded_folder
+from flows.run.group import SHORT_BYTES
 from storage import ALL_MODELS, open_library
 from storage.schemas import CATALOG
 from storage.stores.base import LIBRARY_FILE
@@ -97,6 +98,13 @@ def statuses(lines: list[Record]) -> dict[str, str]:
 def small_video(path: Path, seconds: float = 2, rate: str = "5", size: tuple[int, int] = (96, 64)) -> Path:
     """A numbered video; the same arguments give the same bytes."""
     return make_video(path, seconds=seconds, rate=rate, size=size, codec="mpeg4")
+
+
+def lengthen(path: Path) -> Path:
+    """Append to an MP4 what players skip, so much that it counts as long, whose commit waits for no other."""
+    with path.open("ab") as file:
+        file.write((SHORT_BYTES + 1).to_bytes(4, "big") + b"free" + bytes(SHORT_BYTES - 7))
+    return path
 
 
 def other_model(folder: Path, *parts: str) -> Path:
