@@ -15,7 +15,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,6 +26,7 @@ import torch
 
 from benchmarks.search_library import PRINTS, Vectors, folder, made_library, questions, uri, video_id
 from benchmarks.tables import table
+from serving.chat_server import ChatServer
 from serving.engine import Engine
 from serving.selection import Scope, asked_videos, select_segments
 from storage import ALL_MODELS, Library, open_library
@@ -77,14 +78,15 @@ def measure(library: Library, videos: int, vectors: Vectors) -> dict[str, str]:
         "--folder, every video": lambda: Scope(folder="/archive"),
         "--folder, nothing there": lambda: Scope(folder="/archive/0"),
     }
-    lines = {
-        "bare LanceDB, 64 nearest": _median(asking.bare, len(vectors)),
-        "search, limit 64": _median(lambda i: asking.search(i, Scope()), len(vectors)),
-        "selection of `ask`": _median(lambda i: asking.select(i, Scope()), len(vectors)),
+    runs: dict[str, Callable[[int], object]] = {
+        "bare LanceDB, 64 nearest": asking.bare,
+        "search, limit 64": lambda i: asking.search(i, Scope()),
+        "selection of `ask`": lambda i: asking.select(i, Scope()),
     }
     for name, scope in scopes.items():
-        lines[f"search {name}"] = _median(lambda i, scope=scope: asking.search(i, scope()), len(vectors))  # type: ignore[misc]
-        lines[f"selection {name}"] = _median(lambda i, scope=scope: asking.select(i, scope()), len(vectors))  # type: ignore[misc]
+        runs[f"search {name}"] = lambda i, scope=scope: asking.search(i, scope())  # type: ignore[misc]
+        runs[f"selection {name}"] = lambda i, scope=scope: asking.select(i, scope())  # type: ignore[misc]
+    lines = _medians(runs, len(vectors))
     lines["first search of a process"] = _cold(library, vectors.shape[1])
     printed = {name: f"{wall * 1000:.0f} ({cpu * 1000:.0f}) ms" for name, (wall, cpu) in lines.items()}
     return {**printed, f"recall@{RECALL_AT} of search": f"{asking.recall():.3f}"}
@@ -95,12 +97,11 @@ class _Asking:
 
     def __init__(self, library: Library, vectors: Vectors) -> None:
         self._library, self._vectors = library, vectors
-        compressor = SimpleNamespace(
-            device=torch.device("cpu"), question_feature=lambda question: vectors[int(question)]
-        )
-        stand_in = SimpleNamespace(compressor=compressor, answerer=None, id="made", fingerprints=lambda spec: PRINTS)
+        router = SimpleNamespace(device=torch.device("cpu"), question_feature=lambda question: vectors[int(question)])
+        stand_in = SimpleNamespace(router=router, id="made", fingerprints=lambda spec: PRINTS)
         self._checkpoint = cast(Checkpoint, stand_in)
-        self._engine = Engine(library, self._checkpoint)
+        reader = cast(ChatServer, SimpleNamespace(name="none"))  # nothing is answered
+        self._engine = Engine(library, self._checkpoint, server=reader)
         self._table = library.tables.ensure(segments_table(PRINTS.features))
 
     def search(self, number: int, scope: Scope, limit: int = LIMIT) -> set[tuple[str, int]]:
@@ -145,15 +146,21 @@ def _named(library: Library, names: Sequence[str]) -> Scope:
     return Scope(tuple(library.videos(ALL_MODELS, names)))
 
 
-def _median(run: Callable[[int], object], count: int) -> Seconds:
-    """Wall clock and CPU seconds, after one question that warms."""
-    run(0)
-    seconds = []
-    for number in range(count):
-        begun = time.perf_counter(), time.process_time()
-        run(number)
-        seconds.append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
-    return statistics.median(wall for wall, _ in seconds), statistics.median(cpu for _, cpu in seconds)
+def _medians(runs: Mapping[str, Callable[[int], object]], count: int) -> dict[str, Seconds]:
+    """Wall clock and CPU seconds of each, after one question that warms.
+
+    Each question goes to all in turn, so that other load on the machine, which comes and goes, is the same for each.
+    """
+    seconds: dict[str, list[Seconds]] = {name: [] for name in runs}
+    for number in (0, *range(count)):
+        for name, run in runs.items():
+            begun = time.perf_counter(), time.process_time()
+            run(number)
+            seconds[name].append((time.perf_counter() - begun[0], time.process_time() - begun[1]))
+    return {
+        name: (statistics.median(wall for wall, _ in spent[1:]), statistics.median(cpu for _, cpu in spent[1:]))
+        for name, spent in seconds.items()
+    }
 
 
 def _cold(library: Library, size: int) -> Seconds:

@@ -15,6 +15,7 @@ import pyarrow as pa
 from storage import Library, SegmentRecord, Source, VideoFacts, VideoRecord, open_library
 from storage.generations import new_generation, part_path
 from storage.records import StagedContent, StagedVideo
+from storage.row_checks import with_checksums
 from storage.schemas import CATALOG, CATALOG_SCHEMA, segment_rows, segments_table, video_row
 from tempo_core.fingerprints import fingerprints
 from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
@@ -94,15 +95,25 @@ def _add(
     library: Library, samples: Sequence[tuple[VideoRecord, list[SegmentRecord]]], numbers: range, size: int
 ) -> None:
     """Copies of the samples under other ids, with their own features and without parts."""
-    videos, parts = [], []
-    for number in numbers:
-        sample, segments = samples[number % SAMPLE]
-        generation = new_generation()
-        videos.append(_alike(sample, number, generation))
-        own = [replace(segment, video_id=video_id(number), generation=generation) for segment in segments]
-        parts.append(segment_rows(own, _vectors(number, size), sample.facts.start_s))
-    library.tables.add(segments_table(PRINTS.features), pa.concat_tables(parts).combine_chunks())
-    library.tables.add(CATALOG, pa.Table.from_pylist([video_row(video) for video in videos], schema=CATALOG_SCHEMA))
+    own = [_alike(samples[number % SAMPLE][0], number, new_generation()) for number in numbers]
+    like = pa.concat_tables(
+        [
+            segment_rows(segments, np.zeros((SEGMENTS, size), np.float32), video.facts.start_s)
+            for video, segments in samples
+        ]
+    )
+    rows = like.take(pa.array([number % SAMPLE * SEGMENTS + i for number in numbers for i in range(SEGMENTS)]))
+    vectors = pa.array(np.concatenate([_vectors(number, size) for number in numbers]).reshape(-1))
+    columns = {
+        "video_id": pa.array([video.video_id for video in own for _ in range(SEGMENTS)]),
+        "generation": pa.array([video.generation for video in own for _ in range(SEGMENTS)]),
+        "vector": pa.FixedSizeListArray.from_arrays(vectors, size),
+    }
+    for name, values in columns.items():
+        position = rows.schema.get_field_index(name)
+        rows = rows.set_column(position, rows.schema.field(position), values.cast(rows.schema.field(position).type))
+    library.tables.add(segments_table(PRINTS.features), with_checksums(rows.combine_chunks()))
+    library.tables.add(CATALOG, pa.Table.from_pylist([video_row(video) for video in own], schema=CATALOG_SCHEMA))
 
 
 def _alike(sample: VideoRecord, number: int, generation: str) -> VideoRecord:

@@ -11,7 +11,7 @@ from typing import cast
 
 import numpy as np
 
-from storage import Library, ModelRecord, SegmentRecord, Source, VideoFacts, VideoRecord, open_library
+from storage import Library, ModelRecord, SegmentRecord, Source, StagedVideo, VideoFacts, VideoRecord, open_library
 from storage.records import Part, StateSlice
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.pixels import encode_jpeg
@@ -48,7 +48,7 @@ def committed(made: MadeVideo, model_id: str, folder: Path) -> Library:
             video.add_frames(span.index, [jpeg] * span.count, times_s)
             video.add_state(state)
         video.add_features(made.features, made.spans)
-        writer.commit(video.finish(), Source(URI, 1, "1"), made.facts(model_id))
+        writer.commit(StagedVideo(video.finish(), Source(URI, 1, "1"), made.facts(model_id)))
     return library
 
 

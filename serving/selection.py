@@ -1,9 +1,13 @@
-"""Which segments a question is asked over: videos, a range of time, or candidates found over the whole library."""
+"""Which segments a question is asked over: videos, a range of time, or candidates found over the whole library.
+
+All segments of one video named, or of several with up to 1,024 in all; else the 64 nearest by feature.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from serving.kv_tiers import SegmentKey
 from storage import Library, ModelRecord, SegmentRecord, TimeRange, VideoRecord, one_per_content
@@ -12,6 +16,7 @@ from tempo_core.errors import LibraryError, UsageError
 from tempo_core.values import FloatArray
 
 DEFAULT_CANDIDATES = 64  # segments that the vector search hands to the exact relevance score, over a whole library
+MOST_READ_WHOLE = 1024  # segments of several videos: with more, each has less than 4 of the default 4,096 memory tokens
 
 
 @dataclass(frozen=True)
@@ -67,11 +72,42 @@ class AskedVideos:
     named: tuple[VideoRecord, ...] | None = None
     folder: str | None = None
 
+    def candidates(self, scope: Scope) -> int | None:
+        """To how many candidates the question is limited; None: all segments are read.
+
+        Where the scope does not say, one named video is read whole, several are if they have no more than
+        ``MOST_READ_WHOLE`` segments, and everything else is searched for ``DEFAULT_CANDIDATES``.
+        """
+        if scope.candidates is not None:
+            return scope.candidates
+        if self.named is not None and (len(self.named) == 1 or self._named_segments <= MOST_READ_WHOLE):
+            return None
+        return DEFAULT_CANDIDATES
+
     def left_out(self, scope: Scope) -> list[str]:
-        """Warnings about videos that the scope names and that are not among these."""
+        """Warnings about what the scope names and is not asked: other models' videos, segments that are no candidates.
+
+        Of a whole library or a folder nobody expects every segment to be read, nor where candidates were asked for.
+        """
         asked = {video.video_id for video in self.named or ()}
         titles = {video.video_id: video.title for video in scope.videos or () if video.video_id not in asked}
-        return [f"{title} was left out: it is indexed with another model or index spec" for title in titles.values()]
+        others = [f"{title} was left out: it is indexed with another model or index spec" for title in titles.values()]
+        limit = self.candidates(scope)
+        if self.named is None or scope.candidates is not None or limit is None:
+            return others
+        passed_over = (
+            f"the {len(self.named):,} videos named have {self._named_segments:,} segments, too many to read all: only "
+            f"the {limit} nearest to the question were considered; up to {MOST_READ_WHOLE:,} are read whole"
+        )
+        return [passed_over, *others]
+
+    def segment_count(self, library: Library) -> int:
+        """At most so many segments belong to these videos."""
+        return library.segment_count(self.features) if self.named is None else self._named_segments
+
+    @cached_property
+    def _named_segments(self) -> int:
+        return sum(video.segment_count for video in self.named or ())
 
 
 def asked_videos(library: Library, checkpoint: Checkpoint, scope: Scope) -> AskedVideos:
@@ -107,15 +143,13 @@ def select_segments(
 ) -> list[SelectedSegment]:
     """The segments in the order of the prompt: by video, then by time.
 
-    Named videos are read whole. Over the whole library, the ``DEFAULT_CANDIDATES`` nearest by feature are taken if
-    there are more segments; ``feature`` is called only then. UsageError where nothing is left.
+    All of them, or (``AskedVideos.candidates``) the nearest by feature if there are more; ``feature`` is called only
+    then. UsageError where nothing is left.
     """
-    limit = scope.candidates
-    if limit is None and videos.named is None:
-        limit = DEFAULT_CANDIDATES
+    limit = videos.candidates(scope)
     if limit is not None and limit < 1:
         raise UsageError("candidates must be at least 1")
-    if limit is not None and _segment_count(library, videos) > limit:
+    if limit is not None and videos.segment_count(library) > limit:
         chosen = _candidates(library, videos, scope, limit, feature())
     else:
         every = _all(library, videos)
@@ -151,12 +185,6 @@ def _no_videos(checkpoint: Checkpoint) -> LibraryError:
 
 def _is_own(model: ModelRecord, checkpoint: Checkpoint) -> bool:
     return checkpoint.fingerprints(model.spec) == model.fingerprints
-
-
-def _segment_count(library: Library, videos: AskedVideos) -> int:
-    if videos.named is None:
-        return library.segment_count(videos.features)
-    return sum(video.segment_count for video in videos.named)
 
 
 def _all(library: Library, videos: AskedVideos) -> list[SelectedSegment]:

@@ -13,7 +13,7 @@ from storage.filters import begins_with, one_of, quoted
 from storage.manifest import Manifest, read_manifest
 from storage.records import ModelRecord, VideoRecord
 from storage.row_checks import Row
-from storage.schemas import CATALOG, video_record
+from storage.schemas import CATALOG, CATALOG_SCHEMA, video_record
 from storage.stores.base import Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryError
@@ -94,6 +94,17 @@ class Catalog:
         for record in self.rows(where) if names else []:
             first.setdefault(record.generation, record)
         return first
+
+    def of_generations(self, generations: Iterable[str]) -> list[VideoRecord]:
+        """The rows of ``generations``, copies too; ordered by URI."""
+        names = sorted(set(generations))
+        return self.rows(one_of("generation", names)) if names else []
+
+    def names(self) -> pa.Table:
+        """What every row can be found by: its ``uri``, ``video_id`` and ``generation``, as columns."""
+        columns = ["uri", "video_id", "generation"]
+        rows = self.tables.columns(CATALOG, columns)
+        return CATALOG_SCHEMA.empty_table().select(columns) if rows is None else rows
 
     def share_below(self, fingerprint: str, beginnings: Sequence[str]) -> tuple[int, float]:
         """How many sources under a features fingerprint begin so, and their share of all rows."""

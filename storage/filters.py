@@ -6,8 +6,8 @@ from collections.abc import Iterable
 
 
 def one_of(column: str, values: Iterable[str]) -> str:
-    """The filter ``column IN (...)``. A value that is no UTF-8 text (bytes of a file's name) is in no column."""
-    texts = [quoted(value) for value in values if _is_text(value)]
+    """The filter ``column IN (...)``. A value that is no text is in no column."""
+    texts = [quoted(value) for value in values if is_text(value)]
     return f"{column} IN ({', '.join(texts)})" if texts else "false"
 
 
@@ -16,8 +16,9 @@ def begins_with(column: str, beginnings: Iterable[str]) -> str:
     return "(" + " OR ".join(f"starts_with({column}, {quoted(beginning)})" for beginning in beginnings) + ")"
 
 
-def _is_text(value: str) -> bool:
-    return not any("\ud800" <= character <= "\udfff" for character in value)
+def is_text(value: str) -> bool:
+    """Whether a value is UTF-8 text: bytes of a file's name may be none, and are in no column then."""
+    return value.isascii() or not any("\ud800" <= character <= "\udfff" for character in value)
 
 
 def quoted(value: str) -> str:

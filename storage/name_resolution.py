@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from bisect import bisect_left
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import takewhile
-from pathlib import PurePosixPath
+
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from storage.catalog import Catalog
-from storage.filters import one_of, quoted
+from storage.filters import is_text, one_of
 from storage.records import VideoRecord, one_per_content
 from storage.schemas import FAILURES
 from storage.sources.fetch import local_uri
@@ -19,8 +21,6 @@ from tempo_core.local_paths import local_path
 
 SHORTEST_ID = 6
 LONGEST_ID = 64
-_REVERSED_NAME = "split_part(reverse(rtrim(uri, '/')), '/', 1)"  # of the file; SQL splits from the front only
-_REVERSED_STEM = f"regexp_replace({_REVERSED_NAME}, '^[^.]*[.]', '')"
 
 
 def named_videos(catalog: Catalog, fingerprint: str | None, names: Sequence[str]) -> list[VideoRecord]:
@@ -45,9 +45,9 @@ def named_sources(catalog: Catalog, names: Sequence[str]) -> list[str]:
     """
     uris = {name: _as_uris(name) for name in names}
     named = _Named(_candidates(catalog, None, uris), uris, catalog.store.uri)
-    fitting = f"{_is_any(uris)} OR {_names_a_file(names)}"
-    failures = {str(row["uri"]) for row in catalog.tables.rows(FAILURES, fitting, ["uri"])}
-    failed = sorted(failures - named.by_uri.keys())
+    rows = catalog.tables.columns(FAILURES, ["uri"])
+    failures = [] if rows is None else rows["uri"].filter(_is_named_by_any(rows["uri"], uris)).to_pylist()
+    failed = sorted(set(failures) - named.by_uri.keys())
     sources: dict[str, None] = {}
     for name in names:
         sources |= dict.fromkeys(_named_sources(named, failed, name))
@@ -65,7 +65,7 @@ def folder_beginnings(name: str | None) -> tuple[str, ...]:
 
 
 class _Named:
-    """Records by what they may be named by. ``uris``: what each name is as a URI; ``library``: its URI."""
+    """Records by the names they may be meant by. ``uris``: what each name is as a URI; ``library``: its URI."""
 
     def __init__(self, records: Sequence[VideoRecord], uris: Mapping[str, set[str]], library: str) -> None:
         self.uris, self.library = uris, library
@@ -75,7 +75,7 @@ class _Named:
         for record in records:
             self.by_uri[record.uri].append(record)
             self._by_id[record.video_id].append(record)
-            for name in {record.title, *_file_names(record.uri)}:
+            for name in uris.keys() & _file_names(record.uri):
                 self._by_name[name].append(record)
         self._ids = sorted(self._by_id)
 
@@ -99,36 +99,69 @@ class _Named:
         if _is_id(name):
             ids = takewhile(lambda video_id: video_id.startswith(name), self._ids[bisect_left(self._ids, name) :])
             matching += [record for video_id in ids for record in self._by_id[video_id]]
+        if len(matching) == 1:
+            return matching
         once = {(record.uri, record.fingerprints.features): record for record in matching}
         return [once[key] for key in sorted(once)]
 
 
 def _candidates(catalog: Catalog, fingerprint: str | None, uris: Mapping[str, set[str]]) -> list[VideoRecord]:
-    """The rows that any name may mean; one that is a URI is not looked up as anything else. ``uris``: by name."""
-    model = "" if fingerprint is None else f" AND features_fingerprint = {quoted(fingerprint)}"
-    by_uri = catalog.rows(_is_any(uris) + model)
+    """The rows that any name may mean. ``uris``: by name. A path or URI that is found is looked up as nothing else."""
+    paths = [uri for name in uris if "/" in name for uri in uris[name]]
+    by_uri = catalog.rows(one_of("uri", sorted(set(paths)))) if paths else []
     known = {record.uri for record in by_uri}
-    others = [name for name in uris if not uris[name] & known]
-    return [*by_uri, *catalog.rows(f"({_fits_any(others)}){model}")] if others else by_uri
+    others = {name: uris[name] for name in uris if not uris[name] & known}
+    found = [*by_uri, *_fitting(catalog, others)] if others else by_uri
+    return [record for record in found if fingerprint in {None, record.fingerprints.features}]
 
 
-def _is_any(uris: Mapping[str, set[str]]) -> str:
-    return one_of("uri", sorted(set().union(*uris.values())))
+def _fitting(catalog: Catalog, uris: Mapping[str, set[str]]) -> list[VideoRecord]:
+    """The rows of contents whose URI, id or file one of the names may mean.
+
+    The ids and URIs of all rows are compared as columns, which takes a microsecond a row, and hardly more for a
+    thousand names than for one: in a filter, each name would have to be parsed. A commit between the two look-ups
+    retires a generation that was found, so both are made again.
+    """
+    while True:
+        rows = catalog.names()
+        fitting = pc.or_(_begins_with_any(rows["video_id"], uris), _is_named_by_any(rows["uri"], uris))
+        generations = rows["generation"].filter(fitting).unique().to_pylist()
+        records = catalog.of_generations(generations)
+        if len({record.generation for record in records}) == len(generations):
+            return records
 
 
-def _fits_any(names: Sequence[str]) -> str:
-    conditions = [_names_a_file(names)]
-    ids: dict[int, list[str]] = defaultdict(list)
+def _begins_with_any(ids: pa.ChunkedArray, names: Iterable[str]) -> pa.ChunkedArray:
+    """Which of ``ids`` begin with one of ``names``."""
+    beginnings: dict[int, list[str]] = defaultdict(list)
     for name in filter(_is_id, names):
-        ids[len(name)].append(name)
-    for length, beginnings in sorted(ids.items()):
-        conditions.append(one_of("video_id" if length == LONGEST_ID else f"left(video_id, {length})", beginnings))
-    return " OR ".join(conditions)
+        beginnings[len(name)].append(name)
+    begins = pa.chunked_array([pa.repeat(pa.scalar(False), len(ids))])
+    for length, values in beginnings.items():
+        begins = pc.or_(begins, pc.is_in(pc.utf8_slice_codeunits(ids, 0, length), pa.array(values)))
+    return begins
 
 
-def _names_a_file(names: Sequence[str]) -> str:
-    backwards = [name[::-1] for name in names]
-    return f"{one_of(_REVERSED_NAME, backwards)} OR {one_of(_REVERSED_STEM, backwards)}"
+def _is_named_by_any(uris: pa.ChunkedArray, names: Mapping[str, set[str]]) -> pa.ChunkedArray:
+    """Which of ``uris`` are one of those of ``names``, or end in one of these, with the file's suffix or without.
+
+    A name that is no UTF-8 text is in none.
+    """
+    own, files = (_texts(values) for values in (set().union(*names.values()), names))
+    ends = _part(pc.ascii_rtrim(uris, "/"), "/", -1)
+    is_file = pc.or_(pc.is_in(ends, files), pc.is_in(_part(ends, ".", 0), files))
+    return pc.or_(is_file, pc.is_in(uris, own))
+
+
+def _texts(values: Iterable[str]) -> pa.Array:
+    return pa.array(filter(is_text, values), pa.string())
+
+
+def _part(texts: pa.ChunkedArray, separator: str, position: int) -> pa.ChunkedArray:
+    """What stands before (0) or behind (-1) the last separator of each text; the whole text where there is none."""
+    parts = pc.split_pattern(texts, separator, max_splits=1, reverse=True).combine_chunks()
+    offsets = parts.offsets.to_numpy()
+    return pa.chunked_array([parts.values.take(pa.array(offsets[1:] - 1 if position else offsets[:-1]))])
 
 
 def _named_sources(named: _Named, failed: Sequence[str], name: str) -> list[str]:
@@ -145,7 +178,8 @@ def _named_sources(named: _Named, failed: Sequence[str], name: str) -> list[str]
 
 
 def _as_uris(name: str) -> set[str]:
-    return {name, local_uri(local_path(name))}
+    own = {name} if "/" in name else set()  # every URI has one
+    return {*own, local_uri(local_path(name))}
 
 
 def _is_id(name: str) -> bool:
@@ -154,5 +188,6 @@ def _is_id(name: str) -> bool:
 
 def _file_names(uri: str) -> set[str]:
     """With the suffix and without."""
-    file = PurePosixPath(uri)
-    return {file.name, file.stem}
+    name = uri.rstrip("/").rpartition("/")[2]
+    stem = name.rpartition(".")[0]
+    return {name, stem or name}  # no name is all suffix

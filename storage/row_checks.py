@@ -63,13 +63,17 @@ def _row_checksums(rows: pa.Table) -> list[int]:
 def check_video_row(row: Row) -> None:
     """LibraryError that names the column where a row of the catalog is not one that this program writes."""
     for column, form in _FORMS.items():
-        _require(form.fullmatch(row[column]) is not None, row, column)
+        if form.fullmatch(row[column]) is None:
+            raise damaged(row, column)
     for kind in ("frames", "states"):
-        _require(_is_part_path(kind, row), row, f"{kind}_path")
+        if not _is_part_path(kind, row):
+            raise damaged(row, f"{kind}_path")
     for column in _COUNTS:
-        _require(row[column] >= 0, row, column)
+        if row[column] < 0:
+            raise damaged(row, column)
     for column in _TIMES:
-        _require(math.isfinite(row[column]), row, column)
+        if not math.isfinite(row[column]):
+            raise damaged(row, column)
 
 
 def check_segment_row(row: Row) -> None:
@@ -152,8 +156,3 @@ def _is_part_path(kind: str, row: Row) -> bool:
     video_id, path = row["video_id"], row[f"{kind}_path"]
     beginning = f"{PARTS_FOLDER}/{video_id[:2]}/{video_id}/{kind}-"
     return path.startswith(beginning) and _PART_ENDING.fullmatch(path, len(beginning)) is not None
-
-
-def _require(is_valid: bool, row: Row, column: str) -> None:
-    if not is_valid:
-        raise damaged(row, column)

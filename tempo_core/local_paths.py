@@ -35,9 +35,10 @@ def home_folder() -> Path | None:
 
 
 def _straightened(path: Path) -> Path:
-    first, *parts = path.absolute().parts
+    absolute = path.absolute()
+    first, *parts = absolute.parts
     if ".." not in parts:
-        return path.absolute() if first == "/" else Path("/", *parts)
+        return absolute if first == "/" else Path("/", *parts)
     straight = Path("/")
     for part in parts:
         if part != "..":

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from serving import selection
 from serving.engine import Engine
 from serving.selection import Scope
 from storage import ALL_MODELS, Library, open_library, search
@@ -110,6 +111,42 @@ def test_candidates_come_in_the_order_in_which_their_videos_were_named(library: 
     asked = [(segment.uri, segment.index) for segment in segments]
     assert len(asked) == 14 and asked == sorted(asked, key=lambda one: (one[0] != named[0].uri, one[1]))
     assert asked[0][0] == named[0].uri and asked[-1][0] == named[1].uri
+
+
+SEGMENTS = 9 + 6  # of the lecture and the storm
+
+
+@pytest.mark.parametrize(("most", "read"), [(SEGMENTS, SEGMENTS), (SEGMENTS - 1, 2)])
+def test_several_videos_with_very_many_segments_are_searched_for_candidates_as_a_library_is(
+    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch, most: int, read: int
+) -> None:
+    monkeypatch.setattr(selection, "MOST_READ_WHOLE", most)
+    monkeypatch.setattr(selection, "DEFAULT_CANDIDATES", 2)
+    named = tuple(library.videos(select=["storm.mp4", "lecture.mp4"]))
+    answer = engine.ask(QUESTION, Scope(named), max_new_tokens=1)
+    nearest = engine.search(QUESTION, Scope(named), limit=read)
+    assert {(one.uri, one.index) for one in answer.segments} == {(hit.uri, hit.index) for hit in nearest}
+    said = [text for text in answer.warnings if f"have {SEGMENTS} segments" in text and "only the 2 nearest" in text]
+    assert len(said) == (read < SEGMENTS)
+
+
+def test_one_video_is_read_whole_however_many_segments_it_has(
+    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "MOST_READ_WHOLE", 1)
+    monkeypatch.setattr(selection, "DEFAULT_CANDIDATES", 1)
+    (lecture,) = library.videos(select=["lecture.mp4"])
+    answer = engine.ask(QUESTION, Scope((lecture, lecture)), max_new_tokens=1)
+    assert len(answer.segments) == lecture.segment_count == 9 and answer.warnings == ()
+
+
+def test_candidates_that_were_asked_for_are_not_said_to_be_all_that_was_considered(
+    library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(selection, "MOST_READ_WHOLE", 1)
+    named = tuple(library.videos(select=["storm.mp4", "lecture.mp4"]))
+    answer = engine.ask(QUESTION, Scope(named, candidates=SEGMENTS), max_new_tokens=1)
+    assert len(answer.segments) == SEGMENTS and answer.warnings == ()
 
 
 def test_many_videos_are_looked_up_together(library: Library, engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:

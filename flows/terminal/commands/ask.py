@@ -29,7 +29,11 @@ READER_HELP = (
     "TEMPO_READER_KEY, else OPENAI_API_KEY."
 )
 
-_Video = typer.Option("--video", metavar="ID_OR_URI", help="Only this video; may be given again.", show_default=False)
+_VIDEO_HELP = (
+    "Only this video; may be given again. `ask` reads one video whole, and several that have up to 1,024 segments in "
+    "all; of more, the 64 segments nearest to the question."
+)
+_Video = typer.Option("--video", metavar="ID_OR_URI", help=_VIDEO_HELP, show_default=False)
 _Folder = typer.Option(
     "--folder", metavar="DIR_OR_S3", help="Only videos below this folder or S3 prefix.", show_default=False
 )
