@@ -167,9 +167,13 @@ def reap(running: dict[int, socket.socket]) -> None:
     with suppress(ChildProcessError):
         while (ended := os.waitpid(-1, os.WNOHANG))[0]:
             with running.pop(ended[0]) as status:
-                with suppress(OSError):  # the caller is gone
-                    status.shutdown(socket.SHUT_RD)  # before the report, or the caller might send it another file
+                refuse_more(status)  # before the report, or the caller might send it another file
                 report(status, os.waitstatus_to_exitcode(ended[1]))
+
+
+def refuse_more(status: socket.socket) -> None:
+    with suppress(OSError):  # the caller is gone
+        status.shutdown(socket.SHUT_RD)
 
 
 def report(status: socket.socket, number: int) -> None:
