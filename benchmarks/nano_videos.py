@@ -24,7 +24,7 @@ from nano.video_file import write_video
 from nano.world import COLOURS, LONGEST_ROW, SHAPES, SHORT_SCENE_S, Habits, Script, draw_script
 from tempo_core import Checkpoint
 from tempo_core.decoding import probe, read_segments
-from tempo_core.pixels import decode_jpeg, encode_jpeg, patchify
+from tempo_core.pixels import encode_jpeg, kept_pixels
 from tempo_core.sampling import segment_spans
 from tempo_core.spec import PAPER, FrameGeometry, StateDtype
 from tempo_core.values import SegmentPixels, SegmentState
@@ -105,9 +105,7 @@ def pixels_of_video(geometry: FrameGeometry, path: Path) -> VideoPixels:
     spans = segment_spans(info.sampling(PAPER), PAPER)
     with read_segments(path, info, PAPER, geometry, threads=2) as reader:
         kept = [encode_jpeg(segment.pixels, PAPER.jpeg_quality) for segment in reader]
-    pixels = [
-        SegmentPixels(*patchify(decode_jpeg(jpegs)), span.pair_times_s) for jpegs, span in zip(kept, spans, strict=True)
-    ]
+    pixels = [kept_pixels(jpegs, span.pair_times_s) for jpegs, span in zip(kept, spans, strict=True)]
     return VideoPixels(tuple(pixels), tuple(span.tag_time_s for span in spans))
 
 

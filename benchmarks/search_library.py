@@ -118,8 +118,9 @@ def _add(
 
 def _alike(sample: VideoRecord, number: int, generation: str) -> VideoRecord:
     """The record of another video, of which there are no parts."""
-    frames = replace(sample.frames_part, path=part_path("frames", video_id(number), PRINTS.frames, generation))
-    states = replace(sample.states_part, path=part_path("states", video_id(number), PRINTS.states, generation))
+    frames, states = sample.parts
+    frames = replace(frames, path=part_path("frames", video_id(number), PRINTS.frames, generation))
+    states = replace(states, path=part_path("states", video_id(number), PRINTS.states, generation))
     return replace(
         sample,
         source=Source(uri(number), 1000, "1"),

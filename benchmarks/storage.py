@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from storage import Library, Source, StagedVideo, VideoFacts, VideoRecord, open_library
+from storage import Library, Part, Source, StagedVideo, VideoFacts, VideoRecord, open_library
 from tempo_core.fingerprints import fingerprints
 from tempo_core.sampling import SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import PAPER, FrameGeometry
@@ -41,7 +41,7 @@ def main() -> None:
         begun = time.perf_counter()
         record = write(library, options.segments)
         written_s = time.perf_counter() - begun
-        size = record.states_part.size
+        size = states_part(record).size
         print(f"{options.segments} segments, {size / 1e9:.2f} GB; written and committed in {written_s:.1f} s")
         print(f"({size / written_s / 1e9:.2f} GB/s with making the data, hashing, reading back and fsync)\n")
         for name, seconds, count in measured(library, record):
@@ -65,6 +65,11 @@ def write(library: Library, segments: int) -> VideoRecord:
         return record
 
 
+def states_part(record: VideoRecord) -> Part:
+    """The second of its parts."""
+    return record.parts[1]
+
+
 def features(spans: list[SegmentSpan]) -> np.ndarray[Any, np.dtype[np.float32]]:
     """Any vectors."""
     return np.random.default_rng(1).normal(size=(len(spans), FEATURES)).astype(np.float32)
@@ -72,7 +77,7 @@ def features(spans: list[SegmentSpan]) -> np.ndarray[Any, np.dtype[np.float32]]:
 
 def measured(library: Library, record: VideoRecord) -> list[tuple[str, float, int]]:
     """(what, seconds, bytes) of each way to read."""
-    path, size = Path(library.uri, record.states_part.path), record.states_part.size
+    path, size = Path(library.uri, states_part(record).path), states_part(record).size
     segments = library.segments(record)
     one, total = segments[0].state.length, sum(segment.state.length for segment in segments)
     buffer = np.ones(size, np.uint8)

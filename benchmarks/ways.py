@@ -74,7 +74,7 @@ def measure(case: Case, bench: Bench, on_ray: bool) -> None:
 def _actors(case: Case, bench: Bench, library: str) -> AbstractContextManager[ActorPool]:
     prints = bench.checkpoint.fingerprints(bench.spec)
     open_library(library, create=True)
-    setup = WorkerSetup(choose_models(bench.model, None, None), library, bench.spec, prints)
+    setup = WorkerSetup(choose_models(bench.model, None, None), library, bench.spec, "states", prints)
     sources = [str(path) for videos in case.repeats for path in videos]
     return open_actors(None, setup, case.videos, sources)
 

@@ -23,7 +23,7 @@ from flows.deadline import MOST_HOURS, TIME_OF_DAY, deadline, parse_time_of_day
 from flows.models import FEATURES_HELP, MODEL_HELP
 from tempo_core.errors import UsageError
 from tempo_core.local_paths import local_path
-from tempo_core.spec import NAMED_SPECS, named_spec
+from tempo_core.spec import NAMED_SPECS, Keep, named_spec
 
 Result = TypeVar("Result")
 
@@ -133,6 +133,15 @@ class IndexRequest(BaseModel):
             description="How videos are sampled: paper (2 frames/s, at most 1024), paper-int8 (its states at half the "
             "bytes), paper-2048, dense (no cap), keyframes (a fraction of the decoding), paper-nvdec and "
             "keyframes-nvdec (decoded on an NVIDIA GPU). Default: the library's, else paper.",
+        ),
+    ] = None
+    keep: Annotated[
+        Keep | None,
+        Option("--keep", "states|frames"),
+        Field(
+            description="What is kept of a new video: its states, or frames alone, at a fraction of its bytes: a "
+            "question computes the states it needs, with the same answer, but later. Videos that are there stay as "
+            "they are. Default: what the last run was told, else states.",
         ),
     ] = None
     include: Annotated[

@@ -10,6 +10,7 @@ from typing import Literal, get_args
 from flows.snapshot import Snapshot, Spent
 from flows.text import clock, counted, one_line, size, span
 from storage.records import VideoRecord
+from storage.state_budget import DroppedStates
 
 Status = Literal["indexed", "unchanged", "duplicate", "failed", "failed-before", "pending", "gone"]
 
@@ -44,7 +45,7 @@ class IndexResult:
         figures = [
             clock(self.duration_s),
             counted(self.segments, "segment"),
-            size(self.state_bytes),
+            size(self.state_bytes) if self.state_bytes else "no states",
             span(self.seconds),
         ]
         return ", ".join(figures)
@@ -64,7 +65,7 @@ def committed(status: Status, record: VideoRecord, seconds: float = 0.0) -> Inde
         segments=record.segment_count,
         frames=record.frame_count,
         duration_s=record.facts.duration_s,
-        state_bytes=record.states_part.size,
+        state_bytes=record.states_part.size if record.states_part else 0,
         seconds=seconds,
     )
 
@@ -129,3 +130,9 @@ def summarize(results: Iterable[IndexResult], seconds: float) -> RunSummary:
         seconds=seconds,
         tried_again=sum(result.tried_again for result in every),
     )
+
+
+def dropped_states(dropped: DroppedStates) -> str:
+    """What a budget of states cost, as a sentence."""
+    videos = counted(dropped.videos, "video")
+    return f"states of {videos} dropped, {size(dropped.bytes)}: asked about least recently; their frames are kept"

@@ -20,6 +20,7 @@ from functools import partial
 from types import TracebackType
 
 from serving.answer import Answer, SearchHit, Usage, absence, cite
+from serving.asked_marks import AskedMarks
 from serving.budget import BudgetFit
 from serving.chat_server import ChatServer
 from serving.kv_tiers import KvTiers, default_answer_bytes, default_budgets
@@ -27,6 +28,7 @@ from serving.making import reading_maker
 from serving.question import Question
 from serving.reading import Pieces, Prepared, Reading, RoutedQuestion, own_pieces, timed
 from serving.restorer import Restorer
+from serving.segment_states import SegmentStates
 from serving.selection import Scope, SelectedSegment, asked_videos, require_videos, select_segments
 from serving.stopwatch import Stopwatch
 from serving.units import Disk, Units
@@ -82,8 +84,9 @@ class Engine:
             host_bytes if host_cache_bytes is None else host_cache_bytes,
         )
         disk = Disk()
-        self._restorer = Restorer(library, self._router, self._tiers, disk)
-        self._making = reading_maker(checkpoint, self._restorer, server)
+        self._restorer = Restorer(SegmentStates(library, self._router), self._router, self._tiers, disk)
+        self._making = reading_maker(checkpoint, library, self._restorer, server)
+        self._marks = AskedMarks(library)
         self._read_by = server.name if server is not None else checkpoint.id
         if answer_bytes is None:
             answer_bytes = default_answer_bytes(self._router.device)
@@ -175,6 +178,7 @@ class Engine:
         with asking.watch.step("load"):
             videos = asked_videos(self._library, self._checkpoint, scope)
             segments = select_segments(self._library, self._checkpoint, videos, scope, lambda: self._feature(text))
+        self._marks.mark(segment.video.video_id for segment in segments)
         # before anything is read: a question that no context holds would fill the memory
         fit = self._making.fit(text, segments, token_budget, asking.max_new_tokens)
         keys = [segment.key for segment in segments]

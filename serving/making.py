@@ -8,18 +8,21 @@ from serving.reading import ReadingMaker
 from serving.remote_frames import RemoteFrames
 from serving.restorer import Restorer
 from serving.visual_tokens import VisualTokens
+from storage import Library
 from tempo_core.checkpoint_parts import Checkpoint
 from tempo_core.stock_checkpoint import StockCheckpoint
 from tempo_core.tempo_checkpoint import TempoCheckpoint
 
 
-def reading_maker(checkpoint: Checkpoint, restorer: Restorer, server: ChatServer | None) -> ReadingMaker:
+def reading_maker(
+    checkpoint: Checkpoint, library: Library, restorer: Restorer, server: ChatServer | None
+) -> ReadingMaker:
     """The server's, else the one of the checkpoint's family."""
     if server is not None:
-        return RemoteFrames(restorer.router, restorer.library, server, restorer.disk)
+        return RemoteFrames(restorer.router, library, server, restorer.disk)
     match checkpoint:
         case TempoCheckpoint():
             return MemoryTokens(checkpoint, restorer)
         case StockCheckpoint():
-            return VisualTokens(checkpoint, restorer.library, restorer.disk)
+            return VisualTokens(checkpoint, restorer.states, restorer.disk)
     raise TypeError(f"no reading of a {type(checkpoint).__name__}")

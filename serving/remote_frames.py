@@ -15,12 +15,12 @@ from itertools import groupby
 from serving.budget import DEFAULT_VISUAL_BUDGET, BudgetFit, fit_visual_budget
 from serving.chat_server import ChatServer, Part
 from serving.given_pairs import GivenPairs, give_pairs, pairs_cost
+from serving.kept_frames import kept_frames
 from serving.reading import Pieces, Prepared, Reading, RoutedQuestion, TokenCounts
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
 from serving.units import Disk, Units
 from storage import Library
-from tempo_core.errors import CorruptPart
 from tempo_core.pixels import PAIR
 from tempo_core.prompts import EMPTY_QUESTION, time_tag, title_line, whole_text
 from tempo_core.router import Router
@@ -80,12 +80,8 @@ class RemoteFrames:
         for _, group in groupby(given, key=lambda one: one.segment.key.generation):
             of_video = list(group)
             video = of_video[0].segment.video
-            kept = self.library.read_frames(video, [one.segment.record.index for one in of_video])
-            for one, (index, jpegs, times_s) in zip(of_video, kept, strict=True):
-                if len(jpegs) != one.segment.record.span.count:
-                    raise CorruptPart(
-                        f"{video.title}: segment {index} lacks frames; remove the video and index it again"
-                    )
+            kept = kept_frames(self.library, video, [one.segment.record for one in of_video])
+            for one, (jpegs, times_s) in zip(of_video, kept, strict=True):
                 frames.append([(times_s[PAIR * pair], jpegs[PAIR * pair]) for pair in one.chosen])
         return frames
 

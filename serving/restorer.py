@@ -6,16 +6,14 @@ from collections.abc import Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 
 from serving.kv_tiers import KvTiers
+from serving.segment_states import Kept, SegmentStates
 from serving.selection import SelectedSegment
 from serving.stopwatch import Stopwatch
 from serving.units import Disk, Units, loaded
-from storage import Library
 from tempo_core.prefix_cache import PrefixCache
 from tempo_core.router import Router
-from tempo_core.values import SegmentState
 
 Group = Sequence[SelectedSegment]
 PASS_SLABS = 4  # an hour's segments; a GPU waits for the launches of a pass over fewer
@@ -23,9 +21,9 @@ PASS_SLABS = 4  # an hour's segments; a GPU waits for the launches of a pass ove
 
 @dataclass(frozen=True)
 class Restorer:
-    """Hands out KV caches group by group, from the tiers or from the library's states."""
+    """Hands out KV caches group by group, from the tiers or from the segments' states."""
 
-    library: Library
+    states: SegmentStates
     router: Router
     tiers: KvTiers
     disk: Disk
@@ -37,46 +35,37 @@ class Restorer:
     def holds(self, group: Group) -> bool:
         return self.tiers.holds([segment.key for segment in group])
 
-    def begin_reading(self, group: Group) -> Future[list[SegmentState]]:
-        return self.disk.begin(partial(self._states, group))
+    def begin_reading(self, group: Group) -> Future[list[Kept]]:
+        return self.disk.begin(partial(self.states.load, group))
 
-    def slab(self, group: Group, states: list[SegmentState] | None) -> PrefixCache:
-        """The caches of a group; of ``states``, which the tiers keep then if they can, where none holds it."""
+    def slab(self, group: Group, kept: list[Kept] | None) -> PrefixCache:
+        """The caches of a group: a tier's, else of what is ``kept`` of it, which the tiers keep then if they can."""
         keys = [segment.key for segment in group]
         held = self.tiers.get(keys)
         if held is not None:
             return held
-        assert states is not None
-        slab = self.router.prefill(states)
+        assert kept is not None
+        slab = self.router.prefill(self.states.computed(group, kept))
         self.tiers.put(keys, slab)
         return slab
-
-    def _states(self, group: Group) -> list[SegmentState]:
-        """Read per video: segments that lie side by side in a part are one range read."""
-        states: list[SegmentState] = []
-        for _, members in groupby(group, key=lambda segment: segment.video.video_id):
-            same_video = list(members)
-            records = [segment.record for segment in same_video]
-            states += self.library.read_states(same_video[0].video, segments=records)
-        return states
 
 
 @dataclass(frozen=True)
 class Restoring:
-    """One question's groups, asked for in their order. At most one group's states are read ahead."""
+    """One question's groups, asked for in their order. What is kept of at most one group is read ahead."""
 
     restorer: Restorer
     groups: Sequence[Group]
-    ahead: dict[int, Future[list[SegmentState]]] = field(default_factory=dict)
+    ahead: dict[int, Future[list[Kept]]] = field(default_factory=dict)
 
     def cache(self, position: int, watch: Stopwatch) -> Units[PrefixCache]:
         """The caches of one group."""
-        reading, states = self._reading(position), None
+        reading, kept = self._reading(position), None
         if reading is not None:
-            states = yield from loaded(reading, watch)
+            kept = yield from loaded(reading, watch)
         self._read_ahead(position)
         with watch.step("restore"):
-            slab = self.restorer.slab(self.groups[position], states)
+            slab = self.restorer.slab(self.groups[position], kept)
         yield None
         return slab
 
@@ -89,7 +78,7 @@ class Restoring:
                 break
         return slabs
 
-    def _reading(self, position: int) -> Future[list[SegmentState]] | None:
+    def _reading(self, position: int) -> Future[list[Kept]] | None:
         """Of a group that no tier holds."""
         ahead = self.ahead.pop(position, None)
         if ahead is None and not self.restorer.holds(self.groups[position]):

@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 from serving.budget import BudgetFit, fit_visual_budget
-from serving.given_pairs import GivenPairs, give_pairs, pairs_cost
+from serving.given_pairs import give_pairs, pairs_cost
 from serving.reading import Prepared, RoutedQuestion, own_reading
+from serving.segment_states import SegmentStates
 from serving.selection import SelectedSegment, titles
 from serving.stopwatch import Stopwatch
 from serving.units import Disk, Units
-from storage import Library
 from tempo_core.state_reader import StateReader
 from tempo_core.stock_checkpoint import StockCheckpoint
-from tempo_core.values import SegmentState
 
 
 @dataclass(frozen=True)
@@ -23,7 +21,7 @@ class VisualTokens:
     """share frame pairs -> read their states -> prompt."""
 
     checkpoint: StockCheckpoint
-    library: Library
+    states: SegmentStates
     disk: Disk
 
     @property
@@ -41,18 +39,13 @@ class VisualTokens:
 
     def reading(self, routed: RoutedQuestion, fit: BudgetFit, watch: Stopwatch) -> Units[Prepared]:
         given, rule = give_pairs(routed, self.checkpoint.router, fit.token_budget)
-        states = yield from self.disk.load(lambda: self._states(given), watch)
+        segments = [one.segment for one in given]
+        kept = yield from self.disk.load(lambda: self.states.load(segments), watch)
+        with watch.step("restore"):
+            whole = self.states.computed(segments, kept)
+        yield None
+        states = [state.pairs(one.chosen) for state, one in zip(whole, given, strict=True)]
         with watch.step("generate"):
-            introduced = titles([one.segment for one in given])
+            introduced = titles(segments)
             prompt = self.checkpoint.reader.prompt(routed.question, states, introduced)
         return own_reading(routed, [one.share for one in given], rule, prompt)
-
-    def _states(self, given: Sequence[GivenPairs]) -> list[SegmentState]:
-        """Of what is given, in order; each video's are read at once."""
-        states: list[SegmentState] = []
-        for _, group in groupby(given, key=lambda one: one.segment.key.generation):
-            of_video = list(group)
-            records = [one.segment.record for one in of_video]
-            whole = self.library.read_states(of_video[0].segment.video, segments=records)
-            states += [state.pairs(one.chosen) for state, one in zip(whole, of_video, strict=True)]
-        return states

@@ -6,11 +6,8 @@ from storage.library import ALL_MODELS, Library, open_library
 from storage.records import (
     Content,
     FailureRecord,
-    LibraryStatus,
     ModelRecord,
-    ModelStatus,
     Part,
-    Problem,
     SegmentHit,
     SegmentRecord,
     Source,
@@ -22,12 +19,15 @@ from storage.records import (
     one_per_content,
 )
 from storage.sources.fetch import FetchedSource, fetch, stat_source
+from storage.state_budget import DroppedStates
+from storage.status import LibraryStatus, ModelStatus, Problem
 from storage.video_writer import VideoWriter
 from storage.writer import Writer
 
 __all__ = [
     "ALL_MODELS",
     "Content",
+    "DroppedStates",
     "FailureRecord",
     "FetchedSource",
     "Library",

@@ -16,20 +16,11 @@ import pyarrow.compute as pc
 from storage.catalog import Catalog
 from storage.manifest import is_as_written
 from storage.pending import read_pending
-from storage.records import (
-    FailureRecord,
-    LibraryStatus,
-    ModelRecord,
-    ModelStatus,
-    Part,
-    Problem,
-    SegmentRecord,
-    VideoRecord,
-    one_per_content,
-)
+from storage.records import FailureRecord, ModelRecord, Part, SegmentRecord, VideoRecord, one_per_content
 from storage.row_checks import CHECKSUM, VECTOR, with_checksums
 from storage.schemas import CATALOG, RETIRED, SEGMENT_COLUMNS, segment_record, segments_schema, segments_table
 from storage.segment_states import complete_segments, read_states
+from storage.status import LibraryStatus, ModelStatus, Problem
 from storage.stores.base import LIBRARY_FILE, PARTS_FOLDER, TABLES_FOLDER, Store
 from storage.sweep import file_last_needed, last_needed, retired_times, unreferenced_files, unreferenced_rows
 from storage.table_checks import COPY, check_answers, reported
@@ -63,18 +54,23 @@ def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> Libra
     whole, tallies = _Tally(), defaultdict[Fingerprints, _Tally](_Tally)
     frames: dict[str, int] = {}
     states: dict[str, int] = {}
+    without_states: set[str] = set()
     for record in catalog.each():
         whole.add(record)
         tallies[record.fingerprints].add(record)
         frames[record.frames_part.path] = record.frames_part.size
-        states[record.states_part.path] = record.states_part.size
+        if record.states_part is None:
+            without_states.add(record.video_id)
+        else:
+            states[record.states_part.path] = record.states_part.size
     unreferenced = (
         file.size for file in store.files(PARTS_FOLDER) if file.path not in frames and file.path not in states
     )
+    manifest = catalog.manifest()
     models = [model for model in catalog.models() if model.fingerprints in tallies]
     return LibraryStatus(
         uri=store.uri,
-        schema=catalog.manifest().schema,
+        schema=manifest.schema,
         models=tuple(
             _model_status(model, model is models[0], tallies[model.fingerprints], failures) for model in models
         ),
@@ -87,6 +83,9 @@ def library_status(catalog: Catalog, failures: Sequence[FailureRecord]) -> Libra
         fragments=sum(tables.fragments(name) for name in tables.names()),
         pending=len(read_pending(store)),
         free_bytes=store.free_bytes(),
+        keep=manifest.keep,
+        states_budget=manifest.states_budget,
+        without_states=len(without_states),
     )
 
 
@@ -98,7 +97,7 @@ def verify_library(catalog: Catalog, grace_s: float) -> list[Problem]:
     records, problems = catalog.records(), _check_manifest(catalog.store)
     with reported(problems, CATALOG):
         problems += _check_catalog_rows(catalog.tables)
-    parts = {part.path: (part, record) for record in records for part in (record.frames_part, record.states_part)}
+    parts = {part.path: (part, record) for record in records for part in record.parts}
     for part, record in parts.values():
         problems += _check_part(catalog.store, part, record.video_id)
     for fingerprint, videos in _by_model(records).items():
@@ -176,7 +175,7 @@ def _check_generations(catalog: Catalog, table: str, videos: Sequence[VideoRecor
     for record in videos:
         try:
             segments = complete_segments(record, rows.segments(record.generation))
-            for segment in segments:
+            for segment in segments if record.states_part else ():
                 read_states(catalog.store, record, [segment], verify=True)
         except LibraryError as error:
             problems.append(Problem(record.uri, str(error)))

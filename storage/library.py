@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import pyarrow as pa
 
+from storage.asked import mark_asked
 from storage.catalog import LOST_CATALOG, Catalog
 from storage.checks import library_status, verify_library
 from storage.filters import quoted
 from storage.frame_part import read_frames
-from storage.manifest import check_schema, create_or_upgrade, read_manifest
+from storage.manifest import Manifest, check_schema, create_or_upgrade, read_manifest, upgrade
 from storage.name_resolution import folder_beginnings, named_sources, named_videos
 from storage.pending import read_pending
-from storage.records import (
-    FailureRecord,
-    FeatureArray,
-    LibraryStatus,
-    ModelRecord,
-    Problem,
-    SegmentHit,
-    SegmentRecord,
-    TimeRange,
-    VideoRecord,
-)
+from storage.records import FailureRecord, FeatureArray, ModelRecord, SegmentHit, SegmentRecord, TimeRange, VideoRecord
 from storage.schemas import CATALOG, FAILURES, failure_record, segments_table
 from storage.search import search_segments
 from storage.segment_states import read_states, segment_records, segment_records_of, segments_at
+from storage.status import LibraryStatus, Problem
 from storage.stores import open_store
 from storage.stores.base import TABLES_FOLDER, Store
 from storage.sweep import DEFAULT_GRACE_S
@@ -35,6 +27,7 @@ from storage.video_writer import VideoWriter
 from storage.writer import Writer
 from tempo_core.errors import CorruptPart
 from tempo_core.fingerprints import Fingerprints
+from tempo_core.spec import Keep
 from tempo_core.values import SegmentState
 
 ALL_MODELS = "*"
@@ -73,6 +66,10 @@ class Library:
     def default_model(self) -> ModelRecord | None:
         """The model that is served unless another is asked for; None for an empty library."""
         return self._catalog.default_model()
+
+    def manifest(self) -> Manifest:
+        """What the library was told: among others what runs keep, and the budget of its states."""
+        return self._catalog.manifest()
 
     def has_videos(self, fingerprint: str, folder: str | None = None) -> bool:
         """Whether a video is committed under a features fingerprint, below ``folder`` if one is given."""
@@ -139,7 +136,8 @@ class Library:
 
         ``segments``: what ``segments(video)`` gave before, to save asking again. ``verify`` compares each segment's
         checksum, at a third of the speed: off by default because disks and S3 check their own blocks; ``tempo verify``
-        checks all. CorruptPart names a part that is missing, too short or does not match.
+        checks all. CorruptPart names a part that is missing, too short or does not match; LibraryError where only
+        frames are kept.
         """
         records = segments_at(self.segments(video) if segments is None else segments, indices)
         return read_states(self.store, video, records, verify)
@@ -177,14 +175,24 @@ class Library:
         beginnings = folder_beginnings(folder)
         return search_segments(self._catalog, fingerprint, vector, limit, videos, times, beginnings)
 
-    def stage(self, video_id: str, fingerprints: Fingerprints) -> VideoWriter:
+    def mark_asked(self, video_ids: Iterable[str]) -> None:
+        """Note that videos are asked about, where a budget of states goes by it. Best effort; no lease is needed."""
+        if self.manifest().states_budget is not None:
+            mark_asked(self.store, video_ids)
+
+    def stage(self, video_id: str, fingerprints: Fingerprints, keep: Keep = "states") -> VideoWriter:
         """A writer of one video, which needs no lease: ``finish()`` it, and let a ``Writer`` commit the result."""
-        return VideoWriter(self.store, self.tables, video_id, fingerprints)
+        return VideoWriter(self.store, self.tables, video_id, fingerprints, keep)
 
     def writer(self, wait_s: float = 0.0) -> Writer:
         """Take the lease and write; LibraryBusy names the holder if it is not free within ``wait_s`` seconds."""
         lease = self.store.lease()
         lease.acquire(wait_s)
+        try:
+            upgrade(self.store)  # from a schema that is read as it is
+        except BaseException:
+            lease.release()
+            raise
         return Writer(self._catalog, lease)
 
     def status(self) -> LibraryStatus:

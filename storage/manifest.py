@@ -7,14 +7,16 @@ import time
 import zlib
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
+from typing import get_args
 
 from storage import migrations
-from storage.migrations import schema_version
+from storage.migrations import OLDEST_READ, schema_version
 from storage.records import ModelRecord
 from storage.row_checks import CHECKSUM, parsed_model
 from storage.stores.base import COMMIT_LOCK, LEASE_FILE, LIBRARY_FILE, PENDING_FILE, STAGED_SUFFIX, Store
 from storage.tables import Tables
 from tempo_core.errors import LibraryNotFound, LibraryOutdated, SchemaError, UsageError
+from tempo_core.spec import Keep
 
 CREATE_WAIT_S = 30.0
 
@@ -24,12 +26,21 @@ class Manifest:
     """``default`` is the features fingerprint that is served unless another is asked for, None before the first.
 
     ``models``: all that videos were committed under, by first commit; every video of one may be gone again.
+    ``keep``: what runs keep of a video unless they are told. ``states_budget``: bytes, None for no limit.
     """
 
     schema: int
     created: float
     default: str | None = None
     models: tuple[ModelRecord, ...] = ()
+    keep: Keep = "states"
+    states_budget: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.keep not in get_args(Keep):
+            raise ValueError(f"keep is {self.keep!r}"[:100])
+        if self.states_budget is not None and self.states_budget < 0:
+            raise ValueError(f"states_budget is {self.states_budget}")
 
 
 def read_manifest(store: Store) -> Manifest:
@@ -37,7 +48,9 @@ def read_manifest(store: Store) -> Manifest:
     try:
         data = json.loads(store.read_bytes(LIBRARY_FILE))
         models = tuple(parsed_model(model) for model in data.get("models", ()))  # schemas 1 and 2 had none
-        return Manifest(int(data["schema"]), float(data["created"]), data["default"], models)
+        keep, budget = data.get("keep", "states"), data.get("states_budget")  # schema 4 had neither
+        budget = None if budget is None else int(budget)
+        return Manifest(int(data["schema"]), float(data["created"]), data["default"], models, keep, budget)
     except FileNotFoundError:
         raise LibraryNotFound(
             f"no library at {store.uri}; `tempo index SOURCE --library {store.uri}` makes one"
@@ -64,12 +77,12 @@ def _text(values: Mapping[str, object]) -> bytes:
 
 
 def check_schema(store: Store, manifest: Manifest) -> None:
-    """SchemaError for a library of a newer schema, LibraryOutdated for one of an older."""
+    """SchemaError for a library of a newer schema, LibraryOutdated for one too old to be read as it is."""
     if manifest.schema > schema_version():
         raise SchemaError(
             f"{store.uri} has schema {manifest.schema}, this program knows {schema_version()}: use a newer tempo"
         )
-    if manifest.schema < schema_version():
+    if manifest.schema < OLDEST_READ:
         raise LibraryOutdated(
             f"{store.uri} has schema {manifest.schema}, not yet {schema_version()}: `tempo index` brings it up to date"
         )
@@ -85,13 +98,14 @@ def create_or_upgrade(store: Store) -> None:
     try:
         if not store.exists(LIBRARY_FILE):
             write_manifest(store, Manifest(schema_version(), time.time()))
-        _upgrade(store)
+        upgrade(store)
     finally:
         lease.release()
 
 
-def _upgrade(store: Store) -> None:
-    """One migration after the other; the version is written after each, so a killed upgrade goes on where it was."""
+def upgrade(store: Store) -> None:
+    """One migration after the other, under the lease; the version is written after each, so a killed upgrade goes on
+    where it was."""
     manifest = read_manifest(store)
     tables = Tables(store)
     for migrate in migrations.MIGRATIONS[max(0, manifest.schema - 1) :]:

@@ -76,11 +76,17 @@ def _fill_checksums(tables: Tables, name: str, keys: Sequence[str]) -> None:
         tables.replace_values(name, keys, pa.concat_tables(filled))
 
 
+def let_states_be_absent(_: Store, __: Tables) -> None:
+    """Schema 5: a video may have no states, and the manifest says what is kept. What was written stays as it is."""
+
+
 MIGRATIONS: tuple[Migration, ...] = (  # schema 1 is the first
     drop_tags_and_titles,
     list_models_starts_and_checksums,
     name_features_models,
+    let_states_be_absent,
 )
+OLDEST_READ = 3  # since then the manifest was only added to: what it lacks has a default
 
 
 def schema_version() -> int:

@@ -94,7 +94,10 @@ class SegmentRecord:
 
 @dataclass(frozen=True, slots=True)
 class VideoRecord:
-    """One row of the catalog: one source under one model. Copies of a content share ``video_id`` and generation."""
+    """One row of the catalog: one source under one model. Copies of a content share ``video_id`` and generation.
+
+    ``states_part`` None: only its frames are kept, from which its states can be computed again.
+    """
 
     source: Source
     video_id: str
@@ -102,7 +105,7 @@ class VideoRecord:
     fingerprints: Fingerprints
     facts: VideoFacts
     frames_part: Part
-    states_part: Part
+    states_part: Part | None
     segment_count: int
     frame_count: int
     indexed_at: float
@@ -110,6 +113,10 @@ class VideoRecord:
     @property
     def uri(self) -> str:
         return self.source.uri
+
+    @property
+    def parts(self) -> tuple[Part, ...]:
+        return present_parts(self.frames_part, self.states_part)
 
     @property
     def title(self) -> str:
@@ -174,13 +181,14 @@ class StagedContent:
     """Parts that are published, and what the segments' rows will say: only a commit makes a video of them.
 
     Picklable, so that an actor can hand it to the process that holds the lease. ``features``: float32 [segments, D].
+    ``states_part`` None: only frames are kept.
     """
 
     video_id: str
     generation: str
     fingerprints: Fingerprints
     frames_part: Part
-    states_part: Part
+    states_part: Part | None
     segments: Sequence[SegmentRecord]
     features: FeatureArray
     frame_count: int
@@ -217,52 +225,9 @@ class ModelRecord:
         return self.fingerprints.features
 
 
-@dataclass(frozen=True)
-class Problem:
-    """Something ``verify`` found: what it is about (a path or a URI) and what is wrong with it."""
-
-    subject: str
-    reason: str
-
-
-@dataclass(frozen=True)
-class ModelStatus:
-    """What a library holds of one model and index spec; several sources may share one content.
-
-    ``features_model``: as of a ``ModelRecord``.
-    """
-
-    fingerprints: Fingerprints
-    model_id: str
-    features_model: str | None
-    spec: IndexSpec
-    is_default: bool
-    sources: int
-    videos: int
-    segments: int
-    hours: float
-    failures: int
-
-
-@dataclass(frozen=True)
-class LibraryStatus:
-    """Sizes by kind in bytes; ``unreferenced_bytes`` is what ``prune`` could free sooner or later.
-
-    ``pending``: sources that the last runs left undone.
-    """
-
-    uri: str
-    schema: int
-    models: tuple[ModelStatus, ...]
-    videos: int
-    hours: float
-    frames_bytes: int
-    states_bytes: int
-    tables_bytes: int
-    unreferenced_bytes: int
-    fragments: int
-    pending: int
-    free_bytes: int | None
+def present_parts(frames: Part, states: Part | None) -> tuple[Part, ...]:
+    """The part files of a video: of frames, and of states unless only frames are kept."""
+    return (frames,) if states is None else (frames, states)
 
 
 def one_per_content(records: Sequence[VideoRecord]) -> list[VideoRecord]:

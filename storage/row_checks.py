@@ -36,7 +36,6 @@ _FORMS = {
     "states_fingerprint": _FINGERPRINT,
     "features_fingerprint": _FINGERPRINT,
     "frames_sha256": _SHA256,
-    "states_sha256": _SHA256,
 }
 _COUNTS = ("size", "frames_bytes", "states_bytes", "segments", "frames", "width", "height")
 _TIMES = ("duration_s", "start_s", "indexed_at")
@@ -65,15 +64,25 @@ def check_video_row(row: Row) -> None:
     for column, form in _FORMS.items():
         if form.fullmatch(row[column]) is None:
             raise damaged(row, column)
-    for kind in ("frames", "states"):
-        if not _is_part_path(kind, row):
-            raise damaged(row, f"{kind}_path")
+    _check_parts(row)
     for column in _COUNTS:
         if row[column] < 0:
             raise damaged(row, column)
     for column in _TIMES:
         if not math.isfinite(row[column]):
             raise damaged(row, column)
+
+
+def _check_parts(row: Row) -> None:
+    """Of states there is a whole part or none."""
+    if not _is_part_path("frames", row):
+        raise damaged(row, "frames_path")
+    if not any(row[f"states_{column}"] for column in ("path", "sha256", "bytes")):
+        return
+    if not _is_part_path("states", row):
+        raise damaged(row, "states_path")
+    if _SHA256.fullmatch(row["states_sha256"]) is None:
+        raise damaged(row, "states_sha256")
 
 
 def check_segment_row(row: Row) -> None:

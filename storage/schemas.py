@@ -31,6 +31,7 @@ FAILURES = "failures"
 RETIRED = "retired"
 SEGMENTS_PREFIX = "segments_"
 KEY = "key"
+_NO_PART = Part("", "", 0)  # in the columns of a video whose states are not kept
 
 
 def _schema(**columns: pa.DataType) -> pa.Schema:
@@ -147,7 +148,7 @@ def _video_values(record: VideoRecord) -> dict[str, Any]:
         "states_fingerprint": fingerprints.states,
         "features_fingerprint": fingerprints.features,
         **_part_row("frames", record.frames_part),
-        **_part_row("states", record.states_part),
+        **_part_row("states", record.states_part or _NO_PART),
         "segments": record.segment_count,
         "frames": record.frame_count,
         "duration_s": facts.duration_s,
@@ -172,7 +173,7 @@ def video_record(row: Row) -> VideoRecord:
         fingerprints=_chain(row["frames_fingerprint"], row["states_fingerprint"], row["features_fingerprint"]),
         facts=_facts(row),
         frames_part=_part("frames", row),
-        states_part=_part("states", row),
+        states_part=_part("states", row) if row["states_path"] else None,
         segment_count=row["segments"],
         frame_count=row["frames"],
         indexed_at=row["indexed_at"],

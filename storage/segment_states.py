@@ -72,8 +72,14 @@ def read_states(
     return [_state(video, segment, piece) for segment, piece in zip(segments, pieces, strict=True)]
 
 
+def _path(video: VideoRecord) -> str:
+    if video.states_part is None:
+        raise LibraryError(f"{video.uri}: its states are not kept, only its frames")
+    return video.states_part.path
+
+
 def _fill(store: Store, video: VideoRecord, segments: Sequence[SegmentRecord], pieces: Sequence[ByteArray]) -> None:
-    path = video.states_part.path
+    path = _path(video)
     ranges = [ByteRange(segment.state.offset, piece.data) for segment, piece in zip(segments, pieces, strict=True)]
     try:
         store.read_ranges(path, ranges)
@@ -89,7 +95,7 @@ def _verify(video: VideoRecord, segments: Sequence[SegmentRecord], pieces: Seque
     for segment, crc32 in zip(segments, checksums, strict=True):
         if crc32 != segment.state.checksum:
             raise CorruptPart(
-                f"{video.states_part.path}: segment {segment.index} does not match its checksum; "
+                f"{_path(video)}: segment {segment.index} does not match its checksum; "
                 "remove the video and index it again"
             )
 

@@ -8,9 +8,10 @@ find its rows and parts for as long.
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from contextlib import suppress
 
+from storage.asked import forget_asked
 from storage.catalog import Catalog
 from storage.generations import generation_time, part_generation
 from storage.schemas import CATALOG, RETIRED, SEGMENTS_PREFIX, segments_table
@@ -48,6 +49,7 @@ def sweep(catalog: Catalog, grace_s: float) -> int:
         if file_last_needed(file, times) <= oldest:
             store.delete(file.path)
     store.discard_uploads(oldest)
+    forget_asked(store, {record.video_id for record in catalog.records()})
     sweep_rows()
     tables.delete(RETIRED, "key", filter(is_old, times))
     optimize_tables(tables, grace_s, store.exclusive)
@@ -86,6 +88,12 @@ def compact_tables(tables: Tables, exclusive: bool) -> None:
                 tables.optimize(name, keep_s, delete_unverified=exclusive)
 
 
+def note_retired(tables: Tables, generations: Collection[str]) -> None:
+    """They are given up now, or something of them is: readers may stand on it for a grace period after."""
+    if generations:
+        tables.upsert(RETIRED, [{"key": name, "retired_at": time.time()} for name in sorted(generations)])
+
+
 def retired_times(tables: Tables) -> dict[str, float]:
     """When generations were given up, in seconds of the Unix epoch."""
     return {row["key"]: row["retired_at"] for row in tables.rows(RETIRED)}
@@ -116,5 +124,5 @@ def unreferenced_rows(catalog: Catalog) -> dict[str, list[str]]:
 
 def unreferenced_files(catalog: Catalog) -> list[FileInfo]:
     """Files under parts/ that no catalog row names, staged ones included."""
-    referenced = {part.path for record in catalog.records() for part in (record.frames_part, record.states_part)}
+    referenced = {part.path for record in catalog.records() for part in record.parts}
     return [file for file in catalog.store.files(PARTS_FOLDER) if file.path not in referenced]

@@ -10,10 +10,11 @@ import pyarrow as pa
 
 from storage.catalog import Catalog
 from storage.filters import one_of
-from storage.records import Problem, TimeRange, VideoRecord
+from storage.records import TimeRange, VideoRecord
 from storage.row_checks import VECTOR
 from storage.schemas import CATALOG, FAILURES, failure_record, segments_table
 from storage.search import search_segments
+from storage.status import Problem
 from storage.stores.base import TABLES_FOLDER
 from tempo_core.errors import LibraryError
 

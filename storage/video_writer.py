@@ -10,7 +10,15 @@ import numpy as np
 
 from storage.frame_part import FramesPartWriter
 from storage.generations import new_generation, part_path
-from storage.records import FeatureArray, Part, SegmentRecord, StagedContent, StateSlice, VideoRecord
+from storage.records import (
+    FeatureArray,
+    Part,
+    SegmentRecord,
+    StagedContent,
+    StateSlice,
+    VideoRecord,
+    present_parts,
+)
 from storage.segment_states import segment_records
 from storage.state_part import StatesPartWriter
 from storage.stores.base import Store
@@ -18,6 +26,7 @@ from storage.tables import Tables
 from tempo_core.errors import LibraryError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.sampling import SegmentSpan
+from tempo_core.spec import Keep
 from tempo_core.values import SegmentState
 
 
@@ -25,16 +34,19 @@ class VideoWriter:
     """Takes a video's frames, states and features in order of its segments, in constant memory.
 
     It is a context manager: left without ``finish()``, nothing of it stays. It needs no lease: nobody sees what it
-    wrote before a commit, and a sweep leaves it alone for a grace period from now.
+    wrote before a commit, and a sweep leaves it alone for a grace period from now. ``keep`` "frames": of the states,
+    the shapes alone are written, into the segment rows.
     """
 
-    def __init__(self, store: Store, tables: Tables, video_id: str, fingerprints: Fingerprints) -> None:
+    def __init__(self, store: Store, tables: Tables, video_id: str, fingerprints: Fingerprints, keep: Keep) -> None:
         self.video_id = video_id
         self.fingerprints = fingerprints
         self.generation = new_generation()
         self._store, self._tables = store, tables
         self._frames: FramesPartWriter | None = None
         self._states: StatesPartWriter | None = None
+        self._keeps_states = keep == "states"
+        self._shapes: list[StateSlice] = []  # of states that are not kept
         self._pair_times: list[tuple[float, ...]] = []
         self._reused_frames: VideoRecord | None = None
         self._reused_states: VideoRecord | None = None
@@ -51,9 +63,12 @@ class VideoWriter:
 
     def add_state(self, state: SegmentState) -> None:
         """The next segment's state."""
-        if self._states is None:
-            self._states = StatesPartWriter(self._store.staging(self._path("states")))
-        self._states.add(state)
+        if self._keeps_states:
+            if self._states is None:
+                self._states = StatesPartWriter(self._store.staging(self._path("states")))
+            self._states.add(state)
+        else:
+            self._shapes.append(_shape(state))
         self._pair_times.append(state.pair_times_s)
 
     def add_features(self, features: FeatureArray, spans: Sequence[SegmentSpan]) -> None:
@@ -66,7 +81,7 @@ class VideoWriter:
         self._reused_frames = record
 
     def reuse_states(self, record: VideoRecord) -> None:
-        """Take over the states part of another generation of this content."""
+        """Take over the states part of another generation of this content; where none is to be kept, the shapes."""
         self._expect(record.fingerprints.states, self.fingerprints.states, record)
         self._reused_states = record
 
@@ -78,8 +93,9 @@ class VideoWriter:
         frames_part, frame_count = self._finish_frames()
         states_part, slices = self._finish_states()
         segments = self._segments(slices)
-        for writer, part in ((self._frames, frames_part), (self._states, states_part)):
-            if writer is not None:
+        own = {self._path("frames"): self._frames, self._path("states"): self._states}
+        for part in present_parts(frames_part, states_part):
+            if own.get(part.path) is not None:
                 self._published.append(part.path)
                 self._store.publish(self._store.staging(part.path), part.path)
         assert self._features is not None
@@ -134,10 +150,12 @@ class VideoWriter:
             raise ValueError("no frames were added or reused")
         return Part(self._path("frames"), *self._frames.finish()), self._frames.frame_count
 
-    def _finish_states(self) -> tuple[Part, list[StateSlice]]:
+    def _finish_states(self) -> tuple[Part | None, list[StateSlice]]:
         if self._reused_states is not None:
-            segments = segment_records(self._tables, self._reused_states)
-            return self._reused_states.states_part, [segment.state for segment in segments]
+            slices = [segment.state for segment in segment_records(self._tables, self._reused_states)]
+            return (self._reused_states.states_part, slices) if self._keeps_states else (None, slices)
+        if self._shapes:
+            return None, self._shapes
         if self._states is None:
             raise ValueError("no states were added or reused")
         sha256, size, slices = self._states.finish()
@@ -147,7 +165,7 @@ class VideoWriter:
         features, spans = self._features, self._spans
         if features is None or not len(features) == len(spans) == len(slices):
             raise ValueError(f"{len(slices)} states, {len(spans)} spans, features {getattr(features, 'shape', None)}")
-        if self._states is not None and [span.pair_times_s for span in spans] != self._pair_times:
+        if self._pair_times and [span.pair_times_s for span in spans] != self._pair_times:
             raise ValueError("the states' frame pair times are not those of the spans")
         if self._frames is not None and self._frames.segment_count != len(spans):
             raise ValueError(f"frames of {self._frames.segment_count} segments, but {len(spans)} spans")
@@ -155,3 +173,9 @@ class VideoWriter:
             SegmentRecord(self.video_id, self.generation, span, state)
             for span, state in zip(spans, slices, strict=True)
         ]
+
+
+def _shape(state: SegmentState) -> StateSlice:
+    """Where the state would lie is not known, only its shape."""
+    levels, tokens, row_bytes = state.rows.shape
+    return StateSlice(0, state.rows.nbytes, 0, levels, tokens, row_bytes, state.grid_thw)

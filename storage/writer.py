@@ -19,17 +19,18 @@ from storage.records import Content, FailureRecord, ModelRecord, Source, StagedV
 from storage.schemas import (
     CATALOG,
     FAILURES,
-    RETIRED,
     failure_row,
     segment_rows,
     segments_table,
     source_key,
     video_row,
 )
+from storage.state_budget import DroppedStates, drop_over_budget
 from storage.stores.lease import Lease
-from storage.sweep import DEFAULT_GRACE_S, compact_tables, optimize_tables, sweep
+from storage.sweep import DEFAULT_GRACE_S, compact_tables, note_retired, optimize_tables, sweep
 from tempo_core.errors import LibraryError, NoSpace, UsageError
 from tempo_core.fingerprints import Fingerprints
+from tempo_core.spec import Keep
 
 COMPACT_AFTER = 50  # commits of one run: each costs half a millisecond more for each commit since
 
@@ -48,7 +49,8 @@ class Writer:
         """What is committed of this content that these fingerprints can use; None if nothing."""
         records = self._held.of_video(video_id)
         committed = (record for record in records if record.fingerprints == fingerprints)
-        states = (record for record in records if record.fingerprints.states == fingerprints.states)
+        stored = (record for record in records if record.states_part is not None)
+        states = (record for record in stored if record.fingerprints.states == fingerprints.states)
         frames = (record for record in records if record.fingerprints.frames == fingerprints.frames)
         first = [next(matching, None) for matching in (committed, states, frames)]
         return Content(video_id, *first) if any(first) else None
@@ -129,6 +131,27 @@ class Writer:
             raise UsageError(f"{self._store.uri} holds no videos under {fingerprint}")
         write_manifest(self._store, replace(self._catalog.manifest(), default=fingerprint))
 
+    def set_keep(self, keep: Keep) -> None:
+        """What later runs keep of a video unless they are told."""
+        self._lease.check()
+        if (manifest := self._catalog.manifest()).keep != keep:
+            write_manifest(self._store, replace(manifest, keep=keep))
+
+    def set_states_budget(self, budget: int | None) -> None:
+        """So many bytes of states may be kept from now on, None for any number; ``keep_to_budget`` drops the rest."""
+        self._lease.check()
+        write_manifest(self._store, replace(self._catalog.manifest(), states_budget=budget))
+
+    def keep_to_budget(self) -> DroppedStates:
+        """Drop the states that were asked about least recently, until the library's budget holds the rest.
+
+        Frames and features stay, so nothing else changes for who asks. Readers of before have the grace period to
+        read the parts in; then ``prune`` frees them.
+        """
+        self._lease.check()
+        self._held.forget()
+        return drop_over_budget(self._catalog, self._lease.check)
+
     def set_pending(self, uris: Sequence[str]) -> None:
         """Record what a run left undone, in this order; it replaces what was recorded before."""
         self._lease.check()
@@ -177,7 +200,7 @@ class Writer:
     def _remove_parts(self, records: Iterable[VideoRecord]) -> None:
         """Of records that are not to be committed: the parts that are their own."""
         for record in records:
-            for part in (record.frames_part, record.states_part):
+            for part in record.parts:
                 if part_generation(part.path) == record.generation:
                     self._store.delete(part.path)
 
@@ -194,11 +217,8 @@ class Writer:
         names: set[str] = set()
         for record in records:
             names.add(record.generation)
-            names |= {
-                part_generation(part.path) or record.generation for part in (record.frames_part, record.states_part)
-            }
-        if names:
-            self._tables.upsert(RETIRED, [{"key": name, "retired_at": time.time()} for name in sorted(names)])
+            names |= {part_generation(part.path) or record.generation for part in record.parts}
+        note_retired(self._tables, names)
 
     def _keep_model(self, model: ModelRecord) -> None:
         """The manifest lists a model, and the first with a video becomes the default, before that video is visible."""

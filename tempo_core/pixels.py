@@ -9,11 +9,12 @@ import numpy as np
 from PIL import Image
 
 from tempo_core.errors import VideoError
-from tempo_core.values import ByteArray
+from tempo_core.values import ByteArray, SegmentPixels
 
 PATCH = 16  # pixels along a patch's edge
 MERGE = 2  # patches along the edge of a block that becomes one visual token
 PAIR = 2  # frames that share a patch
+ENCODED_AT_A_TIME = 16  # segments in one forward pass of the vision tower: 50 MB of pixels at 512x256
 
 
 def patchify(frames: ByteArray) -> tuple[ByteArray, tuple[int, int, int]]:
@@ -46,6 +47,19 @@ def decode_jpeg(files: Sequence[bytes]) -> ByteArray:
     if len({frame.shape for frame in frames}) > 1:
         raise VideoError("the kept frames differ in size: the part is damaged, index the video again")
     return np.stack(frames) if frames else np.empty((0, 0, 0, 3), np.uint8)
+
+
+def kept_pixels(files: Sequence[bytes], pair_times_s: tuple[float, ...]) -> SegmentPixels:
+    """A segment's kept frames, as JPEG files, as the vision tower takes them: the one way from them to states.
+
+    VideoError where they cannot be decoded, or are not frames that were kept for a segment.
+    """
+    frames = decode_jpeg(files)
+    try:
+        patches, grid_thw = patchify(frames)
+    except ValueError as error:
+        raise VideoError(f"the kept frames are damaged, index the video again: {error}") from error
+    return SegmentPixels(patches, grid_thw, pair_times_s)
 
 
 def _encoded(frame: ByteArray, quality: int) -> bytes:

@@ -15,6 +15,7 @@ from tempo_core.errors import UsageError
 StateDtype = Literal["float32", "bfloat16", "int8"]
 SamplingRule = Literal["uniform", "keyframes"]
 Decoder = Literal["software", "nvdec"]
+Keep = Literal["states", "frames"]  # of a video, states and frames or frames alone; no part of its identity
 
 
 @dataclass(frozen=True)

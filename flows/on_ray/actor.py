@@ -33,7 +33,7 @@ from tempo_core.decoding import check_decoder
 from tempo_core.errors import CheckpointError, DecoderDied, DecodeTimeout, GpuLost, LibraryError, SourceError
 from tempo_core.fingerprints import Fingerprints
 from tempo_core.host import cpu_count
-from tempo_core.spec import IndexSpec
+from tempo_core.spec import IndexSpec, Keep
 
 ITEMS_AHEAD = 2  # of a decoder, in the object store: 2 MB each at 512x256
 CPU_DEADLINE_S = 24 * 3600.0  # for a free CPU: the videos before it may take the night, which is no fault of this one
@@ -54,6 +54,7 @@ class WorkerSetup:
     models: ModelChoice
     library: str
     spec: IndexSpec
+    keep: Keep
     fingerprints: Fingerprints
 
 
@@ -93,7 +94,7 @@ class EncodingActor:
             raise CheckpointError(f"{models} on node {node} has other weights than on the driver's")
         self._stopping = threading.Event()
         decode = partial(decode_by_task, stopping=self._stopping)
-        self._worker = Worker(open_library(setup.library), checkpoint, setup.spec, decode)
+        self._worker = Worker(open_library(setup.library), checkpoint, setup.spec, setup.keep, decode)
 
     def open(self, job: Job, threads: int) -> Opened | Failure:
         return self._worker.open(job, threads)

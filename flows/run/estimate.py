@@ -20,7 +20,7 @@ from tempo_core.host import cpu_count
 from tempo_core.local_paths import local_path
 from tempo_core.pixels import patchify
 from tempo_core.sampling import sample_frames
-from tempo_core.spec import FrameGeometry, IndexSpec
+from tempo_core.spec import FrameGeometry, IndexSpec, Keep
 from tempo_core.values import SegmentPixels
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class ModelCost:
-    """What one visual token costs: the bytes of its rows, and the seconds to compute them (None: not measured)."""
+    """What one visual token costs: its bytes in the library, and the seconds to compute them (None: not measured)."""
 
     bytes_per_token: float
     seconds_per_token: float | None = None
@@ -121,17 +121,17 @@ def check_space(needed: Estimate, free_bytes: int, place: str) -> None:
         )
 
 
-def model_cost(model: ModelIdentity, spec: IndexSpec) -> ModelCost:
-    return ModelCost(model.token_bytes(spec.state_dtype))
+def model_cost(model: ModelIdentity, spec: IndexSpec, keep: Keep) -> ModelCost:
+    return ModelCost(model.token_bytes(spec.state_dtype) if keep == "states" else 0.0)
 
 
-def timed_cost(checkpoint: Checkpoint, spec: IndexSpec) -> ModelCost:
+def timed_cost(checkpoint: Checkpoint, spec: IndexSpec, keep: Keep) -> ModelCost:
     """``model_cost`` with the seconds measured on one segment."""
     segment = _blank(spec.segment_frames, TYPICAL, checkpoint.geometry)
     _index_segment(checkpoint, spec, segment)  # the first pass warms up
     began = time.monotonic()
     tokens = _index_segment(checkpoint, spec, segment)
-    return ModelCost(checkpoint.token_bytes(spec.state_dtype), (time.monotonic() - began) / tokens)
+    return replace(model_cost(checkpoint, spec, keep), seconds_per_token=(time.monotonic() - began) / tokens)
 
 
 def _index_segment(checkpoint: Checkpoint, spec: IndexSpec, segment: SegmentPixels) -> int:

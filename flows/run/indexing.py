@@ -7,6 +7,7 @@ lease     the right to write, which one run has at a time; after a wait for it, 
 plan      what is new, changed, gone or left out, by the catalog alone: no file is opened
 dispatch  workers stage videos, and this process commits them as they become whole, short ones together
 promote   the model becomes the library's default once it has every video that the old one has
+budget    states asked about least recently are dropped, where the library holds more of them than it may
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 from flows.models import ModelChoice, choose_models, identify_model, model_notice, open_model
 from flows.reporter import Reporter
 from flows.request import IndexRequest
-from flows.result import IndexResult, RunReport, summarize
+from flows.result import IndexResult, RunReport, dropped_states, summarize
 from flows.run.discovery import Discovered, expect_something, find_sources
 from flows.run.dispatch import Dispatch
 from flows.run.estimate import Estimate, check_space, estimate, model_cost, timed_cost
@@ -36,7 +37,7 @@ from storage import ALL_MODELS, Library, Writer, open_library
 from tempo_core.decoding import check_decoder
 from tempo_core.errors import LibraryBusy, LibraryNotFound, LibraryOutdated
 from tempo_core.fingerprints import Fingerprints
-from tempo_core.spec import PAPER, IndexSpec, named_spec
+from tempo_core.spec import PAPER, IndexSpec, Keep, named_spec
 
 if TYPE_CHECKING:
     from tempo_core import Checkpoint
@@ -53,6 +54,7 @@ class _Target:
     library: Library
     model: ModelIdentity
     spec: IndexSpec
+    keep: Keep
 
     @property
     def fingerprints(self) -> Fingerprints:
@@ -82,10 +84,12 @@ class IndexRun:
         with self._lease(target.library) as (writer, waited):
             if waited:  # the other run may have taken hours, and made another model or spec the default
                 discovered, target = self._discover(target.library), self._identify(target.library)
+            writer.set_keep(target.keep)
             plan = self._plan(discovered, target)
             monitor = self._monitor(plan)
             results = list(self._dispatch(plan, target, writer, monitor))
             _promote(target, writer)
+            self._keep_to_budget(writer)
         summary = summarize(results, time.monotonic() - began)
         return RunReport(tuple(results), summary, tuple(monitor.kept))
 
@@ -96,7 +100,10 @@ class IndexRun:
         self._notice_passed_over(discovered)
         model, spec = self._model_and_spec(library)
         plan = self._make_plan(discovered, library, model.fingerprints(spec))
-        cost = timed_cost(open_model(self._choice(model)), spec) if plan.tasks else model_cost(model, spec)
+        keep = self._keep(library)
+        if not plan.tasks:
+            return plan, estimate(plan.tasks, spec, model.geometry, model_cost(model, spec, keep))
+        cost = timed_cost(open_model(self._choice(model)), spec, keep)
         return plan, estimate(plan.tasks, spec, model.geometry, cost)
 
     def _notice_if_over(self) -> None:
@@ -133,7 +140,8 @@ class IndexRun:
     def _identify(self, existing: Library | None) -> _Target:
         """Everything that may be wrong with the request is known before the library is made."""
         model, spec = self._model_and_spec(existing)
-        return _Target(existing or open_library(self._request.library, create=True), model, spec)
+        keep = self._keep(existing)
+        return _Target(existing or open_library(self._request.library, create=True), model, spec, keep)
 
     def _model_and_spec(self, library: Library | None) -> tuple[ModelIdentity, IndexSpec]:
         """Those asked for, else the library's; the user is told what there is to know of the model."""
@@ -164,6 +172,12 @@ class IndexRun:
             return named_spec(self._request.spec)
         model = library.default_model() if library is not None else None
         return PAPER if model is None else model.spec
+
+    def _keep(self, library: Library | None) -> Keep:
+        """What is asked to be kept of a video, else what the last run was asked to keep, else states."""
+        if self._request.keep is not None:
+            return self._request.keep
+        return "states" if library is None else library.manifest().keep
 
     @contextmanager
     def _lease(self, library: Library) -> Iterator[tuple[Writer, bool]]:
@@ -199,7 +213,7 @@ class IndexRun:
         if free_bytes is None:
             return
         if tasks := self._plan(discovered, target).tasks:
-            cost = model_cost(target.model, target.spec)
+            cost = model_cost(target.model, target.spec, target.keep)
             check_space(estimate(tasks, target.spec, target.model.geometry, cost), free_bytes, target.library.uri)
 
     def _monitor(self, plan: Plan) -> Monitor:
@@ -213,6 +227,13 @@ class IndexRun:
                 self._reporter.settled(result)
                 yield result
 
+    def _keep_to_budget(self, writer: Writer) -> None:
+        """What was dropped by an earlier run is freed as soon as this one drops more: the disk is about to need it."""
+        dropped = writer.keep_to_budget()
+        if dropped.videos:
+            self._reporter.notice(dropped_states(dropped))
+            writer.prune()
+
     def _open_pool(self, plan: Plan, target: _Target) -> AbstractContextManager[Pool]:
         """The workers of this run, which end with the context."""
         ray, videos = self._request.ray, len(plan.tasks)
@@ -220,17 +241,16 @@ class IndexRun:
             from flows.on_ray.actor import WorkerSetup
             from flows.on_ray.cluster import open_actors
 
-            models = self._choice(target.model)
-            setup = WorkerSetup(models, target.library.uri, target.spec, target.fingerprints)
+            models, library = self._choice(target.model), target.library.uri
+            setup = WorkerSetup(models, library, target.spec, target.keep, target.fingerprints)
             sources = [task.source.uri for task in plan.tasks]
             return open_actors(None if ray in {"auto", "local"} else ray, setup, videos, sources)
         return closing(InProcess(lambda: self._worker(target)))
 
     def _worker(self, target: _Target) -> Worker:
         check_decoder(target.spec)
-        return Worker(
-            target.library, self._checkpoint or open_model(self._choice(target.model)), target.spec, decode_source
-        )
+        checkpoint = self._checkpoint or open_model(self._choice(target.model))
+        return Worker(target.library, checkpoint, target.spec, target.keep, decode_source)
 
 
 def wants_ray(ray: str, videos: int) -> bool:

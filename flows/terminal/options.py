@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable
 from functools import wraps
 from types import UnionType
-from typing import Annotated, Any, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 
@@ -59,6 +59,8 @@ def _bare(annotation: Any) -> Any:
     """A type without the validators inside it: the request runs those, and typer would not know them."""
     if get_origin(annotation) is Annotated:
         return _bare(get_args(annotation)[0])
+    if get_origin(annotation) is Literal:
+        return str
     inner = tuple(map(_bare, get_args(annotation)))
     if get_origin(annotation) in {Union, UnionType}:
         return Union[inner]  # noqa: UP007 - of types known only now

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from tempo_core.errors import NotFinite
+from tempo_core.pixels import ENCODED_AT_A_TIME
 from tempo_core.spec import StateDtype
 from tempo_core.values import FloatArray, SegmentPixels, SegmentState
 
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
     from tempo_core import Checkpoint
     from tempo_core.states import DeviceState
 
-BATCH_SEGMENTS = 16  # one forward pass: 16 segments of 512x256 are 50 MB of pixels
 OF_ONE_CHUNK = (RuntimeError, ValueError, NotFinite)  # errors that one chunk of a batch may cause: memory, its numbers
 
 
@@ -63,7 +63,7 @@ class Encoder:
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, thread_name_prefix="encode"))
 
     def submit(self, pixels: Sequence[SegmentPixels]) -> Future[Encoded]:
-        """Encode a chunk of at most ``BATCH_SEGMENTS`` segments when its turn comes."""
+        """Encode a chunk of at most ``ENCODED_AT_A_TIME`` segments when its turn comes."""
         chunk = _Chunk(pixels)
         with self._lock:
             self._waiting.append(chunk)
@@ -107,7 +107,7 @@ class Encoder:
         with self._lock:
             if first in self._waiting:
                 self._waiting.remove(first)
-            batch, room = [first], BATCH_SEGMENTS - len(first.pixels)
+            batch, room = [first], ENCODED_AT_A_TIME - len(first.pixels)
             while self._waiting and not first.failed_with_others and len(self._waiting[0].pixels) <= room:
                 batch.append(self._waiting.popleft())
                 room -= len(batch[-1].pixels)

@@ -23,14 +23,14 @@ from typing import TYPE_CHECKING, TypeVar
 import numpy as np
 
 from flows.snapshot import Spent
-from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
+from flows.video.encoder import Encoded, Encoder
 from flows.video.source_frames import SourceReading
 from storage.records import Content, Part, VideoFacts, VideoRecord
 from tempo_core.errors import CorruptPart
-from tempo_core.pixels import decode_jpeg, patchify
+from tempo_core.pixels import ENCODED_AT_A_TIME, kept_pixels
 from tempo_core.sampling import SegmentSpan
 from tempo_core.spec import IndexSpec
-from tempo_core.values import FloatArray, SegmentPixels
+from tempo_core.values import FloatArray
 
 if TYPE_CHECKING:
     from storage import Library, VideoWriter
@@ -110,7 +110,7 @@ class Indexer:
         written = _Written(video, progress, sum(span.count for span in spans))
         ahead: deque[tuple[Future[Encoded], Sequence[SegmentSpan]]] = deque()
         for chunk in _chunks(zip(frames, spans, strict=True)):
-            pixels = [_pixels(jpegs, span) for jpegs, span in chunk]
+            pixels = [kept_pixels(jpegs, span.pair_times_s) for jpegs, span in chunk]
             ahead.append((self.encoder.submit(pixels), [span for _, span in chunk]))
             if len(ahead) == CHUNKS_AHEAD:
                 written.add(*ahead.popleft())
@@ -164,13 +164,8 @@ def _require_sound(library: Library, part: Part) -> None:
         raise CorruptPart(f"{library.uri}/{part.path} is not what was written; `tempo verify` lists what else is")
 
 
-def _pixels(jpegs: Sequence[bytes], span: SegmentSpan) -> SegmentPixels:
-    patches, grid_thw = patchify(decode_jpeg(jpegs))
-    return SegmentPixels(patches, grid_thw, span.pair_times_s)
-
-
 def _chunks(elements: Iterable[Element]) -> Iterator[list[Element]]:
-    """Consecutive lists of ``BATCH_SEGMENTS``: cut alike each time, as a batch's size may move a state's last bit."""
+    """Consecutive lists, cut alike each time: a batch's size may move the last bit of a state."""
     rest = iter(elements)
-    while chunk := list(islice(rest, BATCH_SEGMENTS)):
+    while chunk := list(islice(rest, ENCODED_AT_A_TIME)):
         yield chunk

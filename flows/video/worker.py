@@ -19,7 +19,7 @@ from flows.video.source_frames import DecodeSettings, Opened, SourceReading
 from flows.video.stage import Indexer
 from storage.records import Content, StagedContent, VideoFacts
 from tempo_core.errors import LibraryError
-from tempo_core.spec import IndexSpec
+from tempo_core.spec import IndexSpec, Keep
 
 if TYPE_CHECKING:
     from storage import Library
@@ -69,6 +69,7 @@ class Worker:
     library: Library
     checkpoint: Checkpoint
     spec: IndexSpec
+    keep: Keep
     decode: Decode
     beat: Callable[[], None] = lambda: None
     _readings: dict[int, SourceReading] = field(default_factory=dict)
@@ -130,6 +131,6 @@ class Worker:
                 raise LibraryError(f"{job.uri}: stopped before it was whole")
 
         origin = self._readings[job.key] if job.kept is None else job.kept
-        with self.library.stage(job.video_id, self._fingerprints) as video:
+        with self.library.stage(job.video_id, self._fingerprints, self.keep) as video:
             facts, spent = self._indexer.index_video(video, origin, progress)
             return Staged(video.finish(), facts, spent)

@@ -15,6 +15,7 @@ LEASE_FILE = "lease.json"
 PENDING_FILE = "pending.json"
 COMMIT_LOCK = "commit.lock"
 PARTS_FOLDER = "parts"
+ASKED_FOLDER = "asked"
 TABLES_FOLDER = "tables"
 STAGED_SUFFIX = ".staged"
 
@@ -47,11 +48,14 @@ class Store(Protocol):
     def exists(self, path: str) -> bool:
         """Whether the file is there."""
 
+    def modified(self, path: str) -> float | None:
+        """When the file was written last, in seconds of the Unix epoch; None where there is none."""
+
     def read_bytes(self, path: str) -> bytes:
         """A small file, whole."""
 
     def write_bytes(self, path: str, data: bytes) -> None:
-        """A small file, replaced in one step and durable."""
+        """A small file, replaced in one step and durable; its folder is made where it is missing."""
 
     def staging(self, path: str) -> Path:
         """The local file in which the part for ``path`` is to be written before it is published."""

@@ -83,14 +83,24 @@ def _open_or_make(name: str, flags: int, folder: int) -> int:
 
 def exists(root: Path, path: str) -> bool:
     """Whether there is a plain file or folder of that name; LibraryError where it or a folder on the way is a link."""
+    return _status(root, path) is not None
+
+
+def modified(root: Path, path: str) -> float | None:
+    """When it was written last, in seconds of the Unix epoch, None where it is missing; LibraryError for a link."""
+    status = _status(root, path)
+    return None if status is None else status.st_mtime
+
+
+def _status(root: Path, path: str) -> os.stat_result | None:
     try:
         with folder_of(root, path) as (folder, name):
-            mode = os.stat(name, dir_fd=folder, follow_symlinks=False).st_mode
+            status = os.stat(name, dir_fd=folder, follow_symlinks=False)
     except (FileNotFoundError, NotADirectoryError):
-        return False
-    if stat.S_ISLNK(mode):
+        return None
+    if stat.S_ISLNK(status.st_mode):
         raise _refusal(root, path, "a plain file")
-    return True
+    return status
 
 
 def plain_files(root: Path, folder: str) -> Iterator[FileInfo]:

@@ -46,6 +46,10 @@ class LocalStore:
         """Whether the file is there."""
         return confined.exists(self.root, path)
 
+    def modified(self, path: str) -> float | None:
+        """By the file system's clock."""
+        return confined.modified(self.root, path)
+
     def read_bytes(self, path: str) -> bytes:
         """A small file, whole."""
         with self.open(path) as file:
@@ -56,6 +60,8 @@ class LocalStore:
         with space_errors(self.uri):
             confined.exists(self.root, PARTS_FOLDER)  # or it is a link
             _make_folders(self.root / PARTS_FOLDER)  # where prune looks for what a killed writer left
+            confined.exists(self.root, path)  # or a folder on the way is a link, in which none is to be made
+            _make_folders((self.root / path).parent)
             staged = f"{PARTS_FOLDER}/{secrets.token_hex(8)}{STAGED_SUFFIX}"
             # no mkstemp: whoever may read the folder may read the file
             with os.fdopen(confined.open_file(self.root, staged, os.O_WRONLY | os.O_CREAT | os.O_EXCL), "wb") as file:

@@ -52,13 +52,16 @@ class S3Store:
 
     def exists(self, path: str) -> bool:
         """One HEAD."""
+        return self.modified(path) is not None
+
+    def modified(self, path: str) -> float | None:
+        """One HEAD; by the server's clock."""
         address = self._address(path)
         try:
             with s3_errors(address.uri, LibraryError):
-                request(self._files, "head_object", address)
+                return float(request(self._files, "head_object", address)["LastModified"].timestamp())
         except FileNotFoundError:
-            return False
-        return True
+            return None
 
     def read_bytes(self, path: str) -> bytes:
         """One GET."""

@@ -64,7 +64,7 @@ def setup(tmp_path_factory: pytest.TempPathFactory) -> WorkerSetup:
     library = open_library(str(tmp_path_factory.mktemp("pool") / "library"), create=True)
     models = ModelChoice("embedded")
     model = identify_model(models)
-    return WorkerSetup(models, library.uri, PAPER, model.fingerprints(PAPER))
+    return WorkerSetup(models, library.uri, PAPER, "states", model.fingerprints(PAPER))
 
 
 @pytest.fixture(scope="module")

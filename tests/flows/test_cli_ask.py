@@ -13,6 +13,7 @@ from nano.video_file import write_video
 from nano.world import LOOKS, Scene, Script
 from storage import open_library
 from tests.support import ROOT
+from tests.support.storage_harness import states_part
 from tests.support.tempo_cli import index, other_model, small_video, tempo
 
 ANSWER = {
@@ -96,7 +97,7 @@ def test_states_of_8_bits_take_half_the_bytes_and_answer_alike(library: Path, tm
     assert halved["answer"] == whole["answer"] == "2"
     assert [segment["tokens"] for segment in halved["segments"]] == [segment["tokens"] for segment in whole["segments"]]
     sizes = [
-        video.states_part.size
+        states_part(video).size
         for folder in (library, small)
         for video in open_library(str(folder)).videos(select=["talk.mp4"])
     ]

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from storage import Source, open_library
+from tests.support.storage_harness import states_part
 from tests.support.tempo_cli import index, small_video, statuses, tempo
 
 
@@ -56,13 +57,13 @@ def test_verify_finds_nothing_in_a_sound_library(library: Path) -> None:
 
 def test_verify_finds_a_flipped_bit(library: Path) -> None:
     (record, *_) = open_library(str(library)).videos()
-    part = library / record.states_part.path
+    part = library / states_part(record).path
     data = bytearray(part.read_bytes())
     data[len(data) // 2] ^= 1
     part.write_bytes(data)
     (found,) = tempo("verify", "--library", library, "--json", code=1).json
     assert not found["ok"]
-    assert any(record.states_part.path in problem["subject"] for problem in found["problems"])
+    assert any(states_part(record).path in problem["subject"] for problem in found["problems"])
     assert f"{len(found['problems'])} problems" in tempo("verify", "--library", library, code=1).out
 
 
@@ -74,7 +75,7 @@ def test_one_problem_is_counted_as_one(library: Path) -> None:
 
 def test_verify_tells_a_way_out_that_mends_copies_too(library: Path, archive: Path) -> None:
     (record, *_) = open_library(str(library)).videos()
-    (library / record.states_part.path).unlink()
+    (library / states_part(record).path).unlink()
     (found,) = tempo("verify", "--library", library, "--json", code=1).json
     command = re.search(r"`tempo (remove [0-9a-f]+)`", found["problems"][0]["reason"])
     assert command is not None

@@ -13,8 +13,9 @@ import pytest
 import torch
 
 from flows.failure import ENCODE, Failure, attempt
-from flows.video.encoder import BATCH_SEGMENTS, Encoded, Encoder
+from flows.video.encoder import Encoded, Encoder
 from tempo_core.errors import GpuLost, NotFinite, UsageError
+from tempo_core.pixels import ENCODED_AT_A_TIME
 from tempo_core.values import SegmentPixels
 from tests.support.golden_cases import golden_checkpoint, small_segment
 
@@ -97,7 +98,7 @@ def test_no_batch_is_larger_than_the_largest(encoder: Encoder, watched: Watched)
     for future in futures:
         future.result(timeout=60)
     assert sum(watched.batches) == 42
-    assert max(watched.batches) <= BATCH_SEGMENTS
+    assert max(watched.batches) <= ENCODED_AT_A_TIME
 
 
 def test_a_chunk_that_cannot_be_encoded_fails_alone(encoder: Encoder, watched: Watched) -> None:

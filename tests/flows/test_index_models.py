@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from storage import ALL_MODELS, VideoRecord, open_library
+from tests.support.storage_harness import states_part
 from tests.support.tempo_cli import counting_ffmpeg, index, other_model, small_video, statuses, tempo
 
 
@@ -23,7 +24,7 @@ def records(library: Path) -> list[VideoRecord]:
 
 
 def states_bytes(library: Path, record: VideoRecord) -> bytes:
-    return (library / record.states_part.path).read_bytes()
+    return (library / states_part(record).path).read_bytes()
 
 
 def test_another_model_encodes_the_kept_frames_without_decoding(

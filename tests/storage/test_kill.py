@@ -19,32 +19,34 @@ from tests.support.storage_killer import SEEDS, kill_at_random, run, survives
 pytestmark = pytest.mark.slow
 
 READ_S = 8
+STATES_BYTES = 2065  # of each of these videos
 SEED_OF = {tiny_video(seed).video_id: seed for seed in range(SEEDS)}
 
 
 @pytest.mark.parametrize(
-    ("before", "wanted", "removed"),
+    ("before", "wanted", "removed", "budget"),
     [
-        ({}, {"/a": 1, "/b": 2}, []),
-        ({"/a": 1, "/b": 1, "/c": 2, "/d": -1}, {"/a": 3, "/b": 2, "/d": 2, "/e": -1, "/f": 4}, ["/c"]),
+        ({}, {"/a": 1, "/b": 2}, [], None),
+        ({"/a": 1, "/b": 1, "/c": 2, "/d": -1}, {"/a": 3, "/b": 2, "/d": 2, "/e": -1, "/f": 4}, ["/c"], None),
+        ({"/a": 1, "/b": 1, "/c": 2}, {"/d": 3}, [], 2 * STATES_BYTES),
     ],
-    ids=["first", "changed, copied, recovered, failed, removed"],
+    ids=["first", "changed, copied, recovered, failed, removed", "states dropped of a video and its copy"],
 )
 def test_a_run_killed_at_any_write_and_run_again_leaves_no_trace(
-    tmp_path: Path, before: dict[str, int], wanted: dict[str, int], removed: list[str]
+    tmp_path: Path, before: dict[str, int], wanted: dict[str, int], removed: list[str], budget: int | None
 ) -> None:
     template, undisturbed, place = tmp_path / "template", tmp_path / "undisturbed", tmp_path / "killed"
     run(str(template), before, [])
     shutil.copytree(template, undisturbed)
-    run(str(undisturbed), wanted, removed)
+    run(str(undisturbed), wanted, removed, budget)
     expected = contents(pruned(open_library(str(undisturbed))))
     for writes in range(1000):
         if before:
             shutil.copytree(template, place)
-        survived = survives(writes, run, str(place), wanted, removed)
+        survived = survives(writes, run, str(place), wanted, removed, budget)
         if (place / "library.json").exists():
             assert snapshot_faults(open_library(str(place)), SEED_OF) == [], f"after write {writes}"
-        run(str(place), wanted, removed)
+        run(str(place), wanted, removed, budget)
         assert contents(pruned(open_library(str(place)))) == expected, f"after write {writes}"
         shutil.rmtree(place)
         if survived:
@@ -87,6 +89,7 @@ def library(library: Library, uris: list[str]) -> Library:
     with library.writer() as writer:
         for seed, uri in enumerate(uris):
             put(library, writer, uri, seed)
+        writer.set_states_budget(2 * STATES_BYTES)
     return library
 
 
@@ -99,7 +102,7 @@ def test_readers_see_whole_videos_while_writers_are_killed_at_random(library: Li
     pruned(library)
 
 
-@pytest.mark.parametrize("protocol", ["catalog-first", "delete-then-add"])
+@pytest.mark.parametrize("protocol", ["catalog-first", "delete-then-add", "part-first"])
 def test_the_harness_catches_a_wrong_protocol(library: Library, uris: list[str], protocol: str) -> None:
     with killed_writers(library, uris, protocol):
         fault, _ = first_fault(library, uris, seconds=60)

@@ -53,8 +53,8 @@ def test_creating_again_changes_nothing(library: Library) -> None:
 
 def test_a_library_of_a_newer_schema_is_refused(library: Library) -> None:
     manifest = Path(library.uri, "library.json")
-    manifest.write_text(manifest.read_text().replace('"schema": 4', '"schema": 99'))
-    with pytest.raises(SchemaError, match="schema 99, this program knows 4"):
+    manifest.write_text(manifest.read_text().replace('"schema": 5', '"schema": 99'))
+    with pytest.raises(SchemaError, match="schema 99, this program knows 5"):
         open_library(library.uri, create=True)
 
 
@@ -145,7 +145,7 @@ def test_what_was_replaced_stays_readable_for_the_grace_period(library: Library)
     assert library.read_states(old, verify=True)
     with library.writer() as writer:
         assert writer.prune(grace_s=0) > 0
-    assert part_files(library) == {part.path for one in library.videos() for part in (one.frames_part, one.states_part)}
+    assert part_files(library) == {part.path for one in library.videos() for part in one.parts}
     with pytest.raises(LibraryError, match="0 of 3 segments"):
         library.segments(old)
 

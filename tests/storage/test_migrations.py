@@ -49,12 +49,13 @@ def write_as_schema_2(library: Library) -> None:
 
 
 def write_as_schema_3(library: Library) -> None:
-    """Models that do not say who made their features."""
+    """Models that do not say who made their features, and no word of what is kept: every video has states."""
     path = Path(library.uri, "library.json")
     manifest = json.loads(path.read_text())
     for model in manifest["models"]:
         del model["features_model"]
-    path.write_text(json.dumps({**manifest, "schema": 3}))
+    kept = {name: manifest[name] for name in ("created", "default", "models")}
+    path.write_text(json.dumps({**kept, "schema": 3}))
 
 
 def write_schema(library: Library, version: int) -> None:
@@ -89,7 +90,7 @@ def old(fresh: Library, tmp_path: Path) -> Library:
 
 
 def test_a_reader_says_that_an_upgrade_is_due_and_changes_nothing(old: Library) -> None:
-    with pytest.raises(SchemaError, match="has schema 1, not yet 4: `tempo index` brings it up to date"):
+    with pytest.raises(SchemaError, match="has schema 1, not yet 5: `tempo index` brings it up to date"):
         open_library(old.uri)
     assert schema(old.uri) == 1
     assert "tags" in old.tables.ensure(CATALOG).schema.names
@@ -97,7 +98,7 @@ def test_a_reader_says_that_an_upgrade_is_due_and_changes_nothing(old: Library) 
 
 def test_an_upgraded_library_holds_what_one_written_today_holds(old: Library, fresh: Library) -> None:
     upgraded = open_library(old.uri, create=True)
-    assert schema(old.uri) == 4
+    assert schema(old.uri) == 5
     assert contents(upgraded) == contents(fresh)
     for name in (CATALOG, FAILURES):
         assert upgraded.tables.ensure(name).schema == fresh.tables.ensure(name).schema
@@ -155,17 +156,30 @@ def test_an_old_library_without_videos_or_failures_is_upgraded(tmp_path: Path) -
     empty = open_library(str(tmp_path / "empty"), create=True)
     write_schema(empty, 1)
     upgrade(empty.uri)
-    assert schema(empty.uri) == 4
+    assert schema(empty.uri) == 5
 
 
 def test_several_steps_run_in_their_order(old: Library, monkeypatch: pytest.MonkeyPatch) -> None:
     def next_step(store: Store, tables: Tables) -> None:
-        assert schema(old.uri) == 4
+        assert schema(old.uri) == 5
         assert "tags" not in tables.ensure(CATALOG).schema.names
 
     monkeypatch.setattr(migrations, "MIGRATIONS", (*migrations.MIGRATIONS, next_step))
     upgrade(old.uri)
-    assert schema(old.uri) == 5
+    assert schema(old.uri) == 6
+
+
+def test_a_library_of_schema_3_is_read_as_it_is_and_brought_up_to_date_by_whoever_writes_it(fresh: Library) -> None:
+    models = fresh.models()
+    write_as_schema_3(fresh)
+    library = open_library(fresh.uri)
+    assert len(library.read_states(library.videos()[0], verify=True)) == 3
+    assert library.models() == models
+    assert schema(fresh.uri) == 3
+    with library.writer() as writer:
+        writer.set_states_budget(0)
+        assert writer.keep_to_budget().videos == 2
+    assert schema(fresh.uri) == 5
 
 
 @pytest.mark.slow

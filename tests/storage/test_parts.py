@@ -22,7 +22,18 @@ from tempo_core.errors import CorruptPart, NoSpace, UsageError
 from tempo_core.spec import StateDtype
 from tempo_core.values import SegmentState, row_bytes
 from tests.support import ROOT
-from tests.support.storage_harness import PRINTS, SPEC, commit, facts_of, fill, put, source_of, stage, tiny_video
+from tests.support.storage_harness import (
+    PRINTS,
+    SPEC,
+    commit,
+    facts_of,
+    fill,
+    put,
+    source_of,
+    stage,
+    states_part,
+    tiny_video,
+)
 
 DTYPES: tuple[StateDtype, ...] = ("float32", "bfloat16", "int8")
 
@@ -95,7 +106,7 @@ def test_the_same_content_makes_the_same_bytes(tmp_path: Path) -> None:
         library = open_library(str(tmp_path / name), create=True)
         with library.writer() as writer:
             record = put(library, writer, f"/{name}.mp4", seed=7)
-        parts.append([library.store.read_bytes(part.path) for part in (record.frames_part, record.states_part)])
+        parts.append([library.store.read_bytes(part.path) for part in record.parts])
     assert parts[0] == parts[1]
 
 
@@ -167,7 +178,7 @@ def test_a_segment_costs_one_read_of_its_own_bytes(
 
 
 def part_file(library: Library, video: VideoRecord) -> Path:
-    return Path(library.uri, video.states_part.path)
+    return Path(library.uri, states_part(video).path)
 
 
 def test_a_flipped_bit_is_found_when_asked(library: Library, video: VideoRecord) -> None:
@@ -213,14 +224,14 @@ def test_nothing_is_committed_into_the_last_bytes_of_a_disk(
     with library.writer() as writer, pytest.raises(NoSpace, match="only 1000 bytes are free"):
         put(library, writer, "/second.mp4", seed=2)
     assert library.videos() == [video]
-    assert {file.path for file in library.store.files("parts")} == {video.frames_part.path, video.states_part.path}
+    assert {file.path for file in library.store.files("parts")} == {part.path for part in video.parts}
 
 
 def test_prune_makes_room_on_a_full_disk(library: Library, video: VideoRecord, monkeypatch: pytest.MonkeyPatch) -> None:
     with library.writer() as writer:
         writer.remove([video.uri])
         monkeypatch.setattr(library.store, "free_bytes", lambda: 0)
-        assert writer.prune(grace_s=0) >= video.states_part.size
+        assert writer.prune(grace_s=0) >= states_part(video).size
     assert library.verify(grace_s=0) == []
 
 

@@ -13,7 +13,7 @@ import pytest
 from storage import ALL_MODELS, Library, open_library
 from storage.schemas import CATALOG, segments_table
 from tempo_core.errors import CorruptPart, LibraryError, SchemaError
-from tests.support.storage_harness import PRINTS, SPEC, index
+from tests.support.storage_harness import PRINTS, SPEC, index, states_part
 from tests.support.tempo_cli import tempo
 
 OTHER_ID = "ab" * 32
@@ -129,13 +129,13 @@ def test_a_part_that_is_no_plain_file_is_a_problem_and_not_waited_for(
     make: Callable[[Path], None], library: Library
 ) -> None:
     (record,) = library.videos()
-    for part in (record.frames_part, record.states_part):
+    for part in record.parts:
         path = Path(library.uri, part.path)
         path.unlink()
         make(path)
     problems = {problem.subject: problem.reason for problem in library.verify()}
     assert "not a plain file" in problems[record.frames_part.path]
-    assert "not a plain file" in problems[record.states_part.path]
+    assert "not a plain file" in problems[states_part(record).path]
     with pytest.raises(CorruptPart, match="not a plain file"):
         library.read_states(record)
     with pytest.raises(CorruptPart, match="not a plain file"):

@@ -19,7 +19,7 @@ from storage.stores import s3_lease
 from storage.stores.s3_client import file_system, list_objects, parse_uri
 from tempo_core.errors import CorruptPart, LibraryBusy, LibraryError, LibraryNotFound
 from tests.support.s3_server import Fault, Proxy
-from tests.support.storage_harness import contents, index, put, tiny_video, video_id
+from tests.support.storage_harness import contents, index, put, states_part, tiny_video, video_id
 
 pytestmark = pytest.mark.s3
 BUCKET = "archive"
@@ -57,6 +57,26 @@ def test_the_core_of_a_library_holds_on_s3(library: Library, tmp_path: Path) -> 
     assert {hit.video.video_id for hit in library.search(made.features[0], limit=9)} == {
         video_id(seed) for seed in (1, 3, 4)
     }
+
+
+def test_a_budget_drops_states_on_s3_and_a_question_costs_two_requests_a_video_and_day(
+    library: Library, proxy: Proxy
+) -> None:
+    index(library, {"/a.mp4": 1, "/b.mp4": 2})
+    before = library.videos()
+    with library.writer() as writer:
+        writer.set_states_budget(states_part(before[0]).size)
+        proxy.requests.clear()
+        library.mark_asked([video_id(1)])
+        library.mark_asked([video_id(1)])
+        assert (proxy.count("HEAD .*asked/"), proxy.count("PUT .*asked/")) == (2, 1)
+        assert writer.keep_to_budget().videos == 1
+        writer.prune()
+        assert len(library.read_states(before[1], verify=True)) == 3, "for the grace period"
+        writer.prune(grace_s=0)
+    assert [record.states_part is None for record in library.videos()] == [False, True]
+    assert len([key for key in keys(library, "parts") if "/states-" in key]) == 1
+    assert library.verify(grace_s=0) == []
 
 
 def test_an_older_library_is_upgraded_on_s3(library: Library) -> None:
@@ -134,10 +154,10 @@ def test_a_network_that_stays_down_is_one_clear_error(
 def test_a_missing_part_is_corrupt(library: Library) -> None:
     index(library, {"/a.mp4": 1})
     record = library.videos()[0]
-    library.store.delete(record.states_part.path)
+    library.store.delete(states_part(record).path)
     with pytest.raises(CorruptPart, match="missing"):
         library.read_states(record)
-    library.store.write_bytes(record.states_part.path, b"short")
+    library.store.write_bytes(states_part(record).path, b"short")
     with pytest.raises(CorruptPart, match="cut short"):
         library.read_states(record)
 

@@ -16,7 +16,7 @@ import numpy as np
 from storage import ALL_MODELS, Library, VideoRecord, open_library
 from storage.filters import quoted
 from storage.schemas import segments_table
-from tests.support.storage_harness import pruned
+from tests.support.storage_harness import pruned, states_part
 
 RELATIVE, ABSOLUTE, OF_A_FEATURE = 2**-7, 2**-9, 1e-2
 OF_A_RUN = {"generation", "state_checksum", "vector", "checksum"}
@@ -55,7 +55,7 @@ def _contents(library: Library) -> list[VideoRecord]:
 
 def _lasting(record: VideoRecord) -> VideoRecord:
     frames = replace(record.frames_part, path="")
-    states = replace(record.states_part, path="", sha256="")
+    states = replace(states_part(record), path="", sha256="")
     return replace(record, generation="", indexed_at=0.0, frames_part=frames, states_part=states)
 
 

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from storage import Library, Source, StagedVideo, VideoFacts, VideoRecord
-from tempo_core.pixels import encode_jpeg, patchify
+from tempo_core.pixels import encode_jpeg, kept_pixels
 from tempo_core.sampling import Sampling, SegmentSpan, sample_frames, segment_spans
 from tempo_core.spec import PAPER, IndexSpec
-from tempo_core.values import SegmentPixels
 
 if TYPE_CHECKING:
     from tempo_core.checkpoint_parts import Checkpoint
@@ -35,13 +34,13 @@ def add_video(
     pictures = np.random.default_rng(len(name) + seconds).integers(
         0, 256, (sampling.count, HEIGHT, WIDTH, 3), dtype=np.uint8
     )
-    groups = [pictures[span.first : span.first + span.count] for span in spans]
-    pixels = [SegmentPixels(*patchify(group), span.pair_times_s) for group, span in zip(groups, spans, strict=True)]
+    kept = [encode_jpeg(pictures[span.first : span.first + span.count], 80) for span in spans]
+    pixels = [kept_pixels(jpegs, span.pair_times_s) for jpegs, span in zip(kept, spans, strict=True)]
     states = checkpoint.router.encode(pixels, state_dtype=spec.state_dtype)
     with library.writer(wait_s=10) as writer:
         with library.stage(hashlib.sha256(name.encode()).hexdigest(), checkpoint.fingerprints(spec)) as video:
-            for span, group in zip(spans, groups, strict=True):
-                video.add_frames(span.index, encode_jpeg(group, 80), _times_s(sampling, span))
+            for span, jpegs in zip(spans, kept, strict=True):
+                video.add_frames(span.index, jpegs, _times_s(sampling, span))
             for state in states:
                 video.add_state(state)
             video.add_features(checkpoint.featurer.features(states), spans)
@@ -57,6 +56,14 @@ def add_video(
             source = Source(f"/archive/{name}.mp4", 1000, "1")
             (record,) = writer.commit(StagedVideo(video.finish(), source, facts))
             return record
+
+
+def drop_states(library: Library) -> None:
+    """Only frames are kept from now on of all that the library has."""
+    with library.writer() as writer:
+        writer.set_states_budget(0)
+        writer.keep_to_budget()
+        writer.prune(grace_s=0)
 
 
 def _times_s(sampling: Sampling, span: SegmentSpan) -> list[float]:

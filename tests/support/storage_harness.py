@@ -13,6 +13,7 @@ import numpy as np
 from storage import (
     ALL_MODELS,
     Library,
+    Part,
     Source,
     StagedContent,
     StagedVideo,
@@ -168,6 +169,12 @@ def uris(library: Library, fingerprint: str | None = None) -> list[str]:
     return [record.uri for record in library.videos(fingerprint)]
 
 
+def states_part(record: VideoRecord) -> Part:
+    """That of a video whose states are kept."""
+    assert record.states_part is not None
+    return record.states_part
+
+
 def part_files(library: Library) -> set[str]:
     """The paths of all parts on the disk."""
     return {file.path for file in library.store.files("parts")}
@@ -203,9 +210,9 @@ def contents(library: Library) -> dict[str, Any]:
         "failures": {replace(one, failed_at=0.0) for one in library.failures()},
         "segments": sorted(row for record in catalog for row in segment_rows(library, record)),
         "bytes": {
-            (record.video_id, kind): library.store.read_bytes(part.path)
+            (record.video_id, number): library.store.read_bytes(part.path)
             for record in catalog
-            for kind, part in (("frames", record.frames_part), ("states", record.states_part))
+            for number, part in enumerate(record.parts)
         },
         "rows": {name: library.tables.count(name) for name in (CATALOG, FAILURES, segments_table(PRINTS.features))},
         "files": len(list(library.store.files("parts"))),
@@ -220,8 +227,8 @@ def segment_rows(library: Library, record: VideoRecord) -> list[str]:
 
 
 def _without_run(record: VideoRecord) -> VideoRecord:
-    frames, states = replace(record.frames_part, path=""), replace(record.states_part, path="")
-    return replace(record, generation="", indexed_at=0.0, frames_part=frames, states_part=states)
+    frames, *states = (replace(part, path="") for part in record.parts)
+    return replace(record, generation="", indexed_at=0.0, frames_part=frames, states_part=next(iter(states), None))
 
 
 def snapshot_faults(library: Library, seeds: Mapping[str, int]) -> list[str]:
@@ -243,7 +250,7 @@ def _record_faults(library: Library, record: VideoRecord, seeds: Mapping[str, in
     if record.source.modified != str(video.seed):
         return [f"{record.uri}: the content of another version"]
     try:
-        states = library.read_states(record, verify=True)
+        states = library.read_states(record, verify=True) if record.states_part else video.states
     except LibraryError as error:
         return [str(error)]
     if any((got.rows != made.rows).any() for got, made in zip(states, video.states, strict=True)):

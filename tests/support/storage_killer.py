@@ -65,13 +65,16 @@ def survives(writes: int, work: Callable[..., None], *args: Any) -> bool:
     return process.exitcode == 0
 
 
-def run(uri: str, wanted: Mapping[str, int], removed: Sequence[str]) -> None:
-    """What the killed run does, to its end: create the library, index what is not there yet, remove, prune."""
+def run(uri: str, wanted: Mapping[str, int], removed: Sequence[str], budget: int | None = None) -> None:
+    """What the killed run does, to its end: create the library, index what is not there yet, remove, drop states,
+    prune."""
     library = open_library(uri, create=True)
     index(library, wanted, wait_s=10)
     with library.writer(wait_s=10) as writing:
         there = {record.uri for record in library.videos()}
         writing.remove([uri for uri in removed if uri in there])
+        writing.set_states_budget(budget)
+        writing.keep_to_budget()
         writing.prune()
 
 
@@ -152,6 +155,8 @@ SEEDS = 40
 
 
 def _right(library: Library, writer: Writer, uri: str, seed: int) -> None:
+    if random.random() < 0.2:
+        writer.keep_to_budget()
     content = writer.find_content(tiny_video(seed).video_id, PRINTS)
     if content and content.committed and random.random() < 0.7:
         writer.commit_copy(source_of(uri, seed), content)
@@ -177,10 +182,20 @@ def _delete_then_add(library: Library, writer: Writer, uri: str, seed: int) -> N
     put(library, writer, uri, seed)
 
 
+def _part_first(library: Library, writer: Writer, uri: str, seed: int) -> None:
+    """Wrong: a states part is removed before the catalog says that there is none."""
+    part = put(library, writer, uri, seed).states_part
+    assert part is not None
+    library.store.delete(part.path)
+    writer.set_states_budget(0)
+    writer.keep_to_budget()
+
+
 _PROTOCOLS: dict[str, Callable[[Library, Writer, str, int], Any]] = {
     "right": _right,
     "catalog-first": _catalog_first,
     "delete-then-add": _delete_then_add,
+    "part-first": _part_first,
 }
 
 

@@ -145,16 +145,16 @@ def contents(path: Path) -> dict[str, Any]:
                 generation="",
                 indexed_at=0.0,
                 frames_part=replace(record.frames_part, path=""),
-                states_part=replace(record.states_part, path=""),
+                states_part=replace(record.states_part, path="") if record.states_part else None,
             )
             for record in catalog
         },
         "failures": {replace(one, failed_at=0.0, attempts=0) for one in library.failures()},
         "segments": {row for record in catalog for row in segment_rows(library, record)},
         "bytes": {
-            (record.video_id, record.fingerprints.features, kind): library.store.read_bytes(part.path)
+            (record.video_id, record.fingerprints.features, number): library.store.read_bytes(part.path)
             for record in catalog
-            for kind, part in (("frames", record.frames_part), ("states", record.states_part))
+            for number, part in enumerate(record.parts)
         },
     }
 

@@ -9,11 +9,21 @@ import typer
 
 from flows.terminal.options import JsonOption, LibraryOption
 from flows.terminal.output import Page, print_json, print_long_json
+from tempo_core.errors import UsageError
 
 if TYPE_CHECKING:
     from storage import FailureRecord, LibraryStatus
 
 LEASE_WAIT_S = 60.0
+StatesOption = Annotated[
+    str | None,
+    typer.Option(
+        "--states",
+        metavar="BYTES",
+        help="From now on keep at most so many bytes of states (200GB, 1.5TB); `all`: any number.",
+        show_default=False,
+    ),
+]
 _MOST_FAILURES = 20
 
 
@@ -64,17 +74,33 @@ def verify(library: LibraryOption, as_json: JsonOption = False) -> None:
         raise typer.Exit(1)
 
 
-def prune(library: LibraryOption, as_json: JsonOption = False) -> None:
-    """Free what no video of a library needs any more: replaced and removed ones, after a grace period for readers."""
+def prune(library: LibraryOption, states: StatesOption = None, as_json: JsonOption = False) -> None:
+    """Free what no video of a library needs any more: replaced and removed ones, after a grace period for readers.
+
+    \b
+    tempo prune --library ./lib
+    tempo prune --library ./lib --states 200GB
+
+    With a budget of states, those asked about least recently are dropped, here and at the end of each run. Frames stay:
+    a question computes the states that it needs from them, with the same answer. What was dropped is freed by a later
+    prune, or by the next run that drops more.
+    """
+    from flows.result import dropped_states
     from flows.text import size
     from storage import open_library
 
+    budget = None if states is None else _budget(states)
     with open_library(library).writer(wait_s=LEASE_WAIT_S) as writer:
-        freed = writer.prune()
+        if states is not None:
+            writer.set_states_budget(budget)
+        freed = writer.prune()  # first: on a full disk it makes the room for a commit
+        dropped = writer.keep_to_budget()
     if as_json:
-        print_json({"freed_bytes": freed})
-    else:
-        Page().line(f"{size(freed)} freed")
+        print_json({"freed_bytes": freed, "dropped_videos": dropped.videos, "dropped_bytes": dropped.bytes})
+        return
+    if dropped.videos:
+        Page().line(dropped_states(dropped))
+    Page().line(f"{size(freed)} freed")
 
 
 def remove(
@@ -101,6 +127,18 @@ def remove(
             Page().line(f"removed  {one_line(uri)}")
 
 
+def _budget(text: str) -> int | None:
+    """Bytes, None for any number; UsageError for what is neither."""
+    from pydantic import ByteSize, TypeAdapter, ValidationError
+
+    if text == "all":
+        return None
+    try:
+        return int(TypeAdapter(ByteSize).validate_python(text))
+    except ValidationError:
+        raise UsageError(f"--states {text!r} is no number of bytes; write 200GB, 1.5 TB, or all") from None
+
+
 def _tries(failure: FailureRecord) -> str:
     """What is added to the reason where it was not the file's fault."""
     from flows.failure import is_passing
@@ -109,6 +147,17 @@ def _tries(failure: FailureRecord) -> str:
         return ""
     tries = "try" if failure.attempts == 1 else "tries"
     return f" (not the file's fault: tried again by later runs; {failure.attempts:,} {tries} so far)"
+
+
+def _limits(found: LibraryStatus) -> str:
+    """What is added to the bytes of states: their budget, what runs keep, and how many videos have none."""
+    from flows.text import counted, size
+
+    budget = [] if found.states_budget is None else [f"at most {size(found.states_budget)}"]
+    frames_only = ["new videos: frames alone"] if found.keep == "frames" else []
+    without = [f"{counted(found.without_states, 'video')} without"] if found.without_states else []
+    limits = ", ".join([*budget, *without, *frames_only])
+    return f" ({limits})" if limits else ""
 
 
 def _show_status(found: LibraryStatus) -> None:
@@ -127,7 +176,7 @@ def _show_status(found: LibraryStatus) -> None:
             name += f", features by {one_line(model.features_model)}"
         page.line(f"  {name}, spec {one_line(model.spec.name)}: {counts}{failed} ({served})")
     tables = f"tables {size(found.tables_bytes)} in {counted(found.fragments, 'fragment')}"
-    page.line(f"states {size(found.states_bytes)}, frames {size(found.frames_bytes)}, {tables}")
+    page.line(f"states {size(found.states_bytes)}{_limits(found)}, frames {size(found.frames_bytes)}, {tables}")
     if found.pending:
         page.line(f"{counted(found.pending, 'source')} left undone by the last runs: first in the next")
     page.line(f"to prune {size(found.unreferenced_bytes)}")
