@@ -131,6 +131,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="tempo-concurrent-") as made:
         work = options.work or Path(made)
         checkpoint = endless(tempo_checkpoint(options.size, work, device))
+        if device == "cuda":
+            checkpoint.compile()
         video = made_video(checkpoint, options.video_seconds, PICTURES[options.size])
         if find_spec("lancedb") is None:
             library = StatesAlone(video).as_library()

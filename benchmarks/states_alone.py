@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -79,6 +79,9 @@ class StatesAlone:
 
     def read_states(self, video: VideoRecord, segments: Sequence[SegmentRecord]) -> list[SegmentState]:  # noqa: ARG002
         return [self.made.states[one.index] for one in segments]
+
+    def mark_asked(self, video_ids: Iterable[str]) -> None:
+        """It has no budget of states."""
 
     def _records(self) -> list[SegmentRecord]:
         kept = zip(self.made.spans, self.made.states, strict=True)

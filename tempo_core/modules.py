@@ -104,6 +104,8 @@ def compile_layers(layers: nn.ModuleList) -> None:
 
     What attends is left out. On an H100 a question's pass behind 128 prefixes of 2 B then takes 46 ms instead of 55.
     """
+    # else a layer's index, which its KV cache is asked by, would be taken for a constant, and each layer compiled anew
+    torch._dynamo.config.allow_unspec_int_on_nn_module = True
     for layer in layers:
         layer.compile(dynamic=True)
 

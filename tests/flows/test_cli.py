@@ -18,20 +18,21 @@ from tests.support.tempo_cli import ended, index, small_video, start, start_temp
 OPTIONS = {
     "index": {
         *("--library", "--model", "--spec", "--plan", "--retry-failed", "--until", "--max-hours", "--json"),
-        *("--include", "--exclude", "--settle", "--ray"),
+        *("--include", "--exclude", "--settle", "--ray", "--features", "--keep"),
     },
     "schedule": {
         *("--library", "--cron", "--timezone", "--name"),
         *("--model", "--spec", "--include", "--exclude", "--settle", "--retry-failed"),
-        *("--until", "--max-hours", "--ray"),
+        *("--until", "--max-hours", "--ray", "--features", "--keep"),
     },
     "ask": {
         *("--library", "--video", "--folder", "--from", "--to", "--token-budget", "--reader", "--model", "--json"),
+        "--features",
     },
-    "search": {"--library", "--video", "--folder", "--from", "--to", "--model", "--json"},
+    "search": {"--library", "--video", "--folder", "--from", "--to", "--model", "--features", "--json"},
     "status": {"--library", "--json"},
     "verify": {"--library", "--json"},
-    "prune": {"--library", "--json"},
+    "prune": {"--library", "--states", "--json"},
     "remove": {"--library", "--json"},
     "doctor": {"--model", "--json"},
     "demo": {"--keep", "--model", "--json"},

@@ -67,13 +67,13 @@ def test_three_checkpoints_on_one_tower_decode_and_encode_a_video_once(
     ffmpeg, decodes = counting_ffmpeg(tmp_path)
     monkeypatch.setenv("TEMPO_FFMPEG", ffmpeg)
     encoded: list[int] = []
-    encode = Router.encode
+    encode = Router.encode_on_device
 
     def counting(router: Router, segments: list[Any], *given: Any, **named: Any) -> Any:
         encoded.extend(len(segment.patches) for segment in segments if len(segment.patches) > WHITE_PICTURE)
         return encode(router, segments, *given, **named)
 
-    monkeypatch.setattr(Router, "encode", counting)
+    monkeypatch.setattr(Router, "encode_on_device", counting)
     small_video(archive / "talk.mp4", seconds=9)
     index(library, archive, "--model", NANO_VL)
     after_first = (decodes(), len(encoded))
