@@ -24,7 +24,7 @@ LENGTHS = st.lists(st.integers(1, 9000), min_size=1, max_size=20)
 def memory_prompt(number: int) -> Prompt:
     """Of memory tokens, one position a token."""
     case = golden_case("bcd"[number % 3])
-    memory = [tokens[:count] for tokens, count in zip(case.features, case.allocation, strict=True)]
+    memory = [torch.from_numpy(tokens[:count]) for tokens, count in zip(case.features, case.allocation, strict=True)]
     return golden_checkpoint().answerer.prompt(f"{case.question} {number}", case.tag_times_s, memory)
 
 

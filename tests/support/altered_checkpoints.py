@@ -80,4 +80,4 @@ def behaviour(loaded: Checkpoint) -> FloatArray:
     read = checkpoint.compressor.read(checkpoint.compressor.encode([small_segment()]), question)
     memory = checkpoint.compressor.compress(read, question, [2])
     logits = checkpoint.answerer.next_logits(checkpoint.answerer.prompt(question, [2.0], memory))
-    return np.concatenate([read.scores, memory[0].flatten(), logits])
+    return np.concatenate([read.scores, memory[0].flatten().float(), logits])
