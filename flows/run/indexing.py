@@ -84,7 +84,8 @@ class IndexRun:
         with self._lease(target.library) as (writer, waited):
             if waited:  # the other run may have taken hours, and made another model or spec the default
                 discovered, target = self._discover(target.library), self._identify(target.library)
-            writer.set_keep(target.keep)
+            if self._request.keep is not None:
+                writer.set_keep(target.keep)
             plan = self._plan(discovered, target)
             monitor = self._monitor(plan)
             results = list(self._dispatch(plan, target, writer, monitor))
