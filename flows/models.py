@@ -60,21 +60,20 @@ def choose_models(model: str | None, features: str | None, library: Library | No
     A model that is named without an embedding model goes with that of the first of the library's models which has its
     states, if they are searched by one.
     """
-    chosen = _absolute(choose_model(model, library))
+    default = None if model or library is None else library.default_model()
+    chosen = _absolute(model or (EMBEDDED_ID if default is None else default.model_id))
     named = frozenset(_absolute(name) for name in (model, features) if name)
+    choice = ModelChoice(chosen, None if default is None else default.features_model, named)
     if features:
         other = _absolute(features)
-        return ModelChoice(chosen, None if other == chosen else other, named)
-    if library is None:
-        return ModelChoice(chosen, None, named)
-    return ModelChoice(chosen, _remembered(ModelChoice(chosen, None, named), library), named)
+        return replace(choice, features=None if other == chosen else other)
+    if model and library is not None:
+        return replace(choice, features=_remembered(choice, library))
+    return choice
 
 
 def _remembered(choice: ModelChoice, library: Library) -> str | None:
-    """The embedding model that the library has for the chosen model's states."""
-    if not choice.named:
-        default = library.default_model()
-        return None if default is None else default.features_model
+    """The embedding model that the library has for the states of a model that was named."""
     identity = identify_model(choice)
     for record in library.models():
         prints = identity.fingerprints(record.spec)
@@ -83,14 +82,6 @@ def _remembered(choice: ModelChoice, library: Library) -> str | None:
         if record.features_model is not None and prints.states == record.fingerprints.states:
             return record.features_model
     return None
-
-
-def choose_model(option: str | None, library: Library | None) -> str:
-    """--model or TEMPO_MODEL, else the model of the library's default videos, else the embedded one."""
-    if option:
-        return option
-    model = library.default_model() if library is not None else None
-    return EMBEDDED_ID if model is None else model.model_id
 
 
 def load_model(choice: ModelChoice, notice: Callable[[str], None]) -> Checkpoint:

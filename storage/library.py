@@ -189,11 +189,11 @@ class Library:
         lease = self.store.lease()
         lease.acquire(wait_s)
         try:
-            upgrade(self.store)  # from a schema that is read as it is
+            manifest = upgrade(self.store)  # from a schema that is read as it is
         except BaseException:
             lease.release()
             raise
-        return Writer(self._catalog, lease)
+        return Writer(self._catalog, lease, manifest)
 
     def status(self) -> LibraryStatus:
         return library_status(self._catalog, self.failures())

@@ -103,15 +103,16 @@ def create_or_upgrade(store: Store) -> None:
         lease.release()
 
 
-def upgrade(store: Store) -> None:
-    """One migration after the other, under the lease; the version is written after each, so a killed upgrade goes on
-    where it was."""
+def upgrade(store: Store) -> Manifest:
+    """One migration after the other, under the lease; the manifest as it is then. The version is written after each, so
+    a killed upgrade goes on where it was."""
     manifest = read_manifest(store)
     tables = Tables(store)
     for migrate in migrations.MIGRATIONS[max(0, manifest.schema - 1) :]:
         migrate(store, tables)
         manifest = replace(read_manifest(store), schema=manifest.schema + 1)
         write_manifest(store, manifest)
+    return manifest
 
 
 def _refuse_foreign_folder(store: Store) -> None:

@@ -39,11 +39,8 @@ class UsedPart:
     used_at: float
 
 
-def drop_over_budget(catalog: Catalog, check_lease: Callable[[], None]) -> DroppedStates:
-    """Bring the states under the manifest's budget. Only under the lease, which is checked before each commit."""
-    budget = catalog.manifest().states_budget
-    if budget is None:
-        return DroppedStates(0, 0)
+def drop_over_budget(catalog: Catalog, budget: int, check_lease: Callable[[], None]) -> DroppedStates:
+    """Bring the states under ``budget`` bytes. Only under the lease, which is checked before each commit."""
     parts = over_budget(used_parts(catalog.each(), asked_times(catalog.store)), budget)
     videos: set[str] = set()
     for start in range(0, len(parts), PARTS_A_COMMIT):

@@ -13,7 +13,7 @@ from storage.catalog import LOST_CATALOG, Catalog
 from storage.filters import one_of
 from storage.generations import part_generation
 from storage.held_catalog import HeldCatalog
-from storage.manifest import write_manifest
+from storage.manifest import Manifest, write_manifest
 from storage.pending import write_pending
 from storage.records import Content, FailureRecord, ModelRecord, Source, StagedVideo, VideoRecord
 from storage.schemas import (
@@ -38,12 +38,12 @@ COMPACT_AFTER = 50  # commits of one run: each costs half a millisecond more for
 class Writer:
     """Holds the lease; use it as ``with library.writer() as writer``. Not for several threads at once."""
 
-    def __init__(self, catalog: Catalog, lease: Lease) -> None:
+    def __init__(self, catalog: Catalog, lease: Lease, manifest: Manifest) -> None:
         self._catalog, self._lease = catalog, lease
+        self._manifest = manifest  # only the holder of the lease changes it
         self._store, self._tables = catalog.store, catalog.tables
         self._held = HeldCatalog(catalog.tables)
         self._commits = 0
-        self._listed: set[ModelRecord] = set()
 
     def find_content(self, video_id: str, fingerprints: Fingerprints) -> Content | None:
         """What is committed of this content that these fingerprints can use; None if nothing."""
@@ -129,18 +129,15 @@ class Writer:
         self._lease.check()
         if fingerprint not in self._held.models():
             raise UsageError(f"{self._store.uri} holds no videos under {fingerprint}")
-        write_manifest(self._store, replace(self._catalog.manifest(), default=fingerprint))
+        self._write_manifest(replace(self._manifest, default=fingerprint))
 
     def set_keep(self, keep: Keep) -> None:
         """What later runs keep of a video unless they are told."""
-        self._lease.check()
-        if (manifest := self._catalog.manifest()).keep != keep:
-            write_manifest(self._store, replace(manifest, keep=keep))
+        self._write_manifest(replace(self._manifest, keep=keep))
 
     def set_states_budget(self, budget: int | None) -> None:
         """So many bytes of states may be kept from now on, None for any number; ``keep_to_budget`` drops the rest."""
-        self._lease.check()
-        write_manifest(self._store, replace(self._catalog.manifest(), states_budget=budget))
+        self._write_manifest(replace(self._manifest, states_budget=budget))
 
     def keep_to_budget(self) -> DroppedStates:
         """Drop the states that were asked about least recently, until the library's budget holds the rest.
@@ -148,11 +145,11 @@ class Writer:
         Frames and features stay, so nothing else changes for who asks. Readers of before have the grace period to
         read the parts in; then ``prune`` frees them.
         """
-        if self._catalog.manifest().states_budget is None:
+        if self._manifest.states_budget is None:
             return DroppedStates(0, 0)
         self._lease.check()
         self._held.forget()
-        return drop_over_budget(self._catalog, self._lease.check)
+        return drop_over_budget(self._catalog, self._manifest.states_budget, self._lease.check)
 
     def set_pending(self, uris: Sequence[str]) -> None:
         """Record what a run left undone, in this order; it replaces what was recorded before."""
@@ -224,14 +221,19 @@ class Writer:
 
     def _keep_model(self, model: ModelRecord) -> None:
         """The manifest lists a model, and the first with a video becomes the default, before that video is visible."""
-        if model in self._listed:
+        manifest, models = self._manifest, self._held.models()
+        if model in manifest.models and manifest.default in models:
             return
-        manifest, models = self._catalog.manifest(), self._held.models()
         self._tables.ensure(CATALOG)  # before a default is set: ``Catalog.is_lost`` relies on it
         default = manifest.default if manifest.default in models else next(iter(models), model.features)
         listed = {known.features: known for known in manifest.models} | {model.features: model}
-        write_manifest(self._store, replace(manifest, default=default, models=tuple(listed.values())))
-        self._listed.add(model)
+        self._write_manifest(replace(manifest, default=default, models=tuple(listed.values())))
+
+    def _write_manifest(self, manifest: Manifest) -> None:
+        if manifest != self._manifest:
+            self._lease.check()
+            write_manifest(self._store, manifest)
+            self._manifest = manifest
 
 
 def _committed(video: StagedVideo) -> VideoRecord:

@@ -85,7 +85,7 @@ class IndexRun:
             if waited:  # the other run may have taken hours, and made another model or spec the default
                 discovered, target = self._discover(target.library), self._identify(target.library)
             if self._request.keep is not None:
-                writer.set_keep(target.keep)
+                writer.set_keep(self._request.keep)
             plan = self._plan(discovered, target)
             monitor = self._monitor(plan)
             results = list(self._dispatch(plan, target, writer, monitor))

@@ -165,7 +165,7 @@ class NoLease:
 
 def test_a_late_commit_of_a_lost_holder_is_noticed_by_the_next(library: Library) -> None:
     other = open_library(library.uri)
-    late = Writer(Catalog(other.store), NoLease())
+    late = Writer(Catalog(other.store), NoLease(), other.manifest())
     with library.writer() as writing:
         put(library, writing, "/a", 1)
         put(other, late, "/b", 2)

@@ -151,7 +151,7 @@ def test_a_row_that_another_holder_replaced_meanwhile_keeps_its_states(library: 
     index(library, {"/a.mp4": 1, "/b.mp4": 2})
     with library.writer() as writer:
         writer.set_states_budget(0)
-        state_budget.drop_over_budget(library._catalog, lambda: void(put(library, writer, "/a.mp4", 3)))
+        state_budget.drop_over_budget(library._catalog, 0, lambda: void(put(library, writer, "/a.mp4", 3)))
     assert without_states(library) == ["/b.mp4"]
     assert library.verify() == []
 

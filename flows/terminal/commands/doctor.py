@@ -18,10 +18,10 @@ def doctor(model: ModelOption = None, as_json: JsonOption = False) -> None:
 
     Of the model it says what it is and whether it fits this machine. Exit code 1 if something needed is missing.
     """
-    from flows.models import choose_model
+    from flows.embedded import EMBEDDED_ID
     from flows.terminal.doctor import healthy, run_checks
 
-    checks = run_checks(choose_model(model, library=None))
+    checks = run_checks(model or EMBEDDED_ID)
     if as_json:
         print_json({"ok": healthy(checks), "checks": [check.to_json() for check in checks]})
     else:
